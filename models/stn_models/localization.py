@@ -1,0 +1,86 @@
+"""Localisation nets: from an image to the parameters theta (Jaderberg et al. 2015, section 3.1)."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .grid import GridGenerator
+
+
+class LocalizationNet(nn.Module):
+    """Features of an image, then one linear layer that regresses theta.
+
+    The linear layer starts with zero weights and the identity as its bias, so an untrained transformer passes its
+    input through. ``features`` brings its own input normalisation, since the image arrives as the sampler sees it.
+
+    Args:
+        features: Any module from (N, C, H, W) to something that flattens to (N, feature_count).
+        feature_count: How many features that is.
+        grid: The grid generator that theta is for.
+    """
+
+    def __init__(self, features: nn.Module, feature_count: int, grid: GridGenerator) -> None:
+        super().__init__()
+        self.features = features
+        self.regression = nn.Linear(feature_count, grid.theta_size)
+        nn.init.zeros_(self.regression.weight)
+        with torch.no_grad():
+            self.regression.bias.copy_(grid.identity())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return theta, (N, theta_size), for images (N, C, H, W)."""
+        theta: Tensor = self.regression(self.features(image).flatten(1))
+        return theta
+
+
+def localization_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the parameters of every localisation net in ``model``; they train at a lower rate."""
+    seen: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, LocalizationNet):
+            for parameter in module.parameters():
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield parameter
+
+
+def flat_size(features: nn.Module, channels: int, size: tuple[int, int]) -> int:
+    """Return how many numbers ``features`` makes of one image of ``channels`` x ``size`` (height, width).
+
+    Raises:
+        ValueError: The image is too small for the module.
+    """
+    was_training = features.training
+    features.eval()
+    try:
+        with torch.no_grad():
+            return int(features(torch.zeros(1, channels, *size)).numel())
+    except RuntimeError as error:
+        height, width = size
+        raise ValueError(f"{width} x {height} pixels are too few for the layers behind them ({error})") from error
+    finally:
+        features.train(was_training)
+
+
+def conv_features(channels: int, size: tuple[int, int], filters: int = 20, hidden: int = 20) -> tuple[nn.Module, int]:
+    """Return features for a feature map or image of any size, and their count.
+
+    Two padded 5 x 5 convolutions, each halving the size, and a hidden layer.
+
+    Args:
+        channels: Channels of the input.
+        size: (height, width) of the input, pixels.
+        filters: Filters of each convolution.
+        hidden: Units of the hidden layer, and so the count.
+    """
+    convolutions = nn.Sequential(
+        nn.Conv2d(channels, filters, 5, padding=2),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.ReLU(),
+        nn.Conv2d(filters, filters, 5, padding=2),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.ReLU(),
+    )
+    flat = flat_size(convolutions, channels, size)
+    return nn.Sequential(convolutions, nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU()), hidden

@@ -1,0 +1,216 @@
+"""The spatial transformer: localisation net, grid generator and sampler, composed; and how to look inside one."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .grid import GridGenerator, make_grid
+from .localization import LocalizationNet, conv_features
+from .sampler import Sampler
+
+
+class SpatialTransformer(nn.Module):
+    """Warps its input by a transformation that it computes from that input (Jaderberg et al. 2015, figure 2).
+
+    Under autocast, theta and grid stay in float32: half precision moves sampling points by visible amounts.
+
+    Args:
+        localization: From the input (N, C, H, W) to theta (N, P); usually a LocalizationNet.
+        grid: From theta to the sampling grid.
+        sampler: Reads the input on the grid.
+
+    Raises:
+        ValueError: Grid and sampler disagree about ``align_corners``.
+    """
+
+    def __init__(self, localization: nn.Module, grid: GridGenerator, sampler: Sampler | None = None) -> None:
+        super().__init__()
+        sampler = sampler if sampler is not None else Sampler(align_corners=grid.align_corners)
+        if sampler.align_corners != grid.align_corners:
+            raise ValueError(
+                f"align_corners differs: grid generator {grid.align_corners}, sampler {sampler.align_corners}"
+            )
+        self.localization = localization
+        self.grid = grid
+        self.sampler = sampler
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the warped input, (N, C, h, w), for ``image`` (N, C, H, W)."""
+        theta = self.localization(image)
+        if torch.is_autocast_enabled(image.device.type):
+            with torch.autocast(image.device.type, enabled=False):
+                return self._sample(image.float(), theta.float())
+        return self._sample(image, theta)
+
+    def _sample(self, image: Tensor, theta: Tensor) -> Tensor:
+        warped: Tensor = self.sampler(image, self.grid(theta))
+        return warped
+
+
+class ParallelTransformers(nn.Module):
+    """Several transformers on the same input, their outputs joined over channels (paper, section 3.4).
+
+    Args:
+        transformers: At least one; all with the same output size.
+    """
+
+    def __init__(self, transformers: Sequence[SpatialTransformer]) -> None:
+        super().__init__()
+        sizes = {transformer.grid.output_size for transformer in transformers}
+        if len(sizes) != 1:
+            raise ValueError(f"parallel transformers need one common output size, got {sorted(sizes)}")
+        self.transformers = nn.ModuleList(transformers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return (N, T C, h, w) for ``image`` (N, C, H, W): transformer by transformer, not channel by channel."""
+        return torch.cat([transformer(image) for transformer in self.transformers], dim=1)
+
+
+class TransformedInput(nn.Module):
+    """A module with a spatial transformer in front of its first argument."""
+
+    def __init__(self, transformer: nn.Module, module: nn.Module) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.module = module
+
+    def forward(self, image: Tensor, *args: object, **kwargs: object) -> object:
+        """Return what the module makes of the transformed ``image`` (N, C, H, W)."""
+        return self.module(self.transformer(image), *args, **kwargs)
+
+
+def make_transformer(
+    channels: int, size: tuple[int, int], grid: str = "affine", output_size: tuple[int, int] | None = None
+) -> SpatialTransformer:
+    """Return a transformer with a small convolutional localisation net.
+
+    Args:
+        channels: Channels of its input.
+        size: (height, width) of its input.
+        grid: A name in GRID_GENERATORS.
+        output_size: (height, width) of its output; by default that of its input.
+    """
+    generator = make_grid(grid, output_size or size)
+    return SpatialTransformer(LocalizationNet(*conv_features(channels, size), generator), generator)
+
+
+def insert_spatial_transformer(
+    model: nn.Module, name: str, *, example: Tensor | None = None, grid: str = "affine", transformer: nn.Module | None = None
+) -> nn.Module:
+    """Put a spatial transformer in front of a submodule of any network; the network is changed in place.
+
+    Args:
+        model: Any module.
+        name: The submodule's name, as in ``model.named_modules()``: ``layer1``, ``features.3``.
+        example: A batch that ``model`` takes; it is run once to see what reaches the submodule.
+        grid: Grid generator of the transformer that is made, a name in GRID_GENERATORS.
+        transformer: A ready transformer, instead of ``example`` and ``grid``.
+
+    Returns:
+        ``model`` itself. The submodule is now ``<name>.module``, the transformer ``<name>.transformer``.
+
+    Raises:
+        ValueError: No such submodule; or not a feature map (N, C, H, W) that reaches it; or nothing to build from.
+    """
+    modules = dict(model.named_modules())
+    if not name or name not in modules:
+        near = difflib.get_close_matches(name, modules, n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; see model.named_modules()"
+        raise ValueError(f"the model has no submodule '{name}'{hint}")
+    if transformer is None:
+        if example is None:
+            raise ValueError("give an example batch to build a transformer for, or a ready transformer")
+        shape = _input_shape(model, modules[name], example)
+        if len(shape) != 4:
+            raise ValueError(f"'{name}' receives a tensor of shape {shape}; a transformer needs (N, C, H, W)")
+        transformer = make_transformer(shape[1], (shape[2], shape[3]), grid).to(example.device)
+    parent, _, child = name.rpartition(".")
+    setattr(modules[parent], child, TransformedInput(transformer, modules[name]))
+    return model
+
+
+def _input_shape(model: nn.Module, submodule: nn.Module, example: Tensor) -> tuple[int, ...]:
+    shapes: list[tuple[int, ...]] = []
+    handle = submodule.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(example)
+    finally:
+        handle.remove()
+        model.train(was_training)
+    if not shapes:
+        raise ValueError("the example never reaches the submodule")
+    return shapes[0]
+
+
+@dataclass(frozen=True)
+class TransformCall:
+    """One use of a spatial transformer during a forward pass."""
+
+    name: str  # as in model.named_modules()
+    transformer: SpatialTransformer
+    image: Tensor  # its input, (N, C, H, W)
+    theta: Tensor  # (N, P)
+    output: Tensor  # (N, C, h, w)
+
+
+@contextmanager
+def recorded_transforms(model: nn.Module) -> Iterator[list[TransformCall]]:
+    """Collect each use of a spatial transformer, in order, while the block runs ``model``."""
+    calls: list[TransformCall] = []
+    thetas: dict[str, Tensor] = {}
+    handles = []
+
+    def watch(name: str, transformer: SpatialTransformer) -> None:
+        def keep_theta(_module: nn.Module, _inputs: object, theta: Tensor) -> None:
+            thetas[name] = theta
+
+        def keep_call(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            calls.append(TransformCall(name, transformer, inputs[0], thetas[name], output))
+
+        handles.append(transformer.localization.register_forward_hook(keep_theta))
+        handles.append(transformer.register_forward_hook(keep_call))
+
+    for name, module in model.named_modules():
+        if isinstance(module, SpatialTransformer):
+            watch(name, module)
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def injected_thetas(model: nn.Module, thetas: Sequence[Tensor] | None = None) -> Iterator[None]:
+    """Make every transformer of ``model`` use a given theta instead of its localisation net's while the block runs.
+
+    Args:
+        model: Any module with spatial transformers.
+        thetas: One tensor (1 or N, P) a transformer, in the order of ``model.named_modules()``; by default identities.
+    """
+    transformers = [module for module in model.modules() if isinstance(module, SpatialTransformer)]
+    if thetas is None:
+        thetas = [transformer.grid.identity()[None] for transformer in transformers]
+    if len(thetas) != len(transformers):
+        raise ValueError(f"{len(thetas)} thetas for {len(transformers)} transformers")
+
+    def replace(transformer: SpatialTransformer, given: Tensor) -> RemovableHandle:
+        def hook(_module: nn.Module, _inputs: object, theta: Tensor) -> Tensor:
+            return given.to(theta).expand_as(theta)
+
+        return transformer.localization.register_forward_hook(hook)
+
+    handles = [replace(transformer, theta) for transformer, theta in zip(transformers, thetas, strict=True)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

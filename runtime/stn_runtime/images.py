@@ -1,0 +1,101 @@
+"""Reading image files of any origin as 8-bit grey or RGB, the right way up."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ImageReadError
+from .opencv import cv2
+from .preprocessing import Image
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Files with these endings are taken from a folder; a file that is named is read whatever its ending."""
+
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+
+
+def read_image(path: Path) -> Image:
+    """Return the picture in a file: (H, W) grey or (H, W, 3) RGB, 8 bits.
+
+    EXIF orientation is applied, 16 bits are reduced to 8, transparency is laid on white, of an animation the first
+    picture is taken.
+
+    Raises:
+        ImageReadError: The file cannot be read, is not a whole picture, or is too large; one sentence.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageReadError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str) -> Image:
+    """Return the picture in ``data``, the bytes of an image file; as ``read_image``, ``name`` is for its errors."""
+    if not data:
+        raise ImageReadError(f"{name}: is empty (0 bytes)")
+    if _is_truncated(data):
+        raise ImageReadError(f"{name}: is cut off, the end of the picture is missing ({len(data)} bytes)")
+    # Only 'unchanged' keeps transparency, and only without it is EXIF orientation applied.
+    keeps_orientation = data.startswith(_JPEG) or b"exif" in data[:4096].lower()
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if keeps_orientation else cv2.IMREAD_UNCHANGED
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageReadError(f"{name}: cannot be decoded as an image ({_reason(error)})") from error
+    if decoded is None:
+        raise ImageReadError(f"{name}: cannot be decoded as an image ({len(data)} bytes)")
+    return _to_rgb(_to_8_bits(decoded, name))
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write a grey or RGB picture; the suffix of ``path`` says the format.
+
+    Raises:
+        ImageReadError: The format is unknown or the file cannot be written.
+    """
+    stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 and image.shape[2] == 3 else image
+    try:
+        done, data = cv2.imencode(path.suffix, stored)
+    except cv2.error as error:
+        raise ImageReadError(f"{path}: cannot be written as '{path.suffix}'; use .png or .jpg") from error
+    if not done:
+        raise ImageReadError(f"{path}: cannot be encoded")
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise ImageReadError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _is_truncated(data: bytes) -> bool:
+    """Return whether the end mark is missing; OpenCV would fill the missing rows with grey and not say so."""
+    if data.startswith(_JPEG):
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") or b"\xff\xda" not in data
+    return data.startswith(_PNG) and b"IEND" not in data
+
+
+def _to_8_bits(image: NDArray[np.generic], name: str) -> Image:
+    if image.dtype == np.uint8:
+        return image.view(np.uint8)
+    if image.dtype == np.uint16:
+        return (image.astype(np.float32) / 257).round().astype(np.uint8)
+    raise ImageReadError(f"{name}: has {image.dtype} pixels; convert it to 8 or 16 bits")
+
+
+def _to_rgb(image: Image) -> Image:
+    if image.ndim == 2:
+        return image
+    if image.shape[2] == 4:
+        alpha = image[:, :, 3:].astype(np.float32) / 255
+        image = (image[:, :, :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _reason(error: cv2.error) -> str:
+    text = str(error)
+    if "CV_IO_MAX_IMAGE" in text:
+        return "it has too many pixels; raise OPENCV_IO_MAX_IMAGE_PIXELS to read it"
+    return text.strip().splitlines()[-1].strip()

@@ -1,0 +1,55 @@
+"""OpenCV, imported once for the whole runtime, with a remedy in words when it cannot be."""
+
+import os
+from importlib import metadata
+
+from .errors import MissingDependencyError
+
+MAX_PIXELS = 200_000_000
+"""Pictures with more pixels are not decoded; the environment variable OPENCV_IO_MAX_IMAGE_PIXELS overrides it."""
+
+WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+
+
+def installed_wheels() -> list[str]:
+    """Return the OpenCV wheels that pip knows of; more than one overwrite each other's files."""
+    installed = []
+    for name in WHEELS:
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        installed.append(name)
+    return installed
+
+
+def remedy(error: ImportError) -> str:
+    """Return one sentence about why ``import cv2`` failed with ``error``, and the command that mends it."""
+    wheels = installed_wheels()
+    if len(wheels) > 1:
+        return (
+            f"two OpenCV wheels overwrite each other ({', '.join(wheels)}); keep one: "
+            f"pip uninstall -y {' '.join(wheels)} && pip install opencv-python-headless"
+        )
+    if not wheels:
+        return (
+            "OpenCV is not installed: pip install 'stn-edge[gui]' where there is a screen, "
+            "'stn-edge[headless]' where there is none"
+        )
+    if "libGL" in str(error) or "libgthread" in str(error) or "libxcb" in str(error):
+        return (
+            f"{wheels[0]} needs a system library that is missing ({error}): apt-get install libgl1 libglib2.0-0, "
+            f"or, without a screen, pip uninstall -y {wheels[0]} && pip install opencv-python-headless"
+        )
+    return f"{wheels[0]} is installed but cannot be loaded ({error}): pip install --force-reinstall {wheels[0]}"
+
+
+# Read by OpenCV when it loads: refuse a decompression bomb before its memory is taken.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+
+try:
+    import cv2
+except ImportError as error:
+    raise MissingDependencyError(remedy(error)) from error
+
+__all__ = ["cv2", "installed_wheels", "remedy"]

@@ -1,0 +1,127 @@
+"""From a picture of any size to the network's input: the one place where an image is resized for a network."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .opencv import cv2
+
+Image = NDArray[np.uint8]
+"""(H, W) or (H, W, 1) grey, or (H, W, 3) RGB; never BGR."""
+
+Fit = Literal["stretch", "letterbox", "crop"]
+ResizeInterpolation = Literal["area", "linear"]
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """How a picture becomes the network's input; the same in training, evaluation, calibration and on the device.
+
+    Attributes:
+        height: Of the network's input, pixels.
+        width: Of the network's input, pixels.
+        channels: 1 for grey, 3 for RGB.
+        fit: ``stretch`` to the whole input; ``letterbox`` keeps the aspect ratio and fills up with black;
+            ``crop`` keeps it and cuts the longer side, centred.
+        interpolation: ``area`` averages when shrinking and is bilinear when enlarging; ``linear`` is always bilinear.
+    """
+
+    height: int
+    width: int
+    channels: int
+    fit: Fit = "stretch"
+    interpolation: ResizeInterpolation = "area"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the network's input lies in the picture it was made from: picture = input * scale + offset.
+
+    Input coordinates are normalised to [-1, 1]; picture coordinates are pixels, (0, 0) the centre of the first pixel.
+    """
+
+    scale: tuple[float, float]  # (x, y), pixels per unit
+    offset: tuple[float, float]  # (x, y), pixels
+
+    def to_pixels(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return normalised input coordinates (..., 2) as pixels of the picture."""
+        return (points * np.asarray(self.scale) + np.asarray(self.offset)).astype(np.float32)
+
+
+def place(height: int, width: int, spec: PreprocessSpec) -> Placement:
+    """Return where the network's input lies in a picture of ``height`` x ``width`` pixels."""
+    covered_height, covered_width = float(height), float(width)  # of the picture's plane, by the network's input
+    if spec.fit != "stretch":
+        factors = (spec.height / height, spec.width / width)
+        factor = min(factors) if spec.fit == "letterbox" else max(factors)
+        covered_height, covered_width = spec.height / factor, spec.width / factor
+    return Placement(scale=(covered_width / 2, covered_height / 2), offset=((width - 1) / 2, (height - 1) / 2))
+
+
+def preprocess(image: Image, spec: PreprocessSpec) -> Image:
+    """Return ``image`` as the network's input, (height, width, channels).
+
+    Args:
+        image: (H, W) or (H, W, 1) grey, or (H, W, 3) RGB.
+        spec: What the network expects.
+
+    Raises:
+        ValueError: The array is not an 8-bit picture of one of those shapes.
+    """
+    image = _as_picture(image)
+    fitted = _FITS[spec.fit](image, spec)
+    return _as_channels(fitted, spec.channels)
+
+
+def _as_picture(image: Image) -> Image:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"an image must be a uint8 array, got {kind}")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.size == 0 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ValueError(f"an image must be (H, W), (H, W, 1) or (H, W, 3) RGB, got {image.shape}")
+    return image
+
+
+def _resize(image: Image, height: int, width: int, interpolation: ResizeInterpolation) -> Image:
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    method = cv2.INTER_AREA if interpolation == "area" and shrinks else cv2.INTER_LINEAR
+    resized: Image = cv2.resize(image, (width, height), interpolation=method)  # type: ignore[assignment]
+    return resized
+
+
+def _stretch(image: Image, spec: PreprocessSpec) -> Image:
+    return _resize(image, spec.height, spec.width, spec.interpolation)
+
+
+def _letterbox(image: Image, spec: PreprocessSpec) -> Image:
+    factor = min(spec.height / image.shape[0], spec.width / image.shape[1])
+    height = max(1, round(image.shape[0] * factor))
+    width = max(1, round(image.shape[1] * factor))
+    canvas = np.zeros((spec.height, spec.width, *image.shape[2:]), np.uint8)
+    top, left = (spec.height - height) // 2, (spec.width - width) // 2
+    canvas[top : top + height, left : left + width] = _resize(image, height, width, spec.interpolation)
+    return canvas
+
+
+def _crop(image: Image, spec: PreprocessSpec) -> Image:
+    factor = max(spec.height / image.shape[0], spec.width / image.shape[1])
+    height = min(image.shape[0], max(1, round(spec.height / factor)))
+    width = min(image.shape[1], max(1, round(spec.width / factor)))
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return _resize(image[top : top + height, left : left + width], spec.height, spec.width, spec.interpolation)
+
+
+_FITS = {"stretch": _stretch, "letterbox": _letterbox, "crop": _crop}
+
+
+def _as_channels(image: Image, channels: int) -> Image:
+    if channels == 1:
+        grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        return np.asarray(grey, np.uint8)[:, :, None]
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8) if image.ndim == 2 else image

@@ -1,0 +1,161 @@
+"""What a training run is made of: one frozen dataclass, from flags, a recipe or a run's folder."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stn_models import Architecture
+from stn_runtime import InputError, PreprocessSpec
+
+from .augmentations import AUGMENTATIONS
+from .distortions import DISTORTIONS, parse_mixture
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("onecycle", "step")
+PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
+BENCHMARKS = ("mnist", "sklearn-digits")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        data: ``mnist``, ``sklearn-digits`` or a folder of images.
+        model: A name in the registry.
+        options: Of that network; size, channels, classes, mean and std are filled in from the data when absent.
+        data_dir: Where torchvision keeps its files.
+        fit: How a picture that is not square becomes the square input: stretch, letterbox or crop.
+        distort: A distortion or a mixture, see ``parse_mixture``; empty for none.
+        augment: Names in AUGMENTATIONS.
+        epochs: Passes over the training split.
+        batch_size: Images a step.
+        optimizer: adamw or sgd (Nesterov momentum 0.9).
+        schedule: onecycle, or step (a tenth at a half and at three quarters).
+        lr: Highest learning rate.
+        weight_decay: Of the optimiser.
+        stn_lr_scale: Learning rate of the localisation nets as a share of ``lr``.
+        clip: Largest norm of the gradient; 0 for none.
+        label_smoothing: Share of the target given to the other classes.
+        precision: auto takes bfloat16 on a GPU that has it.
+        patience: Epochs without a better validation accuracy before stopping; 0 never stops.
+        seed: Decides weights, order, distortions, augmentations and dropout.
+        picture_every: Epochs between before/after pictures; 0 for none.
+    """
+
+    data: str
+    model: str = "st-vgg"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    data_dir: str = "data"
+    fit: str = "stretch"
+    distort: str = ""
+    augment: tuple[str, ...] = ()
+    epochs: int = 20
+    batch_size: int = 128
+    optimizer: str = "adamw"
+    schedule: str = "onecycle"
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    stn_lr_scale: float = 0.1
+    clip: float = 1.0
+    label_smoothing: float = 0.0
+    precision: str = "auto"
+    patience: int = 0
+    seed: int = 0
+    picture_every: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run.
+
+        Raises:
+            InputError: A value is out of its range; one sentence.
+        """
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}; got '{getattr(self, name)}'")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("weight_decay", "stn_lr_scale", "clip", "patience", "picture_every", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.lr <= 0 or not 0 <= self.label_smoothing < 1:
+            raise InputError(f"lr must be above 0 and label_smoothing in [0, 1); got {self.lr}, {self.label_smoothing}")
+        for name in self.augment:
+            if name not in AUGMENTATIONS:
+                raise InputError(f"no augmentation '{name}'; choose from {', '.join(AUGMENTATIONS)}")
+        try:
+            self.mixture()
+            Architecture(self.model, self.options).complete()
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    def mixture(self) -> tuple[tuple[str, float], ...]:
+        """Return the distortions with their shares; empty for none."""
+        return parse_mixture(self.distort) if self.distort else ()
+
+    def preprocess(self) -> PreprocessSpec:
+        """Return what the network will take: its own size and colour, or what the data suggest."""
+        architecture = Architecture(self.model, self.options)
+        options = architecture.complete()
+        canvas = max((DISTORTIONS[name].canvas for name, _ in self.mixture() if name != "none"), default=0)
+        if not architecture.accepts("image_size"):
+            size = 32
+        elif "image_size" in self.options or not canvas:
+            size = options["image_size"]
+        else:
+            size = canvas
+        channels = 3
+        if architecture.accepts("channels"):
+            channels = self.options.get("channels", 1 if self.data in BENCHMARKS else 3)
+        if canvas > size:
+            raise InputError(
+                f"distortion '{self.distort}' makes images of {canvas} pixels, network '{self.model}' takes {size}; "
+                f"give it the option image_size {canvas}"
+            )
+        if self.mixture() and channels != 1 and any(name == "camera" for name, _ in self.mixture()):
+            raise InputError(f"distortion 'camera' makes grey images, network '{self.model}' takes {channels} channels")
+        return PreprocessSpec(size, size, channels, self.fit)  # type: ignore[arg-type]
+
+    def to_json(self) -> str:
+        """Return the config as JSON, the form that ``from_json`` reads."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str) -> "TrainConfig":
+        """Return a config from parsed JSON or YAML.
+
+        Raises:
+            InputError: A key is unknown or a value unfit; the message names ``source``.
+        """
+        known = {entry.name: entry for entry in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise InputError(f"{source}: no option '{unknown[0]}'; choose from {', '.join(known)}")
+        if "data" not in values:
+            raise InputError(f"{source}: names no data; give mnist, sklearn-digits or a folder of images")
+        prepared = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        try:
+            return cls(**prepared)
+        except TypeError as error:
+            raise InputError(f"{source}: a value has the wrong type ({error})") from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a recipe (YAML) or a run's config.json holds.
+
+    Raises:
+        InputError: The file is missing or is not an object.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as a recipe ({error})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: is not a recipe; 'option: value' lines are expected")
+    return values

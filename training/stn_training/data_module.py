@@ -1,0 +1,83 @@
+"""Batches for the training loop: drawn from memory as uint8, distorted and augmented on the training device."""
+
+import pytorch_lightning as lightning
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+
+from stn_runtime import PreprocessSpec
+
+from .augmentations import Augmentation
+from .config import TrainConfig
+from .datasets import LabelledImages
+from .distortions import distort
+
+Batch = tuple[Tensor, Tensor]
+"""Images (N, C, H, W) in [0, 1] and labels (N,)."""
+
+
+def seed_for(*parts: int) -> int:
+    """Return one seed made of several numbers, such as a run's seed and an epoch."""
+    seed = 0
+    for part in parts:
+        seed = (seed * 1_000_003 + part + 1) % (2**63 - 1)
+    return seed
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Return uint8 images (N, H, W, C) as the network's (N, C, H, W) float in [0, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+def distorted(data: LabelledImages, config: TrainConfig, size: int, seed: int) -> LabelledImages:
+    """Return ``data`` distorted once as ``config`` says, for validation and evaluation; uint8 again."""
+    if not config.mixture():
+        return data
+    generator = Generator().manual_seed(seed)
+    parts = [distort(to_float(part), config.mixture(), size, generator) for part in data.images.split(1000)]
+    images = (torch.cat(parts).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return LabelledImages(images, data.labels, data.classes, data.source)
+
+
+class ImageData(lightning.LightningDataModule):
+    """Training and validation batches; everything random in an epoch follows from the seed and the epoch's number.
+
+    Args:
+        train: Undistorted training images.
+        val: Validation images, ready for the network.
+        config: Of the run.
+        spec: What the network takes.
+    """
+
+    def __init__(self, train: LabelledImages, val: LabelledImages, config: TrainConfig, spec: PreprocessSpec) -> None:
+        super().__init__()
+        self.train, self.val, self.config, self.spec = train, val, config, spec
+        self.augmentation = Augmentation(config.augment, spec.height, spec.channels)
+        self.generator = Generator()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the batches of one epoch; Lightning asks anew for each."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        self.generator.manual_seed(seed_for(self.config.seed, epoch, 1))
+        order = Generator().manual_seed(seed_for(self.config.seed, epoch, 2))
+        batches = BatchSampler(RandomSampler(self.train.labels, generator=order), self.config.batch_size, drop_last=False)
+        return DataLoader(TensorDataset(self.train.images, self.train.labels), sampler=batches, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation batches."""
+        batches = BatchSampler(SequentialSampler(self.val.labels), 500, drop_last=False)
+        return DataLoader(TensorDataset(self.val.images, self.val.labels), sampler=batches, batch_size=None)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Turn a uint8 batch on the device into the network's input."""
+        images, labels = batch
+        prepared = to_float(images)
+        if self.trainer is not None and self.trainer.training:
+            prepared = self.distorted_and_augmented(prepared, self.generator)
+        return prepared, labels
+
+    def distorted_and_augmented(self, images: Tensor, generator: Generator) -> Tensor:
+        """Return training images (N, C, S, S) as the network will see them."""
+        if self.config.mixture():
+            images = distort(images, self.config.mixture(), self.spec.height, generator)
+        return self.augmentation(images, generator) if self.config.augment else images

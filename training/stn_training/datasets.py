@@ -1,0 +1,243 @@
+"""Data sets: labelled images in memory as uint8, from a benchmark or from a folder with a folder per class."""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from sklearn import datasets as sklearn_datasets
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from tqdm import tqdm
+
+from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
+from stn_runtime.images import IMAGE_SUFFIXES, read_image
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test", "all")
+_SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+_SPLIT_SEED = 0
+_IMBALANCE_WORTH_SAYING = 3
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of one size in memory.
+
+    Attributes:
+        images: (N, H, W, C) uint8; C = 1 grey, 3 RGB.
+        labels: (N,) int64, indices into ``classes``.
+        classes: Names of the classes.
+        source: What it was loaded from, for reports.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indices: Sequence[int] | Tensor) -> "LabelledImages":
+        """Return the images at ``indices``."""
+        chosen = torch.as_tensor(indices, dtype=torch.long)
+        return LabelledImages(self.images[chosen], self.labels[chosen], self.classes, self.source)
+
+
+def load_dataset(name: str, split: str, spec: PreprocessSpec | None, data_dir: Path) -> LabelledImages:
+    """Return one split of a data set.
+
+    Args:
+        name: ``mnist``, ``sklearn-digits``, or the path of a folder of images with a folder per class. A folder
+            with ``train`` and ``test`` (and ``val``) inside is split as it says, any other 80 : 10 : 10.
+        split: ``train``, ``val``, ``test``, or ``all``.
+        spec: Size and colour to bring the images to; None keeps a benchmark's own.
+        data_dir: Where torchvision keeps its files.
+
+    Raises:
+        InputError: No such data set, or nothing in it that can be used.
+    """
+    if name == "mnist":
+        loaded = _mnist(split, data_dir)
+    elif name == "sklearn-digits":
+        loaded = _sklearn_digits(split)
+    else:
+        if spec is None:
+            raise InputError(f"{name}: a folder of images needs a size to bring them to; name a network")
+        return _folder(Path(name), split, spec)
+    if spec is None or tuple(loaded.images.shape[1:]) == (spec.height, spec.width, spec.channels):
+        return loaded
+    return preprocessed(loaded, spec)
+
+
+def preprocessed(data: LabelledImages, spec: PreprocessSpec) -> LabelledImages:
+    """Return ``data`` with each image brought to ``spec`` as a device does it."""
+    images = np.stack([preprocess(image, spec) for image in data.images.numpy()])
+    return LabelledImages(torch.from_numpy(images), data.labels, data.classes, data.source)
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """Return which of train, val and test a split is made of."""
+    return ("train", "val", "test") if split == "all" else (split,)
+
+
+def _mnist(split: str, data_dir: Path) -> LabelledImages:
+    parts = []
+    for name in split_names(split):
+        try:
+            source = torchvision.datasets.MNIST(str(data_dir), train=name != "test", download=not _has_mnist(data_dir))
+        except (RuntimeError, OSError) as error:
+            raise InputError(
+                f"MNIST is not in {data_dir} and cannot be downloaded ({error}); give its place with --data-dir"
+            ) from error
+        images, labels = source.data[..., None], source.targets
+        if name != "test":
+            chosen = _holdout(labels, 5_000)[name == "val"]
+            images, labels = images[chosen], labels[chosen]
+        parts.append((images, labels))
+    images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return LabelledImages(images, labels, tuple("0123456789"), "mnist")
+
+
+def _has_mnist(data_dir: Path) -> bool:
+    return (data_dir / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file()
+
+
+def _sklearn_digits(split: str) -> LabelledImages:
+    """Return scikit-learn's 1797 digits of 8 x 8 pixels, enlarged to 28 x 28 inside a border like MNIST's."""
+    source = sklearn_datasets.load_digits()
+    small = torch.from_numpy(source.images).float()[:, None] / 16
+    enlarged = torch.nn.functional.interpolate(small, (20, 20), mode="bilinear", align_corners=False)
+    images = (torch.nn.functional.pad(enlarged, (4, 4, 4, 4)) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    data = LabelledImages(images, torch.from_numpy(source.target).long(), tuple("0123456789"), "sklearn-digits")
+    if split == "all":
+        return data
+    rest, test = _holdout(data.labels, 360)
+    train, val = _holdout(data.labels[rest], 180)
+    return data.select({"train": rest[train], "val": rest[val], "test": test}[split])
+
+
+def _holdout(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the indices of a stratified split that is the same in every run: (rest, ``count`` held out)."""
+    rest, held_out = train_test_split(
+        np.arange(len(labels)), test_size=count, stratify=labels.numpy(), random_state=_SPLIT_SEED
+    )
+    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(held_out))
+
+
+def _folder(root: Path, split: str, spec: PreprocessSpec) -> LabelledImages:
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give mnist, sklearn-digits, or a folder with a folder per class")
+    classes, files = _list_files(root, split)
+    if not files:
+        raise InputError(f"{root}: the split '{split}' has no images; a folder per class is expected")
+    images, labels, skipped = _read_files(files, spec)
+    for message in skipped[:20]:
+        log.warning("skipped %s", message)
+    if skipped:
+        log.warning("%d of %d files of split '%s' were skipped", len(skipped), len(files), split)
+    if not len(labels):
+        raise InputError(f"{root}: none of the {len(files)} files of split '{split}' can be read as an image")
+    data = LabelledImages(images, labels, classes, str(root))
+    _report_balance(data, split)
+    return data
+
+
+def _list_files(root: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """Return the class names and the (file, class) pairs of a split, sorted."""
+    given = {
+        name: next((root / folder for folder in folders if (root / folder).is_dir()), None)
+        for name, folders in _SPLIT_FOLDERS.items()
+    }
+    train = given["train"]
+    if train is None:
+        classes = _class_names(root)
+        parts = _made_split(_class_files(root, classes), {"val": 0.1, "test": 0.1})
+    else:
+        classes = _class_names(train)
+        parts = {name: _class_files(folder, classes) for name, folder in given.items() if folder is not None}
+        if "val" not in parts:
+            parts = parts | _made_split(parts["train"], {"val": 0.1})
+        if "test" not in parts and split == "test":
+            raise InputError(f"{root}: has a train folder but no test folder; give --split val, or add one")
+    return classes, [pair for name in split_names(split) for pair in parts.get(name, [])]
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if len(names) < 2:
+        raise InputError(f"{folder}: needs a folder per class, at least two; found {len(names)}")
+    return tuple(names)
+
+
+def _class_files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    foreign = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")} - set(classes)
+    if foreign:
+        raise InputError(f"{folder}: has classes that training did not see: {', '.join(sorted(foreign))}")
+    return [
+        (path, index)
+        for index, name in enumerate(classes)
+        for path in sorted((folder / name).rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]
+
+
+def _made_split(files: list[tuple[Path, int]], shares: dict[str, float]) -> dict[str, list[tuple[Path, int]]]:
+    """Return the files in parts, class by class, the same in every run; what ``shares`` leaves is for training."""
+    parts: dict[str, list[tuple[Path, int]]] = {"train": [], **{name: [] for name in shares}}
+    for index in sorted({label for _, label in files}):
+        own = [pair for pair in files if pair[1] == index]
+        order = np.random.default_rng(_SPLIT_SEED).permutation(len(own))
+        first = 0
+        for name, share in shares.items():
+            last = first + max(1, round(share * len(own))) if len(own) >= 1 + len(shares) else first
+            parts[name] += [own[position] for position in sorted(order[first:last])]
+            first = last
+        parts["train"] += [own[position] for position in sorted(order[first:])]
+    return parts
+
+
+def _read_files(files: list[tuple[Path, int]], spec: PreprocessSpec) -> tuple[Tensor, Tensor, list[str]]:
+    """Return images (N, H, W, C), labels (N,), and why the other files were skipped."""
+
+    def read(path: Path) -> np.ndarray | str:
+        try:
+            return preprocess(read_image(path), spec)
+        except ImageReadError as error:
+            return str(error)
+
+    images, labels, skipped = [], [], []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(read, (path for path, _ in files))
+        for result, (_, label) in tqdm(zip(results, files, strict=True), "reading", len(files), unit="image", leave=False):
+            if isinstance(result, str):
+                skipped.append(result)
+            else:
+                images.append(torch.from_numpy(result))
+                labels.append(label)
+    stacked = torch.stack(images) if images else torch.empty(0, spec.height, spec.width, spec.channels, dtype=torch.uint8)
+    return stacked, torch.tensor(labels, dtype=torch.long), skipped
+
+
+def _report_balance(data: LabelledImages, split: str) -> None:
+    counts = torch.bincount(data.labels, minlength=len(data.classes))
+    empty = [data.classes[index] for index in torch.nonzero(counts == 0).flatten()]
+    if empty:
+        log.warning("split '%s' has no image of: %s", split, ", ".join(empty))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] > _IMBALANCE_WORTH_SAYING * counts[least]:
+        log.warning(
+            "split '%s' is unbalanced: %d images of '%s', %d of '%s'",
+            split,
+            counts[most],
+            data.classes[most],
+            counts[least],
+            data.classes[least],
+        )

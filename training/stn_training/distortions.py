@@ -1,0 +1,183 @@
+"""The distorted digits of Jaderberg et al. 2015 (section 4.1, appendix A.4), a batch at a time.
+
+Every distortion takes images (N, C, S, S), float in [0, 1], made for S = 28 pixels, and returns a batch on its own
+canvas. They run on the device of the images and are built on the package's own grids and sampler; each takes a
+``torch.Generator`` on the CPU, so that the same seed gives the same distortion on every device.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from stn_models import AffineGrid, GridGenerator, ProjectiveGrid, Sampler, SimilarityGrid, ThinPlateSplineGrid
+
+from .camera import CAMERA_CANVAS, camera_pictures
+from .geometry import CORNERS, homography_theta, similarity_theta
+
+DIGIT_SIZE = 28
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """A named distortion.
+
+    Attributes:
+        description: One line for the command line's help.
+        canvas: Side of the images it makes, pixels.
+        apply: From images (N, C, 28, 28) and a generator to (N, C, canvas, canvas).
+    """
+
+    description: str
+    canvas: int
+    apply: Callable[[Tensor, Generator], Tensor]
+
+
+def uniform(generator: Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+    """Return numbers drawn evenly from [low, high), float32 on the CPU."""
+    return torch.rand(shape, generator=generator) * (high - low) + low
+
+
+def rotated(images: Tensor, generator: Generator) -> Tensor:
+    """R: rotated by up to 90 degrees either way."""
+    count = len(images)
+    theta = torch.zeros(count, 4)
+    theta[:, 0] = uniform(generator, (count,), -math.pi / 2, math.pi / 2)
+    theta[:, 1] = 1
+    return _warp(images, SimilarityGrid((DIGIT_SIZE, DIGIT_SIZE)), theta)
+
+
+def rotated_translated_scaled(images: Tensor, generator: Generator) -> Tensor:
+    """RTS: rotated by up to 45 degrees, scaled by 0.7 to 1.2, anywhere on 42 x 42."""
+    canvas, count = 42, len(images)
+    angle = uniform(generator, (count,), -math.pi / 4, math.pi / 4)
+    share = uniform(generator, (count,), 0.7, 1.2) * DIGIT_SIZE / canvas  # of the canvas's side
+    centre = uniform(generator, (count, 2), -1, 1) * (1 - share)[:, None]
+    return _warp(images, SimilarityGrid((canvas, canvas)), similarity_theta(angle, share, centre))
+
+
+def projected(images: Tensor, generator: Generator) -> Tensor:
+    """P: scaled by 0.75 to 1, each corner moved by a normal 5 pixels."""
+    count = len(images)
+    scale = uniform(generator, (count,), 0.75, 1.0)
+    jitter = torch.randn(count, 4, 2, generator=generator) * 5 / (DIGIT_SIZE / 2)
+    corners = CORNERS * scale[:, None, None] + jitter
+    return _warp(images, ProjectiveGrid((DIGIT_SIZE, DIGIT_SIZE)), homography_theta(corners))
+
+
+def elastic(images: Tensor, generator: Generator) -> Tensor:
+    """E: scaled by 0.75 to 1, sixteen thin-plate control points moved by a normal 1.5 pixels."""
+    count = len(images)
+    grid = ThinPlateSplineGrid((DIGIT_SIZE, DIGIT_SIZE))
+    scale = uniform(generator, (count,), 0.75, 1.0)
+    jitter = torch.randn(count, grid.theta_size, generator=generator) * 1.5 / (DIGIT_SIZE / 2)
+    return _warp(images, grid, grid.identity() / scale[:, None] + jitter)
+
+
+def translated_cluttered(images: Tensor, generator: Generator) -> Tensor:
+    """TC: anywhere on 60 x 60, among six 6 x 6 patches of other digits."""
+    canvas, patch, patches, count = 60, 6, 6, len(images)
+    side = images.shape[-1]
+    result = images.new_zeros(count, images.shape[1], canvas, canvas)
+
+    def offsets(top: int) -> Tensor:
+        return torch.randint(0, top + 1, (count, 2), generator=generator).to(images.device)
+
+    _paste(result, images, torch.arange(count), torch.zeros(count, 2, dtype=torch.long), offsets(canvas - side), side)
+    for _ in range(patches):
+        others = torch.randint(0, count, (count,), generator=generator)
+        _paste(result, images, others, offsets(side - patch), offsets(canvas - patch), patch)
+    return result
+
+
+def _warp(images: Tensor, grid: GridGenerator, theta: Tensor) -> Tensor:
+    warped: Tensor = Sampler()(images, grid.to(images.device)(theta.to(images.device)))
+    return warped
+
+
+def _paste(canvas: Tensor, images: Tensor, of: Tensor, source: Tensor, target: Tensor, side: int) -> None:
+    """Brighten ``canvas[i]`` at ``target[i]`` with the square of ``images[of[i]]`` at ``source[i]``; (row, column)."""
+    step = torch.arange(side, device=images.device)
+    picture = torch.arange(len(canvas), device=images.device)[:, None, None]
+    origin = of.to(images.device)[:, None, None]
+
+    def rows_columns(offset: Tensor) -> tuple[Tensor, Tensor]:
+        offset = offset.to(images.device)
+        return (offset[:, 0, None] + step)[:, :, None], (offset[:, 1, None] + step)[:, None, :]
+
+    from_rows, from_columns = rows_columns(source)
+    to_rows, to_columns = rows_columns(target)
+    brighter = torch.maximum(
+        canvas[picture, :, to_rows, to_columns], images[origin, :, from_rows, from_columns]
+    )
+    canvas[picture, :, to_rows, to_columns] = brighter
+
+
+DISTORTIONS: dict[str, Distortion] = {
+    "r": Distortion("rotated by up to 90 degrees", DIGIT_SIZE, rotated),
+    "rts": Distortion("rotated up to 45 degrees, scaled 0.7 to 1.2, translated", 42, rotated_translated_scaled),
+    "p": Distortion("projected: corners moved by 5 pixels", DIGIT_SIZE, projected),
+    "e": Distortion("elastic: thin plate with sixteen points", DIGIT_SIZE, elastic),
+    "tc": Distortion("translated among clutter", 60, translated_cluttered),
+    "camera": Distortion("as a camera sees a handwritten digit", CAMERA_CANVAS, camera_pictures),
+}
+"""The distortions by the name that the command line uses."""
+
+
+def resample(images: Tensor, size: int) -> Tensor:
+    """Return square images (N, C, S, S) enlarged to ``size`` pixels, as ``stn_runtime.preprocess`` enlarges them.
+
+    Raises:
+        ValueError: The images are larger than ``size``.
+    """
+    side = images.shape[-1]
+    if side == size:
+        return images
+    if side > size:
+        raise ValueError(f"distorted images of {side} pixels do not fit a network of {size}; give image_size {side}")
+    grid = AffineGrid((size, size)).to(images.device)
+    theta = grid.identity().to(images.device).expand(len(images), -1)
+    enlarged: Tensor = Sampler(padding="border")(images, grid(theta))
+    return enlarged
+
+
+def parse_mixture(text: str) -> tuple[tuple[str, float], ...]:
+    """Return the distortions that ``text`` names with their shares: ``rts`` or ``camera:0.6,rts:0.3,none:0.1``.
+
+    Raises:
+        ValueError: An unknown name, or shares that do not add up to 1.
+    """
+    mixture = []
+    for part in text.split(","):
+        name, _, share = part.strip().partition(":")
+        if name != "none" and name not in DISTORTIONS:
+            raise ValueError(f"no distortion '{name}'; choose from none, {', '.join(DISTORTIONS)}")
+        try:
+            mixture.append((name, float(share) if share else 1.0))
+        except ValueError as error:
+            raise ValueError(f"the share of distortion '{name}' must be a number, got '{share}'") from error
+    total = sum(share for _, share in mixture)
+    if abs(total - 1) > 1e-6 or min(share for _, share in mixture) < 0:
+        raise ValueError(f"the shares of the distortions '{text}' add up to {total:g}, not to 1")
+    return tuple(mixture)
+
+
+def distort(images: Tensor, mixture: tuple[tuple[str, float], ...], size: int, generator: Generator) -> Tensor:
+    """Return ``images`` (N, C, S, S) distorted, each share of the batch by its own distortion, at ``size`` pixels."""
+    bounds = [round(share * len(images)) for share in _running_totals(mixture)]
+    parts = []
+    for (name, _), first, last in zip(mixture, [0, *bounds], bounds, strict=False):
+        if last > first:
+            part = images[first:last]
+            parts.append(resample(part if name == "none" else DISTORTIONS[name].apply(part, generator), size))
+    return torch.cat(parts)
+
+
+def _running_totals(mixture: tuple[tuple[str, float], ...]) -> list[float]:
+    totals, total = [], 0.0
+    for _, share in mixture:
+        total += share
+        totals.append(total)
+    return totals

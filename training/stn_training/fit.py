@@ -1,0 +1,228 @@
+"""A training run from a config to a folder: checkpoints, log, pictures; resumable at any moment."""
+
+import csv
+import json
+import logging
+import math
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+from torch import Generator
+from tqdm import tqdm
+
+from stn_models import Architecture, Checkpoint, save_checkpoint
+from stn_runtime import InputError, PreprocessSpec
+
+from .config import TrainConfig
+from .data_module import ImageData, distorted, seed_for, to_float
+from .datasets import LabelledImages, load_dataset
+from .module import ClassifierTraining
+from .pictures import before_after, save_picture
+
+log = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+BEST = "model.safetensors"
+_COLLAPSED_OUTSIDE = 0.95
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to: the best epoch's metrics, and where its weights are."""
+
+    checkpoint: Path
+    epoch: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
+    """Train as ``config`` says.
+
+    Args:
+        config: Of the run.
+        folder: Receives config.json, last.ckpt (every epoch, for resuming), model.safetensors (the best epoch),
+            metrics.csv and pictures/.
+        resume: Whether to go on from ``last.ckpt``; a run that broke off before its first epoch starts anew.
+
+    Raises:
+        InputError: The data cannot be used, the folder holds another run, or training went astray; one sentence.
+    """
+    if not resume and (folder / "config.json").exists():
+        raise InputError(f"{folder}: holds a training run; go on with --resume {folder}, or give another --output")
+    spec = config.preprocess()
+    source = PreprocessSpec(28, 28, spec.channels) if config.mixture() else spec
+    train = load_dataset(config.data, "train", source, Path(config.data_dir))
+    val = distorted(
+        load_dataset(config.data, "val", source, Path(config.data_dir)), config, spec.height, seed_for(config.seed, 4)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
+
+    lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
+    data = ImageData(train, val, config, spec)
+    architecture = _architecture(config, spec, data)
+    try:
+        module = ClassifierTraining(architecture.build(), config, len(train.classes))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    recorder = _Recorder(folder, architecture, spec, train.classes, config)
+    log.info("%d training and %d validation images, %d classes", len(train), len(val), len(train.classes))
+    started = time.monotonic()
+    last = folder / LAST
+    trainer = _trainer(config, folder, recorder)
+    trainer.fit(module, data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if recorder.failure:
+        raise InputError(recorder.failure)
+    return Result(folder / BEST, recorder.best_epoch, recorder.best_metrics, time.monotonic() - started)
+
+
+def _architecture(config: TrainConfig, spec: PreprocessSpec, data: ImageData) -> Architecture:
+    """Return the network with what the data decide filled in."""
+    sample = data.train.select(torch.randperm(len(data.train), generator=Generator().manual_seed(config.seed))[:2000])
+    seen = data.distorted_and_augmented(to_float(sample.images), Generator().manual_seed(config.seed))
+    found = {
+        "image_size": spec.height,
+        "channels": spec.channels,
+        "classes": len(data.train.classes),
+        "mean": tuple(round(float(value), 4) for value in seen.mean(dim=(0, 2, 3))),
+        "std": tuple(max(round(float(value), 4), 0.05) for value in seen.std(dim=(0, 2, 3))),
+    }
+    named = Architecture(config.model)
+    usable = {key: value for key, value in found.items() if named.accepts(key) and key not in config.options}
+    return Architecture(config.model, {**usable, **config.options})
+
+
+def _trainer(config: TrainConfig, folder: Path, recorder: "_Recorder") -> lightning.Trainer:
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32"
+    callbacks: list[Callback] = [_Progress()]
+    if config.patience:
+        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=config.patience))
+    callbacks.append(recorder)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    return lightning.Trainer(
+        default_root_dir=folder,
+        max_epochs=config.epochs,
+        precision=precision,  # type: ignore[arg-type]
+        gradient_clip_val=config.clip or None,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+    )
+
+
+class _Recorder(Callback):
+    """After each epoch: a log line, a picture, the best weights, and a checkpoint to resume from."""
+
+    def __init__(
+        self, folder: Path, architecture: Architecture, spec: PreprocessSpec, classes: tuple[str, ...], config: TrainConfig
+    ) -> None:
+        self.folder, self.architecture, self.spec, self.classes, self.config = folder, architecture, spec, classes, config
+        self.best_epoch = -1
+        self.best_metrics: dict[str, float] = {}
+        self.rows: list[dict[str, float]] = []
+        self.failure = ""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_epoch": self.best_epoch, "best_metrics": self.best_metrics, "rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_epoch, self.best_metrics = state_dict["best_epoch"], state_dict["best_metrics"]
+        self.rows = state_dict["rows"]
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        epoch = trainer.current_epoch
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.failure = _diagnosis(metrics, epoch)
+        if self.failure:
+            trainer.should_stop = True
+            return
+        self.rows.append({"epoch": epoch, **metrics})
+        _write_csv(self.folder / "metrics.csv", self.rows)
+        model = pl_module.model
+        assert isinstance(model, torch.nn.Module)
+        if metrics["val_accuracy"] > self.best_metrics.get("val_accuracy", -1):
+            self.best_epoch, self.best_metrics = epoch, metrics
+            described = Checkpoint(
+                self.architecture,
+                self.classes,
+                vars(self.spec),
+                {"config": json.loads(self.config.to_json()), "epoch": epoch},
+                {"val_accuracy": 100 * metrics["val_accuracy"]},
+            )
+            save_checkpoint(self.folder / BEST, model, described)
+        self._save_picture(trainer, model, epoch)
+        partial = self.folder / (LAST + ".partial")
+        trainer.save_checkpoint(partial)
+        partial.replace(self.folder / LAST)
+
+    def _save_picture(self, trainer: lightning.Trainer, model: torch.nn.Module, epoch: int) -> None:
+        every = self.config.picture_every
+        if not every or not (epoch % every == 0 or epoch == self.config.epochs - 1):
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        model.eval()
+        device = next(model.parameters()).device
+        picture = before_after(model, to_float(data.val.images[:12]).to(device))
+        model.train()
+        if picture is not None:
+            save_picture(self.folder / "pictures" / f"epoch_{epoch:03d}.png", picture)
+
+
+class _Progress(Callback):
+    """A bar for the running epoch and a line for each finished one, on stderr."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[None] | None = None
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        total = int(trainer.num_training_batches)
+        self.bar = tqdm(desc=f"epoch {trainer.current_epoch}", total=total, file=sys.stderr, leave=False, disable=None)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        shown = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        log.info("epoch %d  %s", trainer.current_epoch, "  ".join(f"{name} {value:.4f}" for name, value in shown.items()))
+
+
+def _diagnosis(metrics: Mapping[str, float], epoch: int) -> str:
+    """Return why training must stop after this epoch, or nothing."""
+    if not math.isfinite(metrics["train_loss"]):
+        return f"training diverged in epoch {epoch} (loss {metrics['train_loss']}); lower --lr, or keep --clip above 0"
+    outside = metrics.get("theta_outside", 0.0)
+    if not outside <= _COLLAPSED_OUTSIDE:
+        return (
+            f"the spatial transformer collapsed in epoch {epoch}: {outside:.0%} of its sampling points lie outside "
+            "the image; lower --stn-lr-scale or --lr"
+        )
+    return ""
+
+
+def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
