@@ -82,7 +82,9 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         model.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
-        raise CheckpointError(f"{path}: weights do not fit network '{architecture.name}' ({first[0].strip()})") from error
+        raise CheckpointError(
+            f"{path}: weights do not fit network '{architecture.name}' ({first[0].strip()})"
+        ) from error
     return model.eval(), checkpoint
 
 

@@ -178,7 +178,9 @@ class ProjectiveGrid(GridGenerator):
         blank = torch.zeros_like(rows)
         numerators = torch.cat([_interleave(rows, blank), _interleave(blank, rows)])  # (6, 2 M)
         denominators = _interleave(rows[:2], rows[:2])  # (2, 2 M): the same for x and for y
-        return torch.block_diag(numerators, denominators)  # (8, 4 M)
+        above = torch.cat([numerators, torch.zeros_like(numerators)], dim=1)
+        below = torch.cat([torch.zeros_like(denominators), denominators], dim=1)
+        return torch.cat([above, below])  # (8, 4 M)
 
     def _evaluate(self, theta: Tensor, basis: Tensor) -> Tensor:
         numerators, denominators = (theta @ basis).chunk(2, dim=1)

@@ -100,7 +100,12 @@ def make_transformer(
 
 
 def insert_spatial_transformer(
-    model: nn.Module, name: str, *, example: Tensor | None = None, grid: str = "affine", transformer: nn.Module | None = None
+    model: nn.Module,
+    name: str,
+    *,
+    example: Tensor | None = None,
+    grid: str = "affine",
+    transformer: nn.Module | None = None,
 ) -> nn.Module:
     """Put a spatial transformer in front of a submodule of any network; the network is changed in place.
 

@@ -1,17 +1,20 @@
 """How a network is run: numpy, onnxruntime and OpenCV only.
 
-Names are imported when first used, so that ``stn --help`` is quick and a missing OpenCV is one sentence, not a traceback.
+Names are imported when first used, so that ``stn --help`` is quick and a missing OpenCV is one sentence and not
+a traceback.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .classifier import Classifier, Prediction, Score
     from .errors import ImageReadError, InputError, MissingDependencyError, ModelContractError
     from .manifest import ExportSpec, GoldenVector, Manifest, TransformerSpec
     from .preprocessing import PreprocessSpec, preprocess
 
 _MODULES = {
+    "Classifier": "classifier",
     "ExportSpec": "manifest",
     "GoldenVector": "manifest",
     "ImageReadError": "errors",
@@ -19,12 +22,15 @@ _MODULES = {
     "Manifest": "manifest",
     "MissingDependencyError": "errors",
     "ModelContractError": "errors",
+    "Prediction": "classifier",
     "PreprocessSpec": "preprocessing",
+    "Score": "classifier",
     "TransformerSpec": "manifest",
     "preprocess": "preprocessing",
 }
 
 __all__ = [
+    "Classifier",
     "ExportSpec",
     "GoldenVector",
     "ImageReadError",
@@ -32,7 +38,9 @@ __all__ = [
     "Manifest",
     "MissingDependencyError",
     "ModelContractError",
+    "Prediction",
     "PreprocessSpec",
+    "Score",
     "TransformerSpec",
     "preprocess",
 ]

@@ -44,8 +44,10 @@ def remedy(error: ImportError) -> str:
     return f"{wheels[0]} is installed but cannot be loaded ({error}): pip install --force-reinstall {wheels[0]}"
 
 
-# Read by OpenCV when it loads: refuse a decompression bomb before its memory is taken.
+# Read by OpenCV when it loads: refuse a decompression bomb before its memory is taken, and leave talking to us.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 try:
     import cv2

@@ -47,7 +47,7 @@ class Placement:
 
     def to_pixels(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return normalised input coordinates (..., 2) as pixels of the picture."""
-        return (points * np.asarray(self.scale) + np.asarray(self.offset)).astype(np.float32)
+        return points * np.asarray(self.scale, np.float32) + np.asarray(self.offset, np.float32)
 
 
 def place(height: int, width: int, spec: PreprocessSpec) -> Placement:

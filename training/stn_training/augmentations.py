@@ -7,13 +7,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 
-
 def _jitter(_size: int, channels: int) -> nn.Module:
     if channels == 3:
-        return kornia.ColorJitter(0.3, 0.3, 0.3, 0.05, p=0.8)
-    return nn.Sequential(
-        kornia.RandomBrightness((0.7, 1.3), clip_output=True, p=0.8), kornia.RandomContrast((0.7, 1.3), p=0.8)
-    )
+        return nn.Sequential(kornia.ColorJitter(0.3, 0.3, 0.3, 0.05, p=0.8))
+    return nn.Sequential(kornia.RandomBrightness((0.7, 1.3), p=0.8), kornia.RandomContrast((0.7, 1.3), p=0.8))
 
 
 AUGMENTATIONS: dict[str, Callable[[int, int], nn.Module]] = {

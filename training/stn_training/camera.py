@@ -3,10 +3,9 @@
 import math
 
 import torch
+from stn_models import ProjectiveGrid, Sampler
 from torch import Generator, Tensor
 from torch.nn import functional
-
-from stn_models import ProjectiveGrid, Sampler
 
 from .geometry import CORNERS, homography_theta
 
@@ -78,7 +77,11 @@ def _strokes(digits: Tensor, draw: _Draw) -> Tensor:
 
 def _surface(draw: _Draw) -> Tensor:
     """Return a texture, (N, 1, 56, 56), roughly in [-1, 1]: mottled, ruled, or half covered by another surface."""
-    rough = draw.smooth(5) * draw.uniform(0, 1) + draw.smooth(14) * draw.uniform(0, 1) + draw.smooth(28) * draw.uniform(0, 1)
+    rough = (
+        draw.smooth(5) * draw.uniform(0, 1)
+        + draw.smooth(14) * draw.uniform(0, 1)
+        + draw.smooth(28) * draw.uniform(0, 1)
+    )
     axis = torch.linspace(-1, 1, CAMERA_CANVAS, device=draw.device)
     angle = draw.uniform(0, math.pi)
     across = axis.view(1, 1, 1, -1) * torch.cos(angle) + axis.view(1, 1, -1, 1) * torch.sin(angle)

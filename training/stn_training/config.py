@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from stn_models import Architecture
 from stn_runtime import InputError, PreprocessSpec
 
@@ -139,11 +138,34 @@ class TrainConfig:
             raise InputError(f"{source}: no option '{unknown[0]}'; choose from {', '.join(known)}")
         if "data" not in values:
             raise InputError(f"{source}: names no data; give mnist, sklearn-digits or a folder of images")
-        prepared = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        try:
-            return cls(**prepared)
-        except TypeError as error:
-            raise InputError(f"{source}: a value has the wrong type ({error})") from error
+        prepared: dict[str, Any] = {}
+        for key, value in values.items():
+            default = known[key].default
+            kind = str if default is dataclasses.MISSING and key == "data" else type(default)
+            try:
+                # YAML reads 1e-3 as a text; whole numbers stay whole
+                prepared[key] = _convert(value, kind)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{source}: option '{key}' cannot be {value!r}") from error
+        return cls(**prepared)
+
+
+def _convert(value: object, kind: type) -> object:
+    """Return ``value``, from YAML or JSON, as the ``kind`` of an option's default.
+
+    Raises:
+        TypeError: It is of another kind.
+        ValueError: It is a text that is no such number.
+    """
+    if kind is tuple and isinstance(value, (list, tuple)):
+        return tuple(map(str, value))
+    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, str) and isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    if kind not in (int, str, float, tuple) and isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{value!r} is not {kind.__name__}")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """Batches for the training loop: drawn from memory as uint8, distorted and augmented on the training device."""
 
+import numpy as np
 import pytorch_lightning as lightning
 import torch
+from stn_runtime import PreprocessSpec, preprocess
 from torch import Generator, Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
-
-from stn_runtime import PreprocessSpec
 
 from .augmentations import Augmentation
 from .config import TrainConfig
 from .datasets import LabelledImages
-from .distortions import distort
+from .distortions import DISTORTIONS, distort, shares
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W) in [0, 1] and labels (N,)."""
@@ -29,14 +29,26 @@ def to_float(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float() / 255
 
 
-def distorted(data: LabelledImages, config: TrainConfig, size: int, seed: int) -> LabelledImages:
-    """Return ``data`` distorted once as ``config`` says, for validation and evaluation; uint8 again."""
-    if not config.mixture():
-        return data
+def rendered(
+    data: LabelledImages, mixture: tuple[tuple[str, float], ...], spec: PreprocessSpec, seed: int
+) -> LabelledImages:
+    """Return ``data`` distorted once and brought to ``spec`` as on a device: what validation and evaluation measure.
+
+    Args:
+        data: Undistorted images; with a mixture, of 28 x 28 pixels.
+        mixture: Distortions with their shares, each on its own canvas; empty for none.
+        spec: What the network takes.
+        seed: Decides the distortions.
+    """
     generator = Generator().manual_seed(seed)
-    parts = [distort(to_float(part), config.mixture(), size, generator) for part in data.images.split(1000)]
-    images = (torch.cat(parts).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    return LabelledImages(images, data.labels, data.classes, data.source)
+    pictures: list[Tensor] = []
+    for part in torch.split(data.images, 1000) if mixture else ():
+        images = to_float(part)
+        for name, chosen in shares(images, mixture):
+            distorted = chosen if name == "none" else DISTORTIONS[name].apply(chosen, generator)
+            pictures += (distorted.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    numbers = [preprocess(picture.numpy(), spec) for picture in (pictures if mixture else data.images)]
+    return LabelledImages(torch.from_numpy(np.stack(numbers)), data.labels, data.classes, data.source)
 
 
 class ImageData(lightning.LightningDataModule):
@@ -55,15 +67,17 @@ class ImageData(lightning.LightningDataModule):
         self.augmentation = Augmentation(config.augment, spec.height, spec.channels)
         self.generator = Generator()
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Return the batches of one epoch; Lightning asks anew for each."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         self.generator.manual_seed(seed_for(self.config.seed, epoch, 1))
         order = Generator().manual_seed(seed_for(self.config.seed, epoch, 2))
-        batches = BatchSampler(RandomSampler(self.train.labels, generator=order), self.config.batch_size, drop_last=False)
+        batches = BatchSampler(
+            RandomSampler(self.train.labels, generator=order), self.config.batch_size, drop_last=False
+        )
         return DataLoader(TensorDataset(self.train.images, self.train.labels), sampler=batches, batch_size=None)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Return the validation batches."""
         batches = BatchSampler(SequentialSampler(self.val.labels), 500, drop_last=False)
         return DataLoader(TensorDataset(self.val.images, self.val.labels), sampler=batches, batch_size=None)

@@ -12,11 +12,10 @@ import torch
 import torchvision
 from sklearn import datasets as sklearn_datasets
 from sklearn.model_selection import train_test_split
-from torch import Tensor
-from tqdm import tqdm
-
 from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
 from stn_runtime.images import IMAGE_SUFFIXES, read_image
+from torch import Tensor
+from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +177,9 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _class_files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    foreign = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")} - set(classes)
+    foreign = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")} - set(
+        classes
+    )
     if foreign:
         raise InputError(f"{folder}: has classes that training did not see: {', '.join(sorted(foreign))}")
     return [
@@ -216,13 +217,17 @@ def _read_files(files: list[tuple[Path, int]], spec: PreprocessSpec) -> tuple[Te
     images, labels, skipped = [], [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(read, (path for path, _ in files))
-        for result, (_, label) in tqdm(zip(results, files, strict=True), "reading", len(files), unit="image", leave=False):
+        for result, (_, label) in tqdm(
+            zip(results, files, strict=True), "reading", len(files), unit="image", leave=False
+        ):
             if isinstance(result, str):
                 skipped.append(result)
             else:
                 images.append(torch.from_numpy(result))
                 labels.append(label)
-    stacked = torch.stack(images) if images else torch.empty(0, spec.height, spec.width, spec.channels, dtype=torch.uint8)
+    stacked = (
+        torch.stack(images) if images else torch.empty(0, spec.height, spec.width, spec.channels, dtype=torch.uint8)
+    )
     return stacked, torch.tensor(labels, dtype=torch.long), skipped
 
 

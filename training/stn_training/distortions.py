@@ -6,13 +6,12 @@ canvas. They run on the device of the images and are built on the package's own 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
-
 from stn_models import AffineGrid, GridGenerator, ProjectiveGrid, Sampler, SimilarityGrid, ThinPlateSplineGrid
+from torch import Generator, Tensor
 
 from .camera import CAMERA_CANVAS, camera_pictures
 from .geometry import CORNERS, homography_theta, similarity_theta
@@ -109,9 +108,7 @@ def _paste(canvas: Tensor, images: Tensor, of: Tensor, source: Tensor, target: T
 
     from_rows, from_columns = rows_columns(source)
     to_rows, to_columns = rows_columns(target)
-    brighter = torch.maximum(
-        canvas[picture, :, to_rows, to_columns], images[origin, :, from_rows, from_columns]
-    )
+    brighter = torch.maximum(canvas[picture, :, to_rows, to_columns], images[origin, :, from_rows, from_columns])
     canvas[picture, :, to_rows, to_columns] = brighter
 
 
@@ -166,18 +163,19 @@ def parse_mixture(text: str) -> tuple[tuple[str, float], ...]:
 
 def distort(images: Tensor, mixture: tuple[tuple[str, float], ...], size: int, generator: Generator) -> Tensor:
     """Return ``images`` (N, C, S, S) distorted, each share of the batch by its own distortion, at ``size`` pixels."""
-    bounds = [round(share * len(images)) for share in _running_totals(mixture)]
-    parts = []
-    for (name, _), first, last in zip(mixture, [0, *bounds], bounds, strict=False):
-        if last > first:
-            part = images[first:last]
-            parts.append(resample(part if name == "none" else DISTORTIONS[name].apply(part, generator), size))
+    parts = [
+        resample(part if name == "none" else DISTORTIONS[name].apply(part, generator), size)
+        for name, part in shares(images, mixture)
+    ]
     return torch.cat(parts)
 
 
-def _running_totals(mixture: tuple[tuple[str, float], ...]) -> list[float]:
-    totals, total = [], 0.0
-    for _, share in mixture:
+def shares(images: Tensor, mixture: tuple[tuple[str, float], ...]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name of each distortion with its share of ``images``, in order, none of them empty."""
+    first, total = 0, 0.0
+    for name, share in mixture:
         total += share
-        totals.append(total)
-    return totals
+        last = round(total * len(images))
+        if last > first:
+            yield name, images[first:last]
+        first = last

@@ -15,15 +15,14 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from stn_models import Architecture, Checkpoint, save_checkpoint
+from stn_runtime import InputError, PreprocessSpec
 from torch import Generator
 from tqdm import tqdm
 
-from stn_models import Architecture, Checkpoint, save_checkpoint
-from stn_runtime import InputError, PreprocessSpec
-
 from .config import TrainConfig
-from .data_module import ImageData, distorted, seed_for, to_float
-from .datasets import LabelledImages, load_dataset
+from .data_module import ImageData, rendered, seed_for, to_float
+from .datasets import load_dataset
 from .module import ClassifierTraining
 from .pictures import before_after, save_picture
 
@@ -61,9 +60,8 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     spec = config.preprocess()
     source = PreprocessSpec(28, 28, spec.channels) if config.mixture() else spec
     train = load_dataset(config.data, "train", source, Path(config.data_dir))
-    val = distorted(
-        load_dataset(config.data, "val", source, Path(config.data_dir)), config, spec.height, seed_for(config.seed, 4)
-    )
+    undistorted = load_dataset(config.data, "val", source, Path(config.data_dir))
+    val = rendered(undistorted, config.mixture(), spec, seed_for(config.seed, 4))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
 
@@ -133,9 +131,20 @@ class _Recorder(Callback):
     """After each epoch: a log line, a picture, the best weights, and a checkpoint to resume from."""
 
     def __init__(
-        self, folder: Path, architecture: Architecture, spec: PreprocessSpec, classes: tuple[str, ...], config: TrainConfig
+        self,
+        folder: Path,
+        architecture: Architecture,
+        spec: PreprocessSpec,
+        classes: tuple[str, ...],
+        config: TrainConfig,
     ) -> None:
-        self.folder, self.architecture, self.spec, self.classes, self.config = folder, architecture, spec, classes, config
+        self.folder, self.architecture, self.spec, self.classes, self.config = (
+            folder,
+            architecture,
+            spec,
+            classes,
+            config,
+        )
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
         self.rows: list[dict[str, float]] = []
@@ -191,7 +200,7 @@ class _Progress(Callback):
     """A bar for the running epoch and a line for each finished one, on stderr."""
 
     def __init__(self) -> None:
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[Any] | None = None
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         total = int(trainer.num_training_batches)
@@ -205,7 +214,9 @@ class _Progress(Callback):
         if self.bar is not None:
             self.bar.close()
         shown = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        log.info("epoch %d  %s", trainer.current_epoch, "  ".join(f"{name} {value:.4f}" for name, value in shown.items()))
+        log.info(
+            "epoch %d  %s", trainer.current_epoch, "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        )
 
 
 def _diagnosis(metrics: Mapping[str, float], epoch: int) -> str:

@@ -1,13 +1,15 @@
 """The training step: loss, optimiser with a lower rate for localisation nets, schedule, and the theta monitor."""
 
+from typing import Any
+
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from stn_models import TransformCall, localization_parameters, recorded_transforms
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
-
-from stn_models import TransformCall, localization_parameters, recorded_transforms
 
 from .config import TrainConfig
 from .data_module import Batch, seed_for
@@ -54,7 +56,7 @@ class ClassifierTraining(lightning.LightningModule):
         if calls:
             self.log_dict(theta_statistics(calls), batch_size=len(labels))
 
-    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[dict[str, LRScheduler | str]]]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its schedule."""
         config = self.config
         groups = parameter_groups(self.model, config)
@@ -71,15 +73,15 @@ class ClassifierTraining(lightning.LightningModule):
             scheduler = OneCycleLR(optimizer, [group["lr"] for group in groups], total_steps=steps, pct_start=0.2)
         else:
             scheduler = MultiStepLR(optimizer, [steps // 2, steps * 3 // 4])
-        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """Return the optimiser's groups: the localisation nets at their own rate, and the rest."""
     localization = list(localization_parameters(model))
     known = {id(parameter) for parameter in localization}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    groups: list[dict[str, object]] = [{"params": rest, "lr": config.lr}]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": config.lr}]
     if localization:
         groups.append({"params": localization, "lr": config.lr * config.stn_lr_scale})
     return groups

@@ -1,0 +1,99 @@
+"""The network as it leaves PyTorch: uint8 pictures in, probabilities and what the transformers did out."""
+
+from dataclasses import dataclass
+
+import torch
+from stn_models import recorded_transforms
+from stn_runtime import PreprocessSpec, TransformerSpec
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the exported graph returns, in this order; None is left out.
+
+    Attributes:
+        probabilities: (N, K), after softmax.
+        theta: (N, P), the parameters of all transformers, joined in order of use.
+        outline: (N, T, 4 m, 2), the border of each sampling grid in normalised coordinates of its input.
+        rectified: (N, h, w, C) uint8, what the classifier saw.
+    """
+
+    probabilities: Tensor
+    theta: Tensor | None
+    outline: Tensor | None
+    rectified: Tensor | None
+
+    def named(self) -> dict[str, Tensor]:
+        """Return the outputs that are there, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+class Deployment(nn.Module):
+    """Wraps a classifier for export: its own forward, with the model file's inputs and outputs around it.
+
+    Args:
+        model: From images (N, C, H, W) in [0, 1] to logits (N, K), in evaluation mode.
+        spec: What the network takes.
+        with_rectified: Whether to return what the last transformer on the image made of it.
+    """
+
+    def __init__(self, model: nn.Module, spec: PreprocessSpec, with_rectified: bool = True) -> None:
+        super().__init__()
+        self.model = model
+        self.transformers = describe_transformers(model, spec)
+        on_image = [index for index, transformer in enumerate(self.transformers) if transformer.on_image]
+        self._rectified = on_image[-1] if on_image and with_rectified else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return the values of ``Outputs.named`` for pictures (N, H, W, C) uint8."""
+        return tuple(self.outputs(image).named().values())
+
+    def outputs(self, image: Tensor) -> Outputs:
+        """Return the outputs by name for pictures (N, H, W, C) uint8."""
+        pixels = image.permute(0, 3, 1, 2).float() / 255
+        with recorded_transforms(self.model) as calls:
+            probabilities = self.model(pixels).softmax(dim=-1)
+        if not calls:
+            return Outputs(probabilities, None, None, None)
+        rectified = None
+        if self._rectified is not None:
+            levels = (calls[self._rectified].output.clamp(0, 1) * 255).round()
+            rectified = levels.to(torch.uint8).permute(0, 2, 3, 1)
+        return Outputs(
+            probabilities,
+            torch.cat([call.theta for call in calls], dim=1),
+            torch.stack([call.transformer.grid.outline(call.theta) for call in calls], dim=1),
+            rectified,
+        )
+
+
+def describe_transformers(model: nn.Module, spec: PreprocessSpec) -> tuple[TransformerSpec, ...]:
+    """Return the manifest's description of each transformer that ``model`` uses, in order of use.
+
+    Args:
+        model: In evaluation mode.
+        spec: What the network takes.
+    """
+    pixels = torch.zeros(1, spec.channels, spec.height, spec.width)
+    with torch.no_grad(), recorded_transforms(model) as calls:
+        model(pixels)
+    described, first = [], 0
+    for call in calls:
+        grid, sampler = call.transformer.grid, call.transformer.sampler
+        last = first + grid.theta_size
+        described.append(
+            TransformerSpec(
+                name=call.name,
+                grid=grid.name,
+                theta=(first, last),
+                input_size=(call.image.shape[2], call.image.shape[3]),
+                output_size=grid.output_size,
+                interpolation=sampler.interpolation,
+                padding=sampler.padding,
+                align_corners=sampler.align_corners,
+                on_image=call.image is pixels,
+            )
+        )
+        first = last
+    return tuple(described)

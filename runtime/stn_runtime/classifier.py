@@ -1,0 +1,148 @@
+"""The classifier: pictures in, labels and what the spatial transformer did out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .images import read_image
+from .preprocessing import Image, place, preprocess
+from .session import open_session, read_manifest
+from .zoo import find_model
+
+Picture = Image | Path | str
+"""An array, RGB or grey, or the path of an image file."""
+
+Pictures = list[Image] | list[Path] | list[str]
+"""Several of one kind, of any sizes."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A label and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says of one picture.
+
+    Attributes:
+        label: The most probable one.
+        confidence: Its probability.
+        top: The most probable labels, best first.
+        theta: Parameters of all transformers, in the order of the manifest.
+        outline: What each transformer in front of the network looked at, in pixels of the picture: (T, 4 m, 2),
+            (0, 0) the centre of the first pixel. T is 0 for a network without one.
+        rectified: What the classifier saw, (h, w) or (h, w, 3) RGB; None when the file has no such output.
+        latency_ms: Milliseconds a picture, by stage; of a batch, the batch's time divided by its size.
+    """
+
+    label: str
+    confidence: float
+    top: tuple[Score, ...]
+    theta: tuple[float, ...]
+    outline: NDArray[np.float32]
+    rectified: Image | None
+    latency_ms: Mapping[str, float]
+
+
+class Classifier:
+    """An exported model, ready to classify.
+
+    Args:
+        model: A released model's name, or an .onnx file written by ``stn export``.
+        threads: Of onnxruntime; by default one for each CPU that this process may use.
+        providers: Execution providers, all of which must be there; None takes CUDA where there is one, else the CPU.
+        topk: How many labels a prediction lists.
+        live: Whether frames come one by one with pauses between them.
+
+    Raises:
+        ModelContractError: The file is missing, damaged, or keeps no manifest.
+        InputError: A provider that was named is not available.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "digits",
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        topk: int = 5,
+        live: bool = False,
+    ) -> None:
+        if topk < 1:
+            raise ValueError(f"topk must be at least 1, got {topk}")
+        self.path = find_model(model)
+        self._session = open_session(self.path, threads=threads, providers=providers, live=live)
+        self.manifest = read_manifest(self._session, str(self.path))
+        self.topk = min(topk, len(self.manifest.labels))
+        self._drawn = [index for index, spec in enumerate(self.manifest.transformers) if spec.on_image]
+
+    @overload
+    def predict(self, pictures: Picture) -> Prediction: ...
+    @overload
+    def predict(self, pictures: Pictures) -> list[Prediction]: ...
+    def predict(self, pictures: Picture | Pictures) -> Prediction | list[Prediction]:
+        """Classify one picture, or several as one batch.
+
+        Args:
+            pictures: uint8 arrays (H, W) grey or (H, W, 3) RGB (of an OpenCV frame pass ``frame[..., ::-1]``), or
+                paths of image files; one, or a list of any sizes.
+
+        Returns:
+            A prediction for one picture, a list of them for a list.
+
+        Raises:
+            ImageReadError: A file cannot be read as a picture.
+            ValueError: An array is not a picture.
+        """
+        if isinstance(pictures, (np.ndarray, Path, str)):
+            return self._predict([pictures])[0]
+        return self._predict(pictures) if len(pictures) else []
+
+    def run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+        """Return the graph's raw outputs by name for a preprocessed batch (N, H, W, C) uint8."""
+        outputs = self._session.run(None, {"image": batch})
+        return dict(zip(self.manifest.outputs, map(np.asarray, outputs), strict=True))
+
+    def _predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        started = time.perf_counter()
+        images = [picture if isinstance(picture, np.ndarray) else read_image(Path(picture)) for picture in pictures]
+        decoded = time.perf_counter()
+        batch = np.stack([preprocess(image, self.manifest.preprocess) for image in images])
+        resized = time.perf_counter()
+        outputs = self.run(batch)
+        inferred = time.perf_counter()
+        share = 1000 / len(images)
+        latency = {
+            "decode": (decoded - started) * share,
+            "resize": (resized - decoded) * share,
+            "infer": (inferred - resized) * share,
+        }
+        return [self._prediction(image, outputs, index, latency) for index, image in enumerate(images)]
+
+    def _prediction(
+        self, image: Image, outputs: Mapping[str, NDArray[np.generic]], index: int, latency: Mapping[str, float]
+    ) -> Prediction:
+        probabilities = outputs["probabilities"][index].astype(np.float32)
+        best = np.argsort(-probabilities, kind="stable")[: self.topk]
+        top = tuple(Score(self.manifest.labels[label], float(probabilities[label])) for label in best)
+        theta: tuple[float, ...] = ()
+        outline = np.empty((0, 0, 2), np.float32)
+        if "theta" in outputs:
+            theta = tuple(map(float, outputs["theta"][index].astype(np.float32)))
+        if "outline" in outputs:
+            placement = place(image.shape[0], image.shape[1], self.manifest.preprocess)
+            outline = placement.to_pixels(outputs["outline"][index].astype(np.float32)[self._drawn])
+        rectified = None
+        if "rectified" in outputs:
+            rectified = outputs["rectified"][index].astype(np.uint8)
+            rectified = rectified[:, :, 0] if rectified.shape[2] == 1 else rectified
+        return Prediction(top[0].label, top[0].probability, top, theta, outline, rectified, latency)

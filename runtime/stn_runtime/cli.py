@@ -1,0 +1,92 @@
+"""The command line: finds the command's module only when it is called, so that `stn run` never loads PyTorch."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module, metadata
+
+from .errors import InputError, MissingDependencyError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand.
+
+    Attributes:
+        module: Has a function of the command's name, and another, ``add_<name>_arguments``.
+        help: One line.
+        extra: What to install for it beyond the device's packages.
+    """
+
+    module: str
+    help: str
+    extra: str = ""
+
+
+COMMANDS = {
+    "run": Command("stn_runtime.commands", "classify a camera, a video, a picture or a folder of pictures"),
+    "verify": Command("stn_runtime.commands", "check that a model answers here as it did in PyTorch"),
+    "models": Command("stn_runtime.commands", "list released models and networks, or show one"),
+    "train": Command("stn_training.commands", "train a classifier with a spatial transformer", "train"),
+    "evaluate": Command("stn_training.commands", "measure a checkpoint or an .onnx file on labelled images", "train"),
+    "sheet": Command("stn_training.commands", "draw a contact sheet of a data set, distorted as in training", "train"),
+    "export": Command("stn_export.commands", "turn a checkpoint into an .onnx file proven equal to it", "export"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 all well; 1 some inputs failed; 2 wrong usage or an unusable model; 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else ""
+    try:
+        if name not in COMMANDS:
+            return _overview(arguments)
+        parser = argparse.ArgumentParser(prog=f"stn {name}", description=COMMANDS[name].help)
+        module = _module(name)
+        getattr(module, f"add_{name}_arguments")(parser)
+        status: int = getattr(module, name)(parser.parse_args(arguments[1:]))
+    except InputError as error:
+        sys.stderr.write(f"stn: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output is gone: nobody is left to write to
+        sys.stderr.close()
+        return 1
+    return status
+
+
+def _overview(arguments: list[str]) -> int:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="stn",
+        usage="stn COMMAND ...",
+        description="Spatial transformers on edge devices.",
+        epilog=f"commands ('stn COMMAND --help' tells more):\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"stn-edge {metadata.version('stn-edge')}")
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    if arguments[0] in ("-h", "--help", "--version"):
+        parser.parse_args(arguments[:1])
+    parser.error(f"no command '{arguments[0]}'; choose from {', '.join(COMMANDS)}")
+
+
+def _module(name: str) -> object:
+    command = COMMANDS[name]
+    try:
+        return import_module(command.module)
+    except ModuleNotFoundError as error:
+        if not command.extra:
+            raise MissingDependencyError(f"package '{error.name}' is not installed: pip install stn-edge") from error
+        raise MissingDependencyError(
+            f"'stn {name}' needs package '{error.name}', which is missing: pip install 'stn-edge[{command.extra}]'"
+        ) from error

@@ -1,0 +1,175 @@
+"""The commands of a device: run, verify, models."""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+
+from .classifier import Classifier
+from .errors import InputError, MissingDependencyError
+from .golden import TOLERANCES, replay
+from .manifest import Manifest
+from .pipeline import run as run_pipeline
+from .records import JsonLines, Readable, RecordWriter, open_results
+from .session import open_session, read_manifest
+from .sinks import View, Window, open_saver
+from .sources import ImageFiles, Source, open_source
+from .zoo import find_model, released_models
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stn run`` takes."""
+    parser.add_argument("source", help="camera number or /dev path, picture, folder, glob, video, or http/rtsp address")
+    parser.add_argument("-m", "--model", default="digits", help="released model or .onnx file (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, help="write records to this .jsonl or .csv file")
+    parser.add_argument(
+        "--save", type=Path, metavar="PATH", help="save annotated pictures (folder) or video (.mp4, .avi)"
+    )
+    parser.add_argument("--show", action="store_true", help="open a window: q or Esc ends, space pauses, s snapshot")
+    parser.add_argument("--topk", type=_positive, default=5, metavar="K", help="labels a record lists (default: 5)")
+    parser.add_argument("--conf", type=_share, default=0.0, metavar="P", help="below this probability a label is null")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="of onnxruntime (default: one a usable CPU)")
+    parser.add_argument("--providers", nargs="+", metavar="EP", help="execution providers that must be there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify every frame of a source."""
+    with ExitStack() as stack:
+        writer = _writer(args.output, stack)
+        source = open_source(args.source)
+        stack.callback(source.close)
+        classifier = Classifier(
+            args.model, threads=args.threads, providers=args.providers, topk=args.topk, live=source.live
+        )
+        views = _views(args, source)
+        for view in views:
+            stack.callback(view.close)
+        summary = run_pipeline(source, classifier, writer, views, args.conf)
+    place = f", annotated in {args.save}" if args.save else ""
+    sys.stderr.write(f"{summary.frames} frames, {summary.failed} failed{place}\n")
+    if summary.interrupted:
+        return 130
+    return 1 if summary.failed else 0
+
+
+def _writer(output: Path | None, stack: ExitStack) -> RecordWriter:
+    if output is None:
+        return Readable(sys.stdout) if sys.stdout.isatty() else JsonLines(sys.stdout)
+    writer, stream = open_results(output)
+    stack.enter_context(stream)
+    return writer
+
+
+def _views(args: argparse.Namespace, source: Source) -> list[View]:
+    is_pictures = isinstance(source, ImageFiles)
+    views: list[View] = []
+    if args.save:
+        views.append(open_saver(args.save, args.source, not is_pictures, source.rate))
+    if args.show:
+        views.append(Window(wait=is_pictures))
+    return views
+
+
+def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stn verify`` takes."""
+    parser.add_argument("model", help="released model or .onnx file")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="compare with this checkpoint in PyTorch, beyond golden vectors"
+    )
+    parser.add_argument("--providers", nargs="+", metavar="EP", help="execution providers that must be there")
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Replay the golden vectors of a model, and compare it with its checkpoint when one is given."""
+    path = find_model(args.model)
+    session = open_session(path, providers=args.providers)
+    manifest = read_manifest(session, str(path))
+    result = replay(session, manifest, str(path))
+    for name, difference in result.differences.items():
+        mark = "ok" if difference <= TOLERANCES[name] else "FAILED"
+        sys.stdout.write(f"{name:<14} largest difference {difference:.2e}  allowed {TOLERANCES[name]:.0e}  {mark}\n")
+    verdict = "answers as PyTorch did" if result.passed else "does NOT answer as PyTorch did"
+    provider = session.get_providers()[0]
+    sys.stdout.write(
+        f"{path.name} {verdict}: {result.count} golden vectors, {result.labels_differ} labels differ, on {provider}\n"
+    )
+    status = 0 if result.passed else 1
+    if args.checkpoint is not None:
+        try:
+            verification = import_module("stn_export.verification")
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"--checkpoint needs package '{error.name}', which is not installed: pip install 'stn-edge[export]'"
+            ) from error
+        status = max(status, verification.compare_files(path, args.checkpoint))
+    return status
+
+
+def add_models_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stn models`` takes."""
+    parser.add_argument("name", nargs="?", help="a released model or a network; without it all are listed")
+    parser.add_argument("--options", default="{}", metavar="JSON", help='of a network, such as \'{"grid": "tps"}\'')
+
+
+def models(args: argparse.Namespace) -> int:
+    """List models, or show one."""
+    released = released_models()
+    if args.name in released or (args.name and args.name.endswith(".onnx")):
+        path = find_model(args.name)
+        sys.stdout.write(_card(path, read_manifest(open_session(path), str(path))) + "\n")
+        return 0
+    if args.name is None:
+        for name, path in released.items():
+            manifest = read_manifest(open_session(path), str(path))
+            figures = ", ".join(f"{key} {value:.2f}" for key, value in manifest.metrics.items())
+            sys.stdout.write(f"{name:<12} released, {path.stat().st_size / 1e6:.2f} MB, {figures}\n")
+    try:
+        networks = import_module("stn_models.registry")
+    except ModuleNotFoundError as error:
+        if args.name is None:
+            return 0
+        raise MissingDependencyError(
+            f"no released model '{args.name}'; networks need package '{error.name}': pip install 'stn-edge[train]'"
+        ) from error
+    try:
+        if args.name is None:
+            sys.stdout.write("".join(f"{name:<12} network, 'stn models {name}'\n" for name in networks.REGISTRY))
+        else:
+            network = networks.Architecture(args.name, networks.parse_options(args.options))
+            sys.stdout.write(networks.parameter_table(network.build()) + "\n")
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return 0
+
+
+def _card(path: Path, manifest: Manifest) -> str:
+    spec, export = manifest.preprocess, manifest.export
+    colour = "grey" if spec.channels == 1 else "RGB"
+    lines = [
+        f"{manifest.name}: {len(manifest.labels)} classes, {path.stat().st_size / 1e6:.2f} MB, {manifest.license}",
+        f"  input      {spec.width} x {spec.height} {colour}, {spec.fit}",
+        f"  exported   {export.form}, {export.precision}, opset {export.opset}, target {export.target}",
+    ]
+    lines += [
+        f"  transform  {entry.name}: {entry.grid}, {entry.input_size} to {entry.output_size}, {entry.interpolation}, "
+        f"padding {entry.padding}"
+        for entry in manifest.transformers
+    ]
+    lines += [f"  {name:<25} {value:.2f}" for name, value in manifest.metrics.items()]
+    lines += [f"  parity {name:<18} {value:.1e}" for name, value in manifest.parity.items()]
+    return "\n".join(lines)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {value}")
+    return value

@@ -1,0 +1,105 @@
+"""The pipeline: frames of a source through the classifier to results and views, in order, nothing lost."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+
+from tqdm import tqdm
+
+from .classifier import Classifier
+from .records import Record, RecordWriter
+from .sinks import View
+from .sources import Frame, Source
+
+_BATCH = 8
+_BATCH_PIXELS = 50_000_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended."""
+
+    frames: int
+    failed: int
+    interrupted: bool
+
+
+def run(
+    source: Source, classifier: Classifier, writer: RecordWriter, views: Sequence[View] = (), threshold: float = 0.0
+) -> Summary:
+    """Classify every frame of ``source``.
+
+    Args:
+        source: Where the frames come from.
+        classifier: Of the frames.
+        writer: Receives one record a frame.
+        views: Receive each frame with its record.
+        threshold: Confidence below which a record's label is null.
+
+    Returns:
+        How many frames there were, how many failed, and whether a signal (Ctrl-C, SIGTERM) ended the run.
+    """
+    frames = failed = 0
+    progress = tqdm(total=source.total, unit="frame", leave=False, disable=None)
+    with progress, _ended_by_signals(source) as signals:
+        for batch in _batches(source):
+            for frame, record in zip(batch, _classified(batch, classifier, threshold), strict=True):
+                writer.write(record)
+                frames += 1
+                failed += record.error is not None
+                if not all([view.show(frame, record) for view in views]):  # every view, even after a 'no'
+                    source.close()
+            progress.update(len(batch))
+    return Summary(frames, failed, bool(signals))
+
+
+def _batches(source: Source) -> Iterator[list[Frame]]:
+    """Yield frames in groups: one by one when live, else as many as are worth a batch."""
+    batch: list[Frame] = []
+    for frame in source:
+        batch.append(frame)
+        pixels = sum(entry.image.size for entry in batch if entry.image is not None)
+        if source.live or len(batch) == _BATCH or pixels > _BATCH_PIXELS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _classified(batch: Sequence[Frame], classifier: Classifier, threshold: float) -> Iterator[Record]:
+    predictions = iter(classifier.predict([frame.image for frame in batch if frame.image is not None]))
+    for frame in batch:
+        record = Record(frame.source, frame.index, frame.time, None, frame.error)
+        if frame.image is not None:
+            prediction = next(predictions)
+            record = replace(record, prediction=prediction, sure=prediction.confidence >= threshold)
+        yield record
+
+
+@contextmanager
+def _ended_by_signals(source: Source) -> Iterator[list[int]]:
+    """Let the first Ctrl-C or SIGTERM end the source after the frame in flight; a second one acts as usual."""
+    received: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        source.close()
+        restore()
+
+    previous = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, end)
+    except ValueError:  # not on the main thread: signals are somebody else's
+        pass
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    try:
+        yield received
+    finally:
+        restore()

@@ -1,0 +1,126 @@
+"""Records: one line of results for each frame, as JSON, CSV or for a person at a terminal."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from .classifier import Prediction
+from .errors import InputError
+
+CSV_COLUMNS = ("source", "frame", "time", "label", "confidence", "top", "theta", "outline", "latency_ms", "error")
+
+
+@dataclass(frozen=True)
+class Record:
+    """The result for one frame: a prediction, or why there is none.
+
+    Attributes:
+        source: The file, camera or stream.
+        frame: Number of the frame in its source.
+        time: Seconds since the start of a video, Unix time of a camera's frame, None for an image file.
+        prediction: None when the frame could not be read.
+        error: One sentence when there is no prediction.
+        sure: Whether the confidence reaches the wanted threshold; if not, the record's label is null.
+    """
+
+    source: str
+    frame: int
+    time: float | None
+    prediction: Prediction | None
+    error: str | None = None
+    sure: bool = True
+
+    def fields(self) -> dict[str, Any]:
+        """Return the record as plain values, ready for JSON."""
+        found: dict[str, Any] = {"source": self.source, "frame": self.frame, "time": self.time}
+        if self.prediction is None:
+            return found | {"error": self.error}
+        prediction = self.prediction
+        return found | {
+            "label": prediction.label if self.sure else None,
+            "confidence": round(prediction.confidence, 6),
+            "top": [{"label": score.label, "probability": round(score.probability, 6)} for score in prediction.top],
+            "theta": [round(value, 6) for value in prediction.theta],
+            "outline": [[[round(float(x), 2), round(float(y), 2)] for x, y in points] for points in prediction.outline],
+            "latency_ms": {stage: round(value, 3) for stage, value in prediction.latency_ms.items()},
+        }
+
+
+class JsonLines:
+    """Writes records as JSON, one a line, ASCII only, so that no file name can break a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, record: Record) -> None:
+        """Write one record, whole, and flush it."""
+        self.stream.write(json.dumps(record.fields()) + "\n")
+        self.stream.flush()
+
+
+class Csv:
+    """Writes records as CSV with a header; lists and objects as JSON within their cell."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._line(dict(zip(CSV_COLUMNS, CSV_COLUMNS, strict=True)))
+
+    def write(self, record: Record) -> None:
+        """Write one record, whole, and flush it."""
+        cells = {
+            name: json.dumps(value) if isinstance(value, (list, dict)) else value
+            for name, value in record.fields().items()
+        }
+        self._line(cells)
+
+    def _line(self, cells: dict[str, Any]) -> None:
+        line = io.StringIO(newline="")
+        csv.DictWriter(line, CSV_COLUMNS, lineterminator="\n").writerow(cells)
+        self.stream.write(line.getvalue())
+        self.stream.flush()
+
+
+class Readable:
+    """Writes one short line a record for a person."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, record: Record) -> None:
+        """Write one record and flush it."""
+        where = record.source if record.time is None else f"{record.source} #{record.frame}"
+        if record.prediction is None:
+            text = f"{where}: error: {(record.error or '').removeprefix(f'{record.source}: ')}"
+        else:
+            label = record.prediction.label if record.sure else f"unsure ({record.prediction.label}?)"
+            text = f"{where}: {label}  {record.prediction.confidence:.1%}"
+        encoding = self.stream.encoding or "utf-8"
+        self.stream.write(
+            "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+            .encode(encoding, "backslashreplace")
+            .decode(encoding)
+            + "\n"
+        )
+        self.stream.flush()
+
+
+RecordWriter = JsonLines | Csv | Readable
+
+
+def open_results(path: Path) -> tuple[RecordWriter, TextIO]:
+    """Return a writer for a results file, and the file to close; the suffix says the format.
+
+    Raises:
+        InputError: The suffix is neither .jsonl nor .csv, or the file cannot be written.
+    """
+    writers: dict[str, type[JsonLines | Csv]] = {".jsonl": JsonLines, ".csv": Csv}
+    if path.suffix.lower() not in writers:
+        raise InputError(f"{path}: results are written as .jsonl or .csv")
+    try:
+        stream = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    return writers[path.suffix.lower()](stream), stream

@@ -1,0 +1,98 @@
+"""Opening a model file in onnxruntime, with threads and execution provider chosen openly."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxruntime as ort
+
+from .errors import InputError, ModelContractError
+from .manifest import METADATA_KEY, Manifest
+
+_AUTO_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_session(
+    model: Path | bytes, *, threads: int | None = None, providers: Sequence[str] | None = None, live: bool = False
+) -> ort.InferenceSession:
+    """Return an onnxruntime session for a model file.
+
+    Args:
+        model: A file, or its bytes.
+        threads: Within one operator; by default one for each CPU that this process may use.
+        providers: Execution providers in order of preference, none of which may be missing; None takes CUDA where
+            there is one, else the CPU.
+        live: Whether the session waits between frames; its threads then sleep instead of spinning.
+
+    Raises:
+        ModelContractError: The file cannot be loaded; one sentence.
+        InputError: A provider that was named is not available.
+    """
+    name = str(model) if isinstance(model, Path) else "the model"
+    available = ort.get_available_providers()
+    wanted = (
+        [provider for provider in _AUTO_PROVIDERS if provider in available] if providers is None else list(providers)
+    )
+    missing = [provider for provider in wanted if provider not in available]
+    if missing:
+        raise InputError(f"execution provider {missing[0]} is not available here; there are {', '.join(available)}")
+    options = ort.SessionOptions()
+    # Both are set from the CPU set: onnxruntime's own choice hangs or fails in containers that pin CPUs.
+    options.intra_op_num_threads = threads or usable_cpus()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if live:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=wanted)
+    except Exception as error:  # onnxruntime's exceptions share no base class but this one
+        reason = " ".join(str(error).split())
+        raise ModelContractError(
+            f"{name}: onnxruntime cannot load it ({reason[:200]}); export the model again"
+        ) from error
+    if providers is not None and session.get_providers()[0] != wanted[0]:
+        raise InputError(
+            f"execution provider {wanted[0]} could not be started; onnxruntime took {session.get_providers()}"
+        )
+    return session
+
+
+def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
+    """Return the manifest of an open model file, after checking the graph against it.
+
+    Raises:
+        ModelContractError: There is none, it is damaged, or the graph is not what it says.
+    """
+    metadata = session.get_modelmeta().custom_metadata_map
+    if METADATA_KEY not in metadata:
+        found = ", ".join(sorted(metadata)) or "none"
+        raise ModelContractError(
+            f"{source}: no '{METADATA_KEY}' metadata (found: {found}); export it with 'stn export'"
+        )
+    manifest = Manifest.from_json(metadata[METADATA_KEY], source)
+    spec = manifest.preprocess
+    inputs = session.get_inputs()
+    expected = [spec.height, spec.width, spec.channels]
+    if [entry.name for entry in inputs] != ["image"]:
+        raise ModelContractError(f"{source}: inputs are {[entry.name for entry in inputs]}, expected only 'image'")
+    if inputs[0].type != "tensor(uint8)" or list(inputs[0].shape[1:]) != expected:
+        raise ModelContractError(
+            f"{source}: input 'image' is {inputs[0].type} {inputs[0].shape}, "
+            f"the manifest says tensor(uint8) N x {expected}"
+        )
+    outputs = {entry.name: entry for entry in session.get_outputs()}
+    if tuple(outputs) != manifest.outputs:
+        raise ModelContractError(f"{source}: outputs are {list(outputs)}, the manifest says {list(manifest.outputs)}")
+    shape = outputs["probabilities"].shape
+    if len(shape) != 2 or shape[1] != len(manifest.labels):
+        raise ModelContractError(
+            f"{source}: output 'probabilities' is {shape}, expected N x {len(manifest.labels)} labels"
+        )
+    return manifest

@@ -1,0 +1,316 @@
+"""Checkpoints: what is written comes back exactly, and every other file is refused in one sentence."""
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from stn_models import REGISTRY, Architecture, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from torch import Tensor, nn
+
+LABELS = tuple("abcdefghij")
+ARCHITECTURE = Architecture("cifar-small", {"mean": [0.4, 0.5, 0.6]})
+DESCRIPTION: dict[str, Any] = {
+    "schema": 1,
+    "architecture": {"name": "cifar-small", "options": {"mean": [0.4, 0.5, 0.6]}},
+    "labels": list(LABELS),
+    "preprocess": {"height": 32},
+    "training": {},
+    "metrics": {"accuracy": 0.5},
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return trained(ARCHITECTURE.build(), torch.rand(4, 3, 32, 32))
+
+
+@pytest.fixture
+def path(tmp_path: Path, model: nn.Module) -> Path:
+    """A good checkpoint."""
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model, Checkpoint(ARCHITECTURE, LABELS, {"height": 32}, {}, {"accuracy": 0.5}))
+    return path
+
+
+def trained(model: nn.Module, image: Tensor) -> nn.Module:
+    """Move every weight and every running statistic away from where it started."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+        model.train()(image)
+    return model.eval()
+
+
+def write(path: Path, description: object, weights: dict[str, Tensor] | None = None) -> None:
+    """A safetensors file with any description, JSON or not, made without the code under test."""
+    text = description if isinstance(description, str) else json.dumps(description)
+    save_file(weights if weights is not None else load_file(path), path, metadata={"stn_edge": text})
+
+
+def refusal(path: Path) -> str:
+    """The message that loading ``path`` ends with; one sentence that starts with the file."""
+    with pytest.raises(CheckpointError, match=re.escape(str(path))) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+# --- round trip ---
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_loaded_network_gives_exactly_the_same_logits(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = {"width": 8} if Architecture(name).accepts("width") else {}
+    architecture = Architecture(name, options)
+    size = architecture.complete().get("image_size", 32)
+    image = torch.rand(4, architecture.complete().get("channels", 3), size, size)
+    model = trained(architecture.build(), image)
+    save_checkpoint(tmp_path / "model.safetensors", model, Checkpoint(architecture, LABELS, {}))
+    loaded, _ = load_checkpoint(tmp_path / "model.safetensors")
+    assert not loaded.training
+    with torch.no_grad():
+        assert torch.equal(loaded(image), model(image))
+
+
+def test_loaded_description_is_what_was_saved(tmp_path: Path, model: nn.Module) -> None:
+    saved = Checkpoint(
+        ARCHITECTURE,
+        ("zero", "Zürich", "二"),
+        {"height": 32, "width": 32, "fit": "letterbox"},
+        {"data": "digits", "epochs": 3, "seeds": [1, 2]},
+        {"accuracy": 0.1 + 0.2},
+    )
+    save_checkpoint(tmp_path / "model.safetensors", model, saved)
+    _, loaded = load_checkpoint(tmp_path / "model.safetensors")
+    assert loaded.labels == saved.labels
+    assert loaded.preprocess == saved.preprocess
+    assert loaded.training == saved.training
+    assert loaded.metrics == saved.metrics
+    assert loaded.architecture.name == "cifar-small"
+    assert loaded.architecture.complete() == saved.architecture.complete()
+
+
+def test_defaults_are_written_down_so_that_they_may_change(path: Path) -> None:
+    _, checkpoint = load_checkpoint(path)
+    assert set(checkpoint.architecture.options) == {"grid", "classes", "mean", "std"}
+
+
+def test_saving_does_not_change_the_network(tmp_path: Path) -> None:
+    model = Architecture("cifar-small").build().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    save_checkpoint(tmp_path / "model.safetensors", model, Checkpoint(Architecture("cifar-small"), LABELS, {}))
+    assert model.training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_weights_in_another_memory_layout_are_saved(tmp_path: Path, model: nn.Module) -> None:
+    image = torch.rand(2, 3, 32, 32)
+    expected = model(image)
+    laid_out = ARCHITECTURE.build().eval().to(memory_format=torch.channels_last)
+    laid_out.load_state_dict(model.state_dict())
+    save_checkpoint(tmp_path / "model.safetensors", laid_out, Checkpoint(ARCHITECTURE, LABELS, {}))
+    loaded, _ = load_checkpoint(tmp_path / "model.safetensors")
+    assert torch.equal(loaded(image), expected)
+
+
+def test_a_checkpoint_is_a_safetensors_file_that_others_can_read(path: Path, model: nn.Module) -> None:
+    weights = load_file(path)
+    assert list(weights) == sorted(model.state_dict())
+    assert sum(value.numel() for value in weights.values()) == 39_884
+
+
+# --- writing safely ---
+
+
+def test_only_the_checkpoint_is_left_after_saving(path: Path) -> None:
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_saving_again_replaces_the_file(path: Path, model: nn.Module) -> None:
+    save_checkpoint(path, model, Checkpoint(ARCHITECTURE, tuple("ABCDEFGHIJ"), {}))
+    assert load_checkpoint(path)[1].labels == tuple("ABCDEFGHIJ")
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_description_that_is_not_json_leaves_the_old_file_whole(path: Path, model: nn.Module) -> None:
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        save_checkpoint(path, model, Checkpoint(ARCHITECTURE, LABELS, {"size": {1, 2}}))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("owner", "step"), [(Path, "write_bytes"), (os, "replace")], ids=["write", "rename"])
+def test_a_failing_disk_leaves_the_old_file_whole_and_no_partial_one(
+    owner: object, step: str, path: Path, model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+
+    def fail(target: str | Path, *_args: object) -> None:
+        Path(target).open("wb").close()  # as far as the disk went
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(owner, step, fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_checkpoint(path, model, Checkpoint(ARCHITECTURE, LABELS, {}))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_saving_over_a_folder_leaves_no_partial_file(tmp_path: Path, model: nn.Module) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        save_checkpoint(tmp_path / "folder", model, Checkpoint(ARCHITECTURE, LABELS, {}))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+# --- files that are no checkpoint ---
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "none.safetensors")
+    assert message == "does not exist; give a .safetensors file written by 'stn train'"
+
+
+def test_folder_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == "is a folder; give a .safetensors file written by 'stn train'"
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 9, 300, 3000, -1], ids="{}-bytes".format)
+def test_truncated_file_is_refused(path: Path, keep: int) -> None:
+    path.write_bytes(path.read_bytes()[:keep])
+    assert refusal(path).startswith("not a whole safetensors file (")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"\xff" * 8 + data[8:],
+        lambda data: bytes(100),
+        lambda data: data[:8] + b"\x00" + data[9:],
+        lambda data: data[:20] + b"\xff\xfe" + data[22:],
+        lambda data: data + b"more",
+    ],
+    ids=["length", "zeros", "no brace", "not utf-8", "too long"],
+)
+def test_corrupt_file_is_refused(path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(damage(path.read_bytes()))
+    assert refusal(path).startswith("not a whole safetensors file (")
+
+
+def test_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    for metadata in (None, {"format": "pt"}):
+        save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
+        assert refusal(path) == "a safetensors file, but not from 'stn train' (no 'stn_edge' in its header)"
+
+
+def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
+    class Touch:
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+            return Path.touch, (tmp_path / "was-run",)
+
+    path = tmp_path / "model.pt"
+    for data in (pickle.dumps(Touch()), pickle.dumps(Touch(), protocol=0)):
+        path.write_bytes(data)
+        assert refusal(path).startswith("not a whole safetensors file (")
+    torch.save({"touch": Touch()}, path)
+    assert refusal(path).startswith("not a whole safetensors file (")
+    assert not (tmp_path / "was-run").exists()
+
+
+# --- checkpoints that do not fit ---
+
+
+@pytest.mark.parametrize("schema", [2, 99, "2", None])
+def test_other_schema_is_refused(path: Path, schema: object) -> None:
+    write(path, {**DESCRIPTION, "schema": schema})
+    assert refusal(path) == f"checkpoint schema {schema}, this version reads 1; update stn-edge"
+
+
+def test_the_file_that_these_tests_write_is_a_good_one(path: Path) -> None:
+    write(path, DESCRIPTION)
+    assert load_checkpoint(path)[1].labels == LABELS
+
+
+@pytest.mark.parametrize("field", ["architecture", "labels", "preprocess", "training", "metrics"])
+def test_description_without_a_field_is_refused_by_its_name(path: Path, field: str) -> None:
+    write(path, {key: value for key, value in DESCRIPTION.items() if key != field})
+    assert refusal(path) == f"the checkpoint's description is damaged ('{field}')"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000], ids="{:.8}".format)
+def test_description_that_is_no_json_object_is_refused(path: Path, text: str) -> None:
+    write(path, text)
+    assert refusal(path).startswith("the checkpoint's description is damaged (")
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        None,
+        "cifar-small",
+        {"name": "cifar-small"},
+        {"name": "cifar-tiny", "options": {}},
+        {"name": [], "options": {}},
+        {"name": "cifar-small", "options": {"gird": "tps"}},
+        {"name": "cifar-small", "options": {"grid": "afine"}},
+        {"name": "cifar-small", "options": {"classes": "ten"}},
+        {"name": "cifar-small", "options": {"classes": -1}},
+        {"name": "cifar-small", "options": None},
+        {"name": "cifar-small", "options": []},
+        {"name": "fcn", "options": {"width": 10**30}},
+        {"name": "st-cnn", "options": {"image_size": 15}},
+    ],
+    ids=str,
+)
+def test_architecture_that_cannot_be_built_is_refused(path: Path, architecture: object) -> None:
+    write(path, {**DESCRIPTION, "architecture": architecture})
+    assert refusal(path).startswith("the checkpoint's description is damaged (")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("labels", None), ("labels", "abc"), ("labels", [1, None]), ("preprocess", None), ("metrics", "good")],
+)
+def test_field_of_a_wrong_type_is_refused(path: Path, field: str, value: object) -> None:
+    write(path, {**DESCRIPTION, field: value})
+    assert refusal(path).startswith("the checkpoint's description is damaged (")
+
+
+def test_weights_of_another_network_are_refused(path: Path) -> None:
+    write(path, {**DESCRIPTION, "architecture": {"name": "cifar-wide", "options": {}}})
+    assert refusal(path).startswith("weights do not fit network 'cifar-wide' (size mismatch for transformer.local")
+
+
+def test_missing_weights_are_refused_by_name(path: Path) -> None:
+    weights = load_file(path)
+    del weights["transformer.localization.regression.bias"]
+    write(path, DESCRIPTION, weights)
+    expected = "weights do not fit network 'cifar-small' (Missing key(s) in state_dict: "
+    assert refusal(path) == f'{expected}"transformer.localization.regression.bias".)'
+
+
+def test_surplus_weights_are_refused_by_name(path: Path) -> None:
+    write(path, DESCRIPTION, {**load_file(path), "extra": torch.zeros(1)})
+    expected = "weights do not fit network 'cifar-small' (Unexpected key(s) in state_dict: "
+    assert refusal(path) == f'{expected}"extra".)'
+
+
+def test_a_refused_file_is_left_as_it_was(path: Path) -> None:
+    write(path, {**DESCRIPTION, "schema": 2})
+    before = path.read_bytes()
+    refusal(path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

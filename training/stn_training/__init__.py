@@ -1,0 +1,21 @@
+"""How a network is trained: data sets, distortions, the training loop, evaluation."""
+
+from .config import TrainConfig
+from .datasets import LabelledImages, load_dataset
+from .distortions import DISTORTIONS, distort
+from .evaluation import Report, evaluate, load_test_images, open_subject
+from .fit import Result, fit
+
+__all__ = [
+    "DISTORTIONS",
+    "LabelledImages",
+    "Report",
+    "Result",
+    "TrainConfig",
+    "distort",
+    "evaluate",
+    "fit",
+    "load_dataset",
+    "load_test_images",
+    "open_subject",
+]

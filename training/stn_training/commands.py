@@ -1,0 +1,188 @@
+"""The commands of the trainer: train, evaluate, sheet."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from stn_models import load_checkpoint, save_checkpoint
+from stn_models.registry import REGISTRY, parse_options
+from stn_runtime import InputError
+
+from .augmentations import AUGMENTATIONS
+from .config import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig, read_config
+from .data_module import ImageData, to_float
+from .datasets import SPLITS, load_dataset
+from .distortions import DISTORTIONS
+from .evaluation import Report, evaluate_at_identity, load_test_images, open_subject
+from .evaluation import evaluate as measure
+from .fit import fit
+from .pictures import image_sheet, save_confusion, save_picture
+
+_DATA = "mnist, sklearn-digits, or a folder with a folder of images per class"
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stn train`` takes; the defaults stand in TrainConfig alone."""
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(TrainConfig)}
+
+    def option(name: str, text: str, **settings: Any) -> None:  # noqa: ANN401  (argparse's own)
+        default = defaults[name.replace("-", "_")]
+        shown = f" (default: {default})" if default not in ("", ()) and default is not dataclasses.MISSING else ""
+        parser.add_argument(f"--{name}", default=None, help=text + shown, **settings)
+
+    parser.add_argument("data", nargs="?", help=_DATA)
+    parser.add_argument("--recipe", type=Path, help="take options from a YAML file; flags given beside it win")
+    parser.add_argument("--output", type=Path, help="folder for the run (default: runs/MODEL)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
+    option("model", "network", choices=list(REGISTRY))
+    parser.add_argument("--options", help="of the network, as JSON, such as '{\"grid\": \"tps\"}'; see 'stn models'")
+    option("data-dir", "where benchmark data sets are kept")
+    option("fit", "how a picture becomes square", choices=["stretch", "letterbox", "crop"])
+    option("distort", f"none, {', '.join(DISTORTIONS)}, or a mixture such as camera:0.6,rts:0.4")
+    parser.add_argument("--augment", help=f"any of {', '.join(AUGMENTATIONS)}, separated by commas")
+    option("epochs", "passes over the training images", type=int)
+    option("batch-size", "images a step", type=int)
+    option("optimizer", "optimiser", choices=OPTIMIZERS)
+    option("schedule", "of the learning rate", choices=SCHEDULES)
+    option("lr", "highest learning rate", type=float)
+    option("weight-decay", "of the optimiser", type=float)
+    option("stn-lr-scale", "learning rate of localisation nets, as a share of --lr", type=float)
+    option("clip", "largest norm of the gradient, 0 for none", type=float)
+    option("label-smoothing", "share of the target given to other classes", type=float)
+    option("precision", "of the arithmetic", choices=PRECISIONS)
+    option("patience", "epochs without progress before stopping, 0 for never", type=int)
+    option("seed", "decides everything random", type=int)
+    option("picture-every", "epochs between before/after pictures, 0 for none", type=int)
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train a network, or go on with a run."""
+    _talk()
+    if args.resume is not None:
+        config_file = args.resume / "config.json"
+        if not config_file.is_file():
+            raise InputError(f"{args.resume}: holds no training run (no config.json)")
+        if _given(args):
+            raise InputError(f"--resume takes its options from {config_file}; leave out --{sorted(_given(args))[0]}")
+        config, folder = TrainConfig.from_mapping(read_config(config_file), str(config_file)), args.resume
+    else:
+        values = read_config(args.recipe) if args.recipe else {}
+        values |= _given(args)
+        if "data" not in values:
+            raise InputError(f"no data given; name {_DATA}")
+        config = TrainConfig.from_mapping(values, str(args.recipe or "options"))
+        folder = args.output or Path("runs") / config.model
+    result = fit(config, folder, resume=args.resume is not None)
+    accuracy = result.metrics.get("val_accuracy", 0.0)
+    sys.stdout.write(
+        f"{result.checkpoint}: validation accuracy {accuracy:.2%} in epoch {result.epoch}, {result.seconds:.0f} s\n"
+    )
+    return 0
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stn evaluate`` takes."""
+    parser.add_argument("model", help="checkpoint (.safetensors), .onnx file or released model")
+    parser.add_argument("data", help=_DATA)
+    parser.add_argument("--split", choices=SPLITS, default="test", help="which part (default: %(default)s)")
+    parser.add_argument("--distort", default="", help=f"{', '.join(DISTORTIONS)}, or a mixture")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
+    parser.add_argument("--seed", type=int, default=0, help="decides the distortions (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="folder for confusion.csv, confusion.png and report.json")
+    parser.add_argument("--record", metavar="NAME", help="keep the accuracy in the checkpoint, for its manifest")
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Measure a model on labelled images."""
+    _talk()
+    subject = open_subject(args.model)
+    if args.record and subject.network is None:
+        raise InputError(f"{args.model}: --record writes to a checkpoint (.safetensors)")
+    data = load_test_images(args.data, args.split, args.distort, subject.spec, args.data_dir, args.seed)
+    report = measure(subject, data)
+    sys.stdout.write(report.table() + "\n")
+    identity = evaluate_at_identity(subject, data)
+    if identity is not None:
+        sys.stdout.write(f"accuracy {identity.accuracy:.2%} with every transformer held at the identity\n")
+    if args.output is not None:
+        _write_report(args, report, identity)
+    if args.record:
+        network, described = load_checkpoint(subject.path)
+        metrics = {**described.metrics, args.record: 100 * report.accuracy}
+        save_checkpoint(subject.path, network, dataclasses.replace(described, metrics=metrics))
+    return 0
+
+
+def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stn sheet`` takes."""
+    parser.add_argument("data", help=_DATA)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the picture to write (.png)")
+    parser.add_argument("--distort", default="", help=f"{', '.join(DISTORTIONS)}, or a mixture")
+    parser.add_argument("--augment", default="", help=f"any of {', '.join(AUGMENTATIONS)}, separated by commas")
+    parser.add_argument("--count", type=int, default=72, help="how many images (default: %(default)s)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
+    parser.add_argument("--seed", type=int, default=0, help="decides choice and distortions (default: %(default)s)")
+
+
+def sheet(args: argparse.Namespace) -> int:
+    """Draw a contact sheet of training images as the network would see them."""
+    _talk()
+    if args.count < 1:
+        raise InputError(f"--count must be at least 1, got {args.count}")
+    config = TrainConfig(args.data, distort=args.distort, augment=_names(args.augment), seed=args.seed)
+    if config.data in ("mnist", "sklearn-digits"):
+        config = dataclasses.replace(config, options={"channels": 1, **({} if args.distort else {"image_size": 28})})
+    spec = config.preprocess()
+    source = dataclasses.replace(spec, height=28, width=28) if config.mixture() else spec
+    data = load_dataset(args.data, "train", source, args.data_dir)
+    generator = torch.Generator().manual_seed(args.seed)
+    chosen = data.select(torch.randperm(len(data), generator=generator)[: args.count])
+    batches = ImageData(chosen, chosen, config, spec)
+    images = batches.distorted_and_augmented(to_float(chosen.images), generator)
+    save_picture(args.output, image_sheet(images))
+    sys.stdout.write(f"{args.output}: {len(chosen)} images of {images.shape[3]} x {images.shape[2]} pixels\n")
+    return 0
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of a run that stand on the command line, as TrainConfig names them."""
+    names = [entry.name for entry in dataclasses.fields(TrainConfig)]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if "augment" in given:
+        given["augment"] = _names(given["augment"])
+    if "options" in given:
+        try:
+            given["options"] = parse_options(given["options"])
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    return given
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _write_report(args: argparse.Namespace, report: Report, identity: Report | None) -> None:
+    args.output.mkdir(parents=True, exist_ok=True)
+    save_confusion(report.confusion, report.classes, args.output)
+    figures = {
+        "model": args.model,
+        "data": args.data,
+        "split": args.split,
+        "distort": args.distort,
+        "seed": args.seed,
+        "images": len(report.predicted),
+        "accuracy": report.accuracy,
+        "accuracy_at_identity": identity.accuracy if identity is not None else None,
+    }
+    (args.output / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _talk() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("stn_training").setLevel(logging.INFO)
