@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from stn_models import CheckpointError, load_checkpoint
 from stn_runtime import InputError, PreprocessSpec, preprocess
 from stn_runtime.sources import ImageFiles, open_source

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
+
 from stn_models import recorded_transforms
 from stn_runtime import PreprocessSpec, TransformerSpec
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

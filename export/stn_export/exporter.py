@@ -12,6 +12,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
+
 from stn_models import Checkpoint, CheckpointError, load_checkpoint
 from stn_runtime import ExportSpec, GoldenVector, InputError, Manifest, PreprocessSpec
 from stn_runtime.golden import make_golden

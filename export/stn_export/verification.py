@@ -10,11 +10,12 @@ import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
 from stn_models import CheckpointError, GridGenerator, injected_thetas, load_checkpoint
 from stn_models.transformer import SpatialTransformer
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.session import open_session, read_manifest
-from torch import Tensor
 
 from .deployment import Deployment
 

@@ -11,7 +11,7 @@ from .grid import (
     ThinPlateSplineGrid,
     make_grid,
 )
-from .localization import LocalizationNet, conv_features, localization_parameters
+from .localization import LocalizationNet, conv_features
 from .registry import REGISTRY, Architecture, parameter_table
 from .sampler import Normalize, Sampler
 from .transformer import (
@@ -20,6 +20,7 @@ from .transformer import (
     TransformCall,
     injected_thetas,
     insert_spatial_transformer,
+    localization_parameters,
     make_transformer,
     recorded_transforms,
 )

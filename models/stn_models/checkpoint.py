@@ -55,8 +55,12 @@ def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> Non
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save(weights, metadata={HEADER_KEY: json.dumps(header)}))
-    partial.replace(path)
+    try:
+        partial.write_bytes(save(weights, metadata={HEADER_KEY: json.dumps(header)}))
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
@@ -71,21 +75,47 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
             f"{path}: checkpoint schema {header.get('schema')}, this version reads {SCHEMA}; update stn-edge"
         )
     try:
-        architecture = Architecture(header["architecture"]["name"], header["architecture"]["options"])
-        checkpoint = Checkpoint(
-            architecture, tuple(header["labels"]), header["preprocess"], header["training"], header["metrics"]
-        )
-        model = architecture.build()
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the checkpoint's description is damaged ({error})") from error
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1:2] or [str(error)]
-        raise CheckpointError(
-            f"{path}: weights do not fit network '{architecture.name}' ({first[0].strip()})"
-        ) from error
+        checkpoint = _described(header)
+        with torch.device("meta"):  # a wrong size must not take memory before it is noticed
+            expected = {key: tuple(value.shape) for key, value in checkpoint.architecture.build().state_dict().items()}
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: the checkpoint's description is damaged ({_first_line(error)})") from error
+    found = {key: tuple(value.shape) for key, value in weights.items()}
+    for key in [*expected, *found]:
+        if expected.get(key) != found.get(key):
+            raise CheckpointError(
+                f"{path}: weights do not fit network '{checkpoint.architecture.name}' ('{key}' should be "
+                f"{expected.get(key, 'absent')}, is {found.get(key, 'missing')})"
+            )
+    model = checkpoint.architecture.build()
+    model.load_state_dict(weights)
     return model.eval(), checkpoint
+
+
+def _described(header: dict[str, Any]) -> Checkpoint:
+    """Return the description in a checkpoint's header.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: A field is of another kind.
+    """
+    labels = header["labels"]
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        raise TypeError("'labels' must be a list of texts")
+    objects = {"architecture": header["architecture"], "options": header["architecture"]["options"]}
+    objects |= {name: header[name] for name in ("preprocess", "training", "metrics")}
+    for name, value in objects.items():
+        if not isinstance(value, dict):
+            raise TypeError(f"'{name}' must be an object")
+    architecture = Architecture(header["architecture"]["name"], header["architecture"]["options"])
+    classes = architecture.complete()["classes"]
+    if classes != len(labels):
+        raise TypeError(f"{len(labels)} labels for {classes} classes")
+    return Checkpoint(architecture, tuple(labels), header["preprocess"], header["training"], header["metrics"])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -102,7 +132,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         raise CheckpointError(f"{path}: a safetensors file, but not from 'stn train' (no '{HEADER_KEY}' in its header)")
     try:
         header = json.loads(metadata[HEADER_KEY])
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise CheckpointError(f"{path}: the checkpoint's description is damaged ({error})") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the checkpoint's description is damaged (not a JSON object)")

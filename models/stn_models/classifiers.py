@@ -164,8 +164,8 @@ def st_vgg(
     align_corners: bool = False,
     width: int = 32,
     dropout: float = 0.2,
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5),
-    std: tuple[float, ...] = (0.5, 0.5, 0.5),
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.5,),
 ) -> nn.Module:
     """Return a small batch-normalised network of 3 x 3 convolutions behind a transformer: one's own images, a camera.
 
@@ -207,8 +207,8 @@ def cifar_small(
     *,
     grid: str = "affine",
     classes: int = 10,
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5),
-    std: tuple[float, ...] = (0.5, 0.5, 0.5),
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.5,),
 ) -> nn.Module:
     """Return the small CIFAR-10 network, 32 x 32 RGB: 39,884 parameters with an affine transformer."""
     return _cifar((8, 10), (10, 20), grid, classes, mean, std)
@@ -218,8 +218,8 @@ def cifar_wide(
     *,
     grid: str = "affine",
     classes: int = 10,
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5),
-    std: tuple[float, ...] = (0.5, 0.5, 0.5),
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.5,),
 ) -> nn.Module:
     """Return the wide CIFAR-10 network, 32 x 32 RGB."""
     return _cifar((64, 128), (32, 64), grid, classes, mean, std)

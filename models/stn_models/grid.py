@@ -132,6 +132,8 @@ class SimilarityGrid(GridGenerator):
 
     def _basis(self, points: Tensor) -> Tensor:
         height, width = self.output_size
+        if self.align_corners and min(height, width) > 1:  # +-1 are then the centres of the border pixels
+            height, width = height - 1, width - 1
         aspect = width / height
         turned = torch.stack([-points[:, 1] / aspect, points[:, 0] * aspect], dim=1)
         return torch.stack([points.flatten(), turned.flatten(), *_translations(points)])

@@ -1,7 +1,5 @@
 """Localisation nets: from an image to the parameters theta (Jaderberg et al. 2015, section 3.1)."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +11,7 @@ class LocalizationNet(nn.Module):
 
     The linear layer starts with zero weights and the identity as its bias, so an untrained transformer passes its
     input through. ``features`` brings its own input normalisation, since the image arrives as the sampler sees it.
+    Under autocast the linear layer stays in float32: eight bits of mantissa move sampling points by visible amounts.
 
     Args:
         features: Any module from (N, C, H, W) to something that flattens to (N, feature_count).
@@ -30,19 +29,21 @@ class LocalizationNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return theta, (N, theta_size), for images (N, C, H, W)."""
-        theta: Tensor = self.regression(self.features(image).flatten(1))
+        features = self.features(image).flatten(1)
+        if is_autocast(image):
+            with torch.autocast(image.device.type, enabled=False):
+                return self._regress(features.float())
+        return self._regress(features)
+
+    def _regress(self, features: Tensor) -> Tensor:
+        theta: Tensor = self.regression(features)
         return theta
 
 
-def localization_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield the parameters of every localisation net in ``model``; they train at a lower rate."""
-    seen: set[int] = set()
-    for module in model.modules():
-        if isinstance(module, LocalizationNet):
-            for parameter in module.parameters():
-                if id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield parameter
+def is_autocast(tensor: Tensor) -> bool:
+    """Return whether autocast is on for the tensor's device; theta, grid and sampler then step out of it."""
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def flat_size(features: nn.Module, channels: int, size: tuple[int, int]) -> int:

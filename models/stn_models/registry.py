@@ -23,6 +23,10 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+_LARGEST = 100_000
+"""No size, width or number of classes is larger; a damaged file that says so must not take all memory."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A network's name in the registry and its options; options not given keep their defaults."""
@@ -53,7 +57,14 @@ class Architecture:
         for key, value in self.options.items():
             _check(self.name, key, value, defaults[key])
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
-        return {**defaults, **given}
+        complete = {**defaults, **given}
+        channels = complete.get("channels", 3)
+        for key in ("mean", "std"):
+            if len(complete[key]) not in (1, channels):
+                raise ValueError(
+                    f"network '{self.name}': option '{key}' has {len(complete[key])} numbers for {channels} channels"
+                )
+        return complete
 
     def accepts(self, option: str) -> bool:
         """Return whether the network has an option of that name.
@@ -112,15 +123,30 @@ def _options(name: str) -> Mapping[str, inspect.Parameter]:
 
 
 def _check(network: str, key: str, value: object, default: object) -> None:
-    expected: tuple[type, ...]
+    """Refuse a value that is not of its default's kind; a default of None stands for an optional whole number."""
+    wanted = None
     if default is None or (isinstance(default, int) and not isinstance(default, bool)):
-        expected = (int, type(None)) if default is None else (int,)
+        if not (value is None and default is None) and not _is_whole(value):
+            wanted = "a whole number of at least 1"
     elif isinstance(default, float):
-        expected = (int, float)
+        wanted = None if _is_number(value) else "a number"
     elif isinstance(default, tuple):
-        expected = (list, tuple)
-    else:
-        expected = (type(default),)
-    if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
-        kinds = " or ".join("none" if kind is type(None) else kind.__name__ for kind in expected)
-        raise ValueError(f"network '{network}': option '{key}' must be {kinds}, got {value!r}")
+        fits = isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_number, value))
+        wanted = None if fits else "a list of numbers"
+    elif not isinstance(value, type(default)):
+        wanted = "true or false" if isinstance(default, bool) else "a text"
+    if wanted:
+        raise ValueError(f"network '{network}': option '{key}' must be {wanted}, got {_brief(value)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

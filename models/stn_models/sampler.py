@@ -63,8 +63,8 @@ class Normalize(nn.Module):
     Constants of the network's config, so they are in the graph but not among the weights.
 
     Args:
-        mean: One number a channel.
-        std: One number a channel, above zero.
+        mean: One number a channel, or one for all.
+        std: One number a channel, or one for all; above zero.
     """
 
     mean: Tensor
@@ -72,7 +72,7 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        if len(mean) != len(std) or not mean:
+        if not mean or not std or (len(mean) != len(std) and 1 not in (len(mean), len(std))):
             raise ValueError(f"mean and std need one number a channel, got {len(mean)} and {len(std)}")
         if min(std) <= 0:
             raise ValueError(f"std must be above zero, got {std}")

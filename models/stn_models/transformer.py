@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .grid import GridGenerator, make_grid
-from .localization import LocalizationNet, conv_features
+from .localization import LocalizationNet, conv_features, is_autocast
 from .sampler import Sampler
 
 
 class SpatialTransformer(nn.Module):
     """Warps its input by a transformation that it computes from that input (Jaderberg et al. 2015, figure 2).
 
-    Under autocast, theta and grid stay in float32: half precision moves sampling points by visible amounts.
+    Under autocast, grid and sampler stay in float32, as theta does.
 
     Args:
         localization: From the input (N, C, H, W) to theta (N, P); usually a LocalizationNet.
@@ -42,7 +42,7 @@ class SpatialTransformer(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the warped input, (N, C, h, w), for ``image`` (N, C, H, W)."""
         theta = self.localization(image)
-        if torch.is_autocast_enabled(image.device.type):
+        if is_autocast(image):
             with torch.autocast(image.device.type, enabled=False):
                 return self._sample(image.float(), theta.float())
         return self._sample(image, theta)
@@ -122,37 +122,49 @@ def insert_spatial_transformer(
     Raises:
         ValueError: No such submodule; or not a feature map (N, C, H, W) that reaches it; or nothing to build from.
     """
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     if not name or name not in modules:
-        near = difflib.get_close_matches(name, modules, n=3)
+        near = difflib.get_close_matches(name, filter(None, modules), n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else "; see model.named_modules()"
         raise ValueError(f"the model has no submodule '{name}'{hint}")
     if transformer is None:
         if example is None:
             raise ValueError("give an example batch to build a transformer for, or a ready transformer")
-        shape = _input_shape(model, modules[name], example)
-        if len(shape) != 4:
-            raise ValueError(f"'{name}' receives a tensor of shape {shape}; a transformer needs (N, C, H, W)")
-        transformer = make_transformer(shape[1], (shape[2], shape[3]), grid).to(example.device)
+        features = _input_of(model, name, modules[name], example)
+        if features.ndim != 4:
+            raise ValueError(f"'{name}' receives a tensor of shape {tuple(features.shape)}; it must be (N, C, H, W)")
+        _, channels, height, width = features.shape
+        transformer = make_transformer(channels, (height, width), grid).to(features.device, features.dtype)
     parent, _, child = name.rpartition(".")
     setattr(modules[parent], child, TransformedInput(transformer, modules[name]))
     return model
 
 
-def _input_shape(model: nn.Module, submodule: nn.Module, example: Tensor) -> tuple[int, ...]:
-    shapes: list[tuple[int, ...]] = []
-    handle = submodule.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
-    was_training = model.training
+def _input_of(model: nn.Module, name: str, submodule: nn.Module, example: Tensor) -> Tensor:
+    """Return what reaches ``submodule`` when ``model`` runs on ``example`` in evaluation mode."""
+    reached: list[tuple[object, ...]] = []
+    handle = submodule.register_forward_pre_hook(lambda _, inputs: reached.append(inputs))
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with torch.no_grad():
             model(example)
     finally:
         handle.remove()
-        model.train(was_training)
-    if not shapes:
-        raise ValueError("the example never reaches the submodule")
-    return shapes[0]
+        for module in training:
+            module.training = True
+    if not reached:
+        raise ValueError(f"the example never reaches '{name}'")
+    if not reached[0] or not isinstance(reached[0][0], Tensor):
+        raise ValueError(f"'{name}' is not called with a tensor as its first positional argument")
+    return reached[0][0]
+
+
+def localization_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the parameters of every localisation net in ``model``, each once; they train at a lower rate."""
+    nets = [module.localization for module in model.modules() if isinstance(module, SpatialTransformer)]
+    nets += [module for module in model.modules() if isinstance(module, LocalizationNet)]
+    yield from {id(parameter): parameter for net in nets for parameter in net.parameters()}.values()
 
 
 @dataclass(frozen=True)
@@ -174,13 +186,13 @@ def recorded_transforms(model: nn.Module) -> Iterator[list[TransformCall]]:
     handles = []
 
     def watch(name: str, transformer: SpatialTransformer) -> None:
-        def keep_theta(_module: nn.Module, _inputs: object, theta: Tensor) -> None:
-            thetas[name] = theta
+        def keep_theta(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            thetas[name] = inputs[0]
 
         def keep_call(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             calls.append(TransformCall(name, transformer, inputs[0], thetas[name], output))
 
-        handles.append(transformer.localization.register_forward_hook(keep_theta))
+        handles.append(transformer.grid.register_forward_pre_hook(keep_theta))
         handles.append(transformer.register_forward_hook(keep_call))
 
     for name, module in model.named_modules():

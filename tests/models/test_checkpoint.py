@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from stn_models import REGISTRY, Architecture, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from torch import Tensor, nn
+
+from stn_models import REGISTRY, Architecture, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
 LABELS = tuple("abcdefghij")
 ARCHITECTURE = Architecture("cifar-small", {"mean": [0.4, 0.5, 0.6]})
@@ -86,7 +87,7 @@ def test_loaded_network_gives_exactly_the_same_logits(name: str, tmp_path: Path)
 def test_loaded_description_is_what_was_saved(tmp_path: Path, model: nn.Module) -> None:
     saved = Checkpoint(
         ARCHITECTURE,
-        ("zero", "Zürich", "二"),
+        ("zero", "Zürich", "二", *"3456789"),
         {"height": 32, "width": 32, "fit": "letterbox"},
         {"data": "digits", "epochs": 3, "seeds": [1, 2]},
         {"accuracy": 0.1 + 0.2},
@@ -291,21 +292,26 @@ def test_field_of_a_wrong_type_is_refused(path: Path, field: str, value: object)
 
 def test_weights_of_another_network_are_refused(path: Path) -> None:
     write(path, {**DESCRIPTION, "architecture": {"name": "cifar-wide", "options": {}}})
-    assert refusal(path).startswith("weights do not fit network 'cifar-wide' (size mismatch for transformer.local")
+    expected = "weights do not fit network 'cifar-wide' ('transformer.localization.features.1.weight' should be "
+    assert refusal(path) == f"{expected}(64, 3, 7, 7), is (8, 3, 7, 7))"
 
 
 def test_missing_weights_are_refused_by_name(path: Path) -> None:
     weights = load_file(path)
     del weights["transformer.localization.regression.bias"]
     write(path, DESCRIPTION, weights)
-    expected = "weights do not fit network 'cifar-small' (Missing key(s) in state_dict: "
-    assert refusal(path) == f'{expected}"transformer.localization.regression.bias".)'
+    expected = "weights do not fit network 'cifar-small' ('transformer.localization.regression.bias' should be "
+    assert refusal(path) == f"{expected}(6,), is missing)"
 
 
 def test_surplus_weights_are_refused_by_name(path: Path) -> None:
     write(path, DESCRIPTION, {**load_file(path), "extra": torch.zeros(1)})
-    expected = "weights do not fit network 'cifar-small' (Unexpected key(s) in state_dict: "
-    assert refusal(path) == f'{expected}"extra".)'
+    assert refusal(path) == "weights do not fit network 'cifar-small' ('extra' should be absent, is (1,))"
+
+
+def test_labels_that_do_not_number_the_classes_are_refused(path: Path) -> None:
+    write(path, {**DESCRIPTION, "labels": ["only one"]})
+    assert refusal(path) == "the checkpoint's description is damaged (1 labels for 10 classes)"
 
 
 def test_a_refused_file_is_left_as_it_was(path: Path) -> None:

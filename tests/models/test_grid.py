@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial.distance import pdist
+from torch import Tensor
+from torch.nn import functional
+
 from stn_models import (
     GRID_GENERATORS,
     AffineGrid,
@@ -21,8 +24,6 @@ from stn_models import (
     make_grid,
 )
 from stn_models.grid import OUTLINE_POINTS_PER_SIDE
-from torch import Tensor
-from torch.nn import functional
 
 Points = np.ndarray  # (M, 2), (x, y), float64
 Reference = Callable[[Points, np.ndarray, tuple[int, int]], Points]

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch import nn
+
 from stn_models import (
     GRID_GENERATORS,
     AffineGrid,
@@ -14,7 +16,6 @@ from stn_models import (
     make_transformer,
 )
 from stn_models.localization import flat_size
-from torch import nn
 
 IDENTITIES = {
     "attention": [1.0, 0.0, 0.0],

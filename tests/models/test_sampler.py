@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from stn_models import Normalize, Sampler
-from stn_models.sampler import Interpolation, Padding
 from torch import Tensor
 from torch.nn import functional
+
+from stn_models import Normalize, Sampler
+from stn_models.sampler import Interpolation, Padding
 
 MODES = list(itertools.product(["bilinear", "nearest"], ["zeros", "border", "reflection"], [False, True]))
 OPTIONS = pytest.mark.parametrize(("interpolation", "padding", "align_corners"), MODES)
@@ -158,7 +159,7 @@ def test_normalize_is_config_not_weights() -> None:
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [
-        ((0.5,), (0.5, 0.5), "mean and std need one number a channel, got 1 and 2"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5), "mean and std need one number a channel, got 3 and 2"),
         ((), (), "mean and std need one number a channel, got 0 and 0"),
         ((0.5, 0.5), (0.5, 0.0), r"std must be above zero, got \(0.5, 0.0\)"),
         ((0.5,), (-1.0,), r"std must be above zero, got \(-1.0,\)"),

@@ -3,9 +3,10 @@
 import math
 
 import torch
-from stn_models import ProjectiveGrid, Sampler
 from torch import Generator, Tensor
 from torch.nn import functional
+
+from stn_models import ProjectiveGrid, Sampler
 
 from .geometry import CORNERS, homography_theta
 
@@ -23,8 +24,8 @@ def camera_pictures(digits: Tensor, generator: Generator) -> Tensor:
     draw = _Draw(generator, len(digits), device)
     stroke = _strokes(digits, draw)
     surface = _surface(draw)
-    # Ink is darker or lighter than the surface, by at least a quarter of the range.
-    contrast = draw.uniform(0.25, 0.9)
+    # Ink is darker or lighter than the surface, by enough that a person reads it.
+    contrast = draw.uniform(0.3, 0.9)
     level = draw.uniform(0.0, 1.0) * (1 - contrast)  # the darker of the two
     light_ink = draw.chance(0.5)
     ink = torch.where(light_ink, level + contrast, level)
@@ -34,7 +35,7 @@ def camera_pictures(digits: Tensor, generator: Generator) -> Tensor:
     picture = picture * _light(draw)
     picture = _blur(picture, draw.uniform(0.0, 1.2))
     noise = torch.randn(picture.shape, generator=generator).to(device)
-    picture = picture + noise * draw.uniform(0.0, 0.07) * draw.chance(0.8)
+    picture = picture + noise * draw.uniform(0.0, 0.06) * draw.chance(0.8)
     return (picture.clamp(0, 1) * 255).round() / 255
 
 
@@ -72,7 +73,7 @@ def _strokes(digits: Tensor, draw: _Draw) -> Tensor:
     grid = ProjectiveGrid((CAMERA_CANVAS, CAMERA_CANVAS)).to(draw.device)
     stroke: Tensor = Sampler()(digits, grid(theta))
     # Enlarged strokes have soft edges; a pen's are harder, and of some other width.
-    return ((stroke - draw.uniform(0.1, 0.45)) * draw.uniform(1.5, 4.0)).clamp(0, 1)
+    return ((stroke - draw.uniform(0.1, 0.35)) * draw.uniform(1.5, 4.0)).clamp(0, 1)
 
 
 def _surface(draw: _Draw) -> Tensor:
@@ -95,7 +96,7 @@ def _light(draw: _Draw) -> Tensor:
     """Return the brightness of the light at each pixel, (N, 1, 56, 56), around 1."""
     axis = torch.linspace(-1, 1, CAMERA_CANVAS, device=draw.device)
     slope = axis.view(1, 1, 1, -1) * draw.uniform(-0.35, 0.35) + axis.view(1, 1, -1, 1) * draw.uniform(-0.35, 0.35)
-    return (1 + slope + draw.smooth(3) * draw.uniform(0, 0.2)).clamp(min=0.2)
+    return (1 + slope + draw.smooth(3) * draw.uniform(0, 0.2)).clamp(min=0.4)
 
 
 def _blur(pictures: Tensor, sigma: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from stn_models import load_checkpoint, save_checkpoint
 from stn_models.registry import REGISTRY, parse_options
 from stn_runtime import InputError

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from stn_models import Architecture
 from stn_runtime import InputError, PreprocessSpec
 

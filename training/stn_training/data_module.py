@@ -3,9 +3,10 @@
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from stn_runtime import PreprocessSpec, preprocess
 from torch import Generator, Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+
+from stn_runtime import PreprocessSpec, preprocess
 
 from .augmentations import Augmentation
 from .config import TrainConfig

@@ -12,10 +12,11 @@ import torch
 import torchvision
 from sklearn import datasets as sklearn_datasets
 from sklearn.model_selection import train_test_split
-from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
-from stn_runtime.images import IMAGE_SUFFIXES, read_image
 from torch import Tensor
 from tqdm import tqdm
+
+from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
+from stn_runtime.images import IMAGE_SUFFIXES, read_image
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from stn_models import AffineGrid, GridGenerator, ProjectiveGrid, Sampler, SimilarityGrid, ThinPlateSplineGrid
 from torch import Generator, Tensor
+
+from stn_models import AffineGrid, GridGenerator, ProjectiveGrid, Sampler, SimilarityGrid, ThinPlateSplineGrid
 
 from .camera import CAMERA_CANVAS, camera_pictures
 from .geometry import CORNERS, homography_theta, similarity_theta

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
-from stn_models import CheckpointError, SpatialTransformer, injected_thetas, load_checkpoint
-from stn_runtime import Classifier, InputError, PreprocessSpec
 from torch import nn
 from tqdm import tqdm
+
+from stn_models import CheckpointError, SpatialTransformer, injected_thetas, load_checkpoint
+from stn_runtime import Classifier, InputError, PreprocessSpec
 
 from .config import BENCHMARKS
 from .data_module import rendered, to_float

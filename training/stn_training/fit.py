@@ -15,10 +15,11 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
-from stn_models import Architecture, Checkpoint, save_checkpoint
-from stn_runtime import InputError, PreprocessSpec
 from torch import Generator
 from tqdm import tqdm
+
+from stn_models import Architecture, Checkpoint, save_checkpoint
+from stn_runtime import InputError, PreprocessSpec
 
 from .config import TrainConfig
 from .data_module import ImageData, rendered, seed_for, to_float
@@ -72,6 +73,7 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
         module = ClassifierTraining(architecture.build(), config, len(train.classes))
     except ValueError as error:
         raise InputError(str(error)) from error
+    module.to(memory_format=torch.channels_last)  # a fifth faster on a CPU, and what tensor cores want
     recorder = _Recorder(folder, architecture, spec, train.classes, config)
     log.info("%d training and %d validation images, %d classes", len(train), len(val), len(train.classes))
     started = time.monotonic()

@@ -5,11 +5,12 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from stn_models import TransformCall, localization_parameters, recorded_transforms
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
+
+from stn_models import TransformCall, localization_parameters, recorded_transforms
 
 from .config import TrainConfig
 from .data_module import Batch, seed_for

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from stn_models import recorded_transforms
 from stn_runtime import preprocess
 from stn_runtime.images import write_image
 from stn_runtime.opencv import cv2
 from stn_runtime.preprocessing import Image, PreprocessSpec
-from torch import Tensor, nn
 
 _TILE = 112
 _GAP = 6
