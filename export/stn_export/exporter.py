@@ -81,14 +81,7 @@ def export_checkpoint(
     manifest = replace(manifest, parity=parity.differences, golden=_golden(deployment, spec, real))
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, manifest.to_json()
-    partial = output.with_name(output.name + ".partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(model.SerializeToString())
-        partial.replace(output)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{output}: cannot be written ({error.strerror or error})") from error
+    _write(model.SerializeToString(), output)
     return Exported(output, manifest, parity)
 
 
@@ -167,6 +160,20 @@ def _manifest(
         versions=versions,
         license=license_name,
     )
+
+
+def _write(data: bytes, output: Path) -> None:
+    """Write a file under its name only once it is whole."""
+    partial = output.with_name(output.name + ".partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            partial.replace(output)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror or error})") from error
 
 
 def _golden(deployment: Deployment, spec: PreprocessSpec, images: NDArray[np.uint8]) -> tuple[GoldenVector, ...]:

@@ -1,0 +1,1 @@
+"""Released models: .onnx files and their cards."""

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stn_export import Exported, ParityError, exporter
+from stn_runtime.cli import main
+from stn_runtime.images import write_image
+from stn_runtime.session import open_session, read_manifest
+
+
+def test_export_writes_a_verified_file_with_golden_pictures(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for index in range(5):
+        write_image(tmp_path / "pictures" / f"{index}.png", random.integers(0, 256, (40, 30, 3), np.uint8))
+    output = tmp_path / "new folder" / "model.onnx"
+    arguments = ["export", str(checkpoint), "-o", str(output), "--images", str(tmp_path / "pictures"), "--name", "mine"]
+    assert main([*arguments, "--license", "MIT"]) == 0
+    assert "0 labels differ" in capsys.readouterr().out
+    manifest = read_manifest(open_session(output), str(output))
+    assert (manifest.name, manifest.license, len(manifest.golden)) == ("mine", "MIT", 6)
+    assert main(["verify", str(output), "--checkpoint", str(checkpoint)]) == 0
+
+
+def test_rectified_can_be_left_out(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model.onnx"
+    assert main(["export", str(checkpoint), "-o", str(output), "--no-rectified"]) == 0
+    assert read_manifest(open_session(output), "m").outputs == ("probabilities", "theta", "outline")
+
+
+def test_a_failed_verification_is_status_1_and_no_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ParityError("the exported graph differs from PyTorch")
+
+    monkeypatch.setattr(exporter, "export_graph", fail)
+    assert main(["export", str(checkpoint), "-o", str(tmp_path / "model.onnx")]) == 1
+    assert "differs from PyTorch" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.safetensors", "-o", "m.onnx"], "missing.safetensors: does not exist"),
+        (["{checkpoint}", "-o", "m.pt"], "m.pt: the output must end in .onnx"),
+        (["{checkpoint}", "-o", "m.onnx", "--images", "nowhere"], "nowhere: no such file or folder"),
+        (["{folder}", "-o", "m.onnx"], "is a folder; give a .safetensors file"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(
+    arguments: list[str],
+    message: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    filled = [text.format(checkpoint=checkpoint, folder=tmp_path) for text in arguments]
+    assert main(["export", *filled]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["export", str(checkpoint), "-o", str(tmp_path / "file" / "m.onnx")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_verify_refuses_a_checkpoint_of_another_network(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(exported.path), "--checkpoint", str(tmp_path / "none.safetensors")]) == 2
+    assert "none.safetensors: does not exist" in capsys.readouterr().err

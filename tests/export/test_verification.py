@@ -1,0 +1,100 @@
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from stn_export import Deployment, Parity, compare, verify
+from stn_export.verification import SCALES, hostile_thetas, ort_outputs, torch_outputs, with_theta_inputs
+from stn_models import injected_thetas
+from stn_runtime.session import open_session
+
+from .conftest import SPEC
+
+NO_IMAGES = np.empty((0, 28, 28, 1), np.uint8)
+
+
+def sampler(model: onnx.ModelProto) -> onnx.NodeProto:
+    return next(node for node in model.graph.node if node.op_type == "GridSample")
+
+
+def set_attribute(model: onnx.ModelProto, name: str, value: object) -> None:
+    node = sampler(model)
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+
+
+def nudge_basis(model: onnx.ModelProto) -> None:
+    basis = next(entry for entry in model.graph.initializer if entry.name.endswith("grid.basis"))
+    values = onnx.numpy_helper.to_array(basis).copy()
+    values[0] += 0.01  # a hundredth of half the picture, times t11
+    basis.CopyFrom(onnx.numpy_helper.from_array(values, basis.name))
+
+
+WRONGS: dict[str, Callable[[onnx.ModelProto], None]] = {
+    "nearest": lambda model: set_attribute(model, "mode", "nearest"),
+    "border": lambda model: set_attribute(model, "padding_mode", "border"),
+    "reflection": lambda model: set_attribute(model, "padding_mode", "reflection"),
+    "align_corners": lambda model: set_attribute(model, "align_corners", 1),
+    "basis": nudge_basis,
+}
+
+
+def test_the_exported_graph_passes(deployment: Deployment, graph: onnx.ModelProto) -> None:
+    parity = verify(deployment, graph, SPEC, NO_IMAGES)
+    assert parity.passed
+    assert set(parity.differences) == {"probabilities", "theta", "outline", "rectified"}
+
+
+@pytest.mark.parametrize("wrong", WRONGS)
+def test_a_sampler_that_is_slightly_wrong_fails(deployment: Deployment, graph: onnx.ModelProto, wrong: str) -> None:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(graph)
+    WRONGS[wrong](changed)
+    assert not verify(deployment, changed, SPEC, NO_IMAGES).passed
+
+
+def test_feeding_theta_to_the_cut_graph_moves_what_it_samples(deployment: Deployment, graph: onnx.ModelProto) -> None:
+    cut, names = with_theta_inputs(graph)
+    assert names == ["theta_0"]
+    session = open_session(cut.SerializeToString())
+    picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), np.uint8)
+    mirrored = np.array([[-1, 0, 0, 0, 1, 0]], np.float32)
+    outputs = ort_outputs(session, {"image": picture, "theta_0": mirrored})
+    np.testing.assert_array_equal(outputs["rectified"], picture[:, :, ::-1])
+    np.testing.assert_array_equal(outputs["theta"], mirrored)
+
+
+def test_injected_thetas_reach_pytorch_too(deployment: Deployment) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
+    with injected_thetas(deployment.model, [torch.tensor([[1.0, 0, 0, 0, -1, 0]])]):
+        outputs = torch_outputs(deployment, picture)
+    np.testing.assert_array_equal(outputs["rectified"], picture[:, ::-1])
+
+
+def test_hostile_thetas_are_seven_and_begin_with_the_identity(deployment: Deployment) -> None:
+    thetas = [theta for [theta] in hostile_thetas(deployment)]
+    assert len(thetas) == len(SCALES) + 1 == 7
+    assert thetas[0].tolist() == [[1, 0, 0, 0, 1, 0]]
+
+
+def test_not_a_number_is_infinitely_far() -> None:
+    parity = compare(
+        {"probabilities": np.array([[0.5, 0.5]], np.float32)}, {"probabilities": np.array([[0.5, np.nan]], np.float32)}
+    )
+    assert parity.differences == {"probabilities": float("inf")}
+    assert not parity.passed
+
+
+def test_another_most_probable_label_is_counted_but_a_tie_is_not() -> None:
+    expected = {"probabilities": np.array([[0.6, 0.4], [0.5, 0.5]], np.float32)}
+    actual = {"probabilities": np.array([[0.4, 0.6], [0.499999, 0.500001]], np.float32)}
+    assert compare(expected, actual).labels_differ == 1
+
+
+def test_joining_parities_keeps_the_worse_of_each_output() -> None:
+    joined = Parity({"theta": 1e-7, "outline": 1e-8}, 0, 3) | Parity({"theta": 1e-8, "outline": 1e-6}, 1, 4)
+    assert joined == Parity({"theta": 1e-7, "outline": 1e-6}, 1, 7)
+    assert not joined.passed
