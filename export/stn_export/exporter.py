@@ -108,8 +108,8 @@ def export_graph(deployment: Deployment, spec: PreprocessSpec) -> onnx.ModelProt
             external_data=False,
             verbose=False,
         )
-    assert program is not None
-    model: onnx.ModelProto = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=True, data_prop=True)
+    raw = program.model_proto  # type: ignore[union-attr]  # None only without dynamo
+    model: onnx.ModelProto = onnx.shape_inference.infer_shapes(raw, strict_mode=True, data_prop=True)
     onnx.checker.check_model(model, full_check=True)
     _check_graph(model, len(deployment.transformers))
     return model

@@ -1,12 +1,19 @@
 """The command line: finds the command's module only when it is called, so that `stn run` never loads PyTorch."""
 
 import argparse
+import io
+import os
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 
 from .errors import InputError, MissingDependencyError
+
+GRABBER = "stn-grabber"
+"""How the names of threads begin that read cameras."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if name not in COMMANDS:
             return _overview(arguments)
@@ -56,9 +66,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output is gone: nobody is left to write to
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a folder that was taken away
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"stn: {place}cannot be read or written ({error.strerror or error})\n")
+        return 2
     return status
+
+
+def console() -> None:
+    """Run ``main`` as the program ``stn``."""
+    status = main()
+    with suppress(OSError):
+        sys.stdout.flush()
+    if any(thread.name.startswith(GRABBER) for thread in threading.enumerate()):
+        # A camera that blocks in its driver would wake up in an interpreter that is gone, and abort.
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _overview(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ from .errors import InputError, MissingDependencyError
 from .golden import TOLERANCES, replay
 from .manifest import Manifest
 from .pipeline import run as run_pipeline
-from .records import JsonLines, Readable, RecordWriter, open_results
+from .records import JsonLines, Readable, RecordWriter, open_results, writer_for
 from .session import open_session, read_manifest
 from .sinks import View, Window, open_saver
 from .sources import ImageFiles, Source, open_source
@@ -35,8 +35,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify every frame of a source."""
+    if args.output is not None:
+        writer_for(args.output)
     with ExitStack() as stack:
-        writer = _writer(args.output, stack)
         source = open_source(args.source)
         stack.callback(source.close)
         classifier = Classifier(
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         views = _views(args, source)
         for view in views:
             stack.callback(view.close)
+        writer = _writer(args.output, stack)  # last: a typing error must not empty yesterday's results
         summary = run_pipeline(source, classifier, writer, views, args.conf)
     place = f", annotated in {args.save}" if args.save else ""
     sys.stderr.write(f"{summary.frames} frames, {summary.failed} failed{place}\n")
@@ -162,14 +164,20 @@ def _card(path: Path, manifest: Manifest) -> str:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got '{text}'")
     return value
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {value}")
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, got '{text}'")
     return value

@@ -1,5 +1,6 @@
 """Reading image files of any origin as 8-bit grey or RGB, the right way up."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ IMAGE_SUFFIXES = frozenset(
 """Files with these endings are taken from a folder; a file that is named is read whatever its ending."""
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+_ORIENTATION_TAG = 0x0112
 
 
 def read_image(path: Path) -> Image:
@@ -39,16 +41,15 @@ def decode_image(data: bytes, name: str) -> Image:
         raise ImageReadError(f"{name}: is empty (0 bytes)")
     if _is_truncated(data):
         raise ImageReadError(f"{name}: is cut off, the end of the picture is missing ({len(data)} bytes)")
-    # Only 'unchanged' keeps transparency, and only without it is EXIF orientation applied.
-    keeps_orientation = data.startswith(_JPEG) or b"exif" in data[:4096].lower()
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if keeps_orientation else cv2.IMREAD_UNCHANGED
+    # Only 'unchanged' keeps transparency, and it applies no EXIF orientation; a JPEG has no transparency.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if data.startswith(_JPEG) else cv2.IMREAD_UNCHANGED
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageReadError(f"{name}: cannot be decoded as an image ({_reason(error)})") from error
     if decoded is None:
         raise ImageReadError(f"{name}: cannot be decoded as an image ({len(data)} bytes)")
-    return _to_rgb(_to_8_bits(decoded, name))
+    return _upright(_to_rgb(_to_8_bits(decoded, name)), _orientation(data))
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -63,7 +64,8 @@ def write_image(path: Path, image: Image) -> None:
     except cv2.error as error:
         raise ImageReadError(f"{path}: cannot be written as '{path.suffix}'; use .png or .jpg") from error
     if not done:
-        raise ImageReadError(f"{path}: cannot be encoded")
+        height, width = image.shape[:2]
+        raise ImageReadError(f"{path}: {width} x {height} pixels do not fit '{path.suffix}'; use .png")
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:
@@ -75,6 +77,38 @@ def _is_truncated(data: bytes) -> bool:
     if data.startswith(_JPEG):
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") or b"\xff\xda" not in data
     return data.startswith(_PNG) and b"IEND" not in data
+
+
+def _orientation(data: bytes) -> int:
+    """Return the EXIF orientation, 1 to 8, of a PNG or WebP; 1 for other formats, which OpenCV turns itself."""
+    markers = {_PNG: (b"eXIf", 4), b"RIFF": (b"EXIF", 8)}
+    marker, skip = next((found for start, found in markers.items() if data.startswith(start)), (b"", 0))
+    at = data.rfind(marker) if marker else -1
+    if at < 0:
+        return 1
+    exif = data[at + skip :].removeprefix(b"Exif\0\0")
+    order = "<" if exif.startswith(b"II") else ">"
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, entry)
+            if tag == _ORIENTATION_TAG:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:  # cut short: a picture without orientation
+        pass
+    return 1
+
+
+def _upright(image: Image, orientation: int) -> Image:
+    """Return a stored picture as EXIF says that it is to be seen (EXIF 2.32, tag 274)."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def _to_8_bits(image: NDArray[np.generic], name: str) -> Image:

@@ -114,7 +114,7 @@ class Manifest:
         """
         try:
             data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ModelContractError(f"{source}: the manifest is not JSON ({error}); export the model again") from error
         if not isinstance(data, dict):
             raise ModelContractError(f"{source}: the manifest is not a JSON object; export the model again")
@@ -175,7 +175,10 @@ def _read(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401  (as gene
     if kind is Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _FieldError(f"{path} must be a number, got {_brief(value)}") from error
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _FieldError(f"{path} must be {kind.__name__}, got {_brief(value)}")
     return value

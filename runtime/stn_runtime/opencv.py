@@ -2,8 +2,9 @@
 
 import os
 from importlib import metadata
+from pathlib import Path
 
-from .errors import MissingDependencyError
+from .errors import InputError, MissingDependencyError
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels are not decoded; the environment variable OPENCV_IO_MAX_IMAGE_PIXELS overrides it."""
@@ -54,4 +55,18 @@ try:
 except ImportError as error:
     raise MissingDependencyError(remedy(error)) from error
 
-__all__ = ["cv2", "installed_wheels", "remedy"]
+
+def encodable(path: Path) -> str:
+    """Return a file's name as OpenCV's video functions take it.
+
+    Raises:
+        InputError: The name is not UTF-8; OpenCV would crash on it.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(path)!r}: the name is not UTF-8, which videos need; rename the file") from error
+    return str(path)
+
+
+__all__ = ["cv2", "encodable", "installed_wheels", "remedy"]

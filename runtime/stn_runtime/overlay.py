@@ -67,6 +67,7 @@ def _draw_inset(canvas: Image, rectified: Image) -> None:
 
 
 def _draw_label(canvas: Image, text: str) -> None:
+    text = text.encode("utf-8", "replace").decode("utf-8")  # OpenCV crashes on a lone surrogate
     size = min(canvas.shape[:2]) / 400
     thickness = max(1, round(size * 2))
     (width, height), baseline = cv2.getTextSize(text, _FONT, size, thickness)

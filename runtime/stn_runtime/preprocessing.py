@@ -52,12 +52,17 @@ class Placement:
 
 def place(height: int, width: int, spec: PreprocessSpec) -> Placement:
     """Return where the network's input lies in a picture of ``height`` x ``width`` pixels."""
-    covered_height, covered_width = float(height), float(width)  # of the picture's plane, by the network's input
-    if spec.fit != "stretch":
-        factors = (spec.height / height, spec.width / width)
-        factor = min(factors) if spec.fit == "letterbox" else max(factors)
-        covered_height, covered_width = spec.height / factor, spec.width / factor
-    return Placement(scale=(covered_width / 2, covered_height / 2), offset=((width - 1) / 2, (height - 1) / 2))
+    if spec.fit == "crop":
+        top, left, rows, columns = _cropped(height, width, spec)
+        return Placement((columns / 2, rows / 2), (left + (columns - 1) / 2, top + (rows - 1) / 2))
+    top, left, rows, columns = 0, 0, spec.height, spec.width
+    if spec.fit == "letterbox":
+        top, left, rows, columns = _letterboxed(height, width, spec)
+    x, y = width / columns, height / rows  # pixels of the picture per pixel of the input
+    return Placement(
+        (spec.width / 2 * x, spec.height / 2 * y),
+        ((spec.width / 2 - left) * x - 0.5, (spec.height / 2 - top) * y - 0.5),
+    )
 
 
 def preprocess(image: Image, spec: PreprocessSpec) -> Image:
@@ -100,21 +105,30 @@ def _stretch(image: Image, spec: PreprocessSpec) -> Image:
 
 
 def _letterbox(image: Image, spec: PreprocessSpec) -> Image:
-    factor = min(spec.height / image.shape[0], spec.width / image.shape[1])
-    height = max(1, round(image.shape[0] * factor))
-    width = max(1, round(image.shape[1] * factor))
+    top, left, height, width = _letterboxed(image.shape[0], image.shape[1], spec)
     canvas = np.zeros((spec.height, spec.width, *image.shape[2:]), np.uint8)
-    top, left = (spec.height - height) // 2, (spec.width - width) // 2
     canvas[top : top + height, left : left + width] = _resize(image, height, width, spec.interpolation)
     return canvas
 
 
+def _letterboxed(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int, int, int]:
+    """Return where a picture lies in the letterboxed input: (top, left, height, width), pixels of the input."""
+    factor = min(spec.height / height, spec.width / width)
+    rows, columns = max(1, round(height * factor)), max(1, round(width * factor))
+    return (spec.height - rows) // 2, (spec.width - columns) // 2, rows, columns
+
+
 def _crop(image: Image, spec: PreprocessSpec) -> Image:
-    factor = max(spec.height / image.shape[0], spec.width / image.shape[1])
-    height = min(image.shape[0], max(1, round(spec.height / factor)))
-    width = min(image.shape[1], max(1, round(spec.width / factor)))
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    top, left, height, width = _cropped(image.shape[0], image.shape[1], spec)
     return _resize(image[top : top + height, left : left + width], spec.height, spec.width, spec.interpolation)
+
+
+def _cropped(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int, int, int]:
+    """Return which part of a picture a crop keeps: (top, left, height, width), pixels of the picture."""
+    factor = max(spec.height / height, spec.width / width)
+    rows = min(height, max(1, round(spec.height / factor)))
+    columns = min(width, max(1, round(spec.width / factor)))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
 _FITS = {"stretch": _stretch, "letterbox": _letterbox, "crop": _crop}

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,12 +42,17 @@ class Record:
         prediction = self.prediction
         return found | {
             "label": prediction.label if self.sure else None,
-            "confidence": round(prediction.confidence, 6),
-            "top": [{"label": score.label, "probability": round(score.probability, 6)} for score in prediction.top],
-            "theta": [round(value, 6) for value in prediction.theta],
-            "outline": [[[round(float(x), 2), round(float(y), 2)] for x, y in points] for points in prediction.outline],
+            "confidence": _number(prediction.confidence, 6),
+            "top": [{"label": score.label, "probability": _number(score.probability, 6)} for score in prediction.top],
+            "theta": [_number(value, 6) for value in prediction.theta],
+            "outline": [[[_number(x, 2), _number(y, 2)] for x, y in points] for points in prediction.outline],
             "latency_ms": {stage: round(value, 3) for stage, value in prediction.latency_ms.items()},
         }
+
+
+def _number(value: float, digits: int) -> float | None:
+    """Return a rounded number, or None for one that JSON cannot say."""
+    return round(float(value), digits) if math.isfinite(value) else None
 
 
 class JsonLines:
@@ -57,7 +63,7 @@ class JsonLines:
 
     def write(self, record: Record) -> None:
         """Write one record, whole, and flush it."""
-        self.stream.write(json.dumps(record.fields()) + "\n")
+        self.stream.write(json.dumps(record.fields(), allow_nan=False) + "\n")
         self.stream.flush()
 
 
@@ -78,8 +84,9 @@ class Csv:
 
     def _line(self, cells: dict[str, Any]) -> None:
         line = io.StringIO(newline="")
-        csv.DictWriter(line, CSV_COLUMNS, lineterminator="\n").writerow(cells)
-        self.stream.write(line.getvalue())
+        # The module quotes only what is in its line terminator, and a name may hold a carriage return.
+        csv.DictWriter(line, CSV_COLUMNS, lineterminator="\r\n").writerow(cells)
+        self.stream.write(line.getvalue().removesuffix("\r\n") + "\n")
         self.stream.flush()
 
 
@@ -110,17 +117,27 @@ class Readable:
 RecordWriter = JsonLines | Csv | Readable
 
 
-def open_results(path: Path) -> tuple[RecordWriter, TextIO]:
-    """Return a writer for a results file, and the file to close; the suffix says the format.
+def writer_for(path: Path) -> type[JsonLines | Csv]:
+    """Return the writer that a results file's suffix asks for.
 
     Raises:
-        InputError: The suffix is neither .jsonl nor .csv, or the file cannot be written.
+        InputError: It is neither .jsonl nor .csv.
     """
     writers: dict[str, type[JsonLines | Csv]] = {".jsonl": JsonLines, ".csv": Csv}
     if path.suffix.lower() not in writers:
         raise InputError(f"{path}: results are written as .jsonl or .csv")
+    return writers[path.suffix.lower()]
+
+
+def open_results(path: Path) -> tuple[RecordWriter, TextIO]:
+    """Return a writer for a results file, and the file to close; what the file held is gone.
+
+    Raises:
+        InputError: The suffix is neither .jsonl nor .csv, or the file cannot be written.
+    """
+    writer = writer_for(path)
     try:
         stream = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    return writers[path.suffix.lower()](stream), stream
+    return writer(stream), stream

@@ -90,6 +90,15 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
     outputs = {entry.name: entry for entry in session.get_outputs()}
     if tuple(outputs) != manifest.outputs:
         raise ModelContractError(f"{source}: outputs are {list(outputs)}, the manifest says {list(manifest.outputs)}")
+    if isinstance(inputs[0].shape[0], int):
+        raise ModelContractError(f"{source}: takes {inputs[0].shape[0]} pictures at a time, expected N, any number")
+    parameters = manifest.transformers[-1].theta[1] if manifest.transformers else 0
+    for name, expected_size in (("theta", parameters), ("outline", len(manifest.transformers))):
+        if name in outputs and outputs[name].shape[1] != expected_size:
+            raise ModelContractError(
+                f"{source}: output '{name}' is {outputs[name].shape}, "
+                f"the manifest's transformers need N x {expected_size}"
+            )
     shape = outputs["probabilities"].shape
     if len(shape) != 2 or shape[1] != len(manifest.labels):
         raise ModelContractError(

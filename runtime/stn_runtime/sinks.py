@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import ImageReadError, InputError
 from .images import write_image
-from .opencv import cv2
+from .opencv import cv2, encodable
 from .overlay import draw
 from .preprocessing import Image
 from .records import Record
@@ -81,8 +81,7 @@ class VideoFile:
         picture = draw(frame.image, record.prediction, record.sure)
         size = (picture.shape[1], picture.shape[0])
         if self._writer is None or size != self._size:
-            self._open(size)
-        assert self._writer is not None
+            self._writer = self._open(size)
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         return True
 
@@ -91,15 +90,16 @@ class VideoFile:
         if self._writer is not None:
             self._writer.release()
 
-    def _open(self, size: tuple[int, int]) -> None:
+    def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
         self.close()
         self._files += 1
         path = self.path if self._files == 1 else self.path.with_stem(f"{self.path.stem}-{self._files}")
         codec = "MJPG" if path.suffix.lower() == ".avi" else "mp4v"
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), self.rate, size)
+        writer = cv2.VideoWriter(encodable(path), cv2.VideoWriter.fourcc(*codec), self.rate, size)
         self._size = size
-        if not self._writer.isOpened():
+        if not writer.isOpened():
             raise InputError(f"{path}: OpenCV cannot write such a video; use .mp4 or .avi")
+        return writer
 
 
 class Window:

@@ -1,6 +1,7 @@
 """Where pictures come from: image files, folders, globs, videos, cameras and streams."""
 
 import glob
+import logging
 import os
 import re
 import threading
@@ -12,17 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from .cli import GRABBER
 from .errors import ImageReadError, InputError
 from .images import IMAGE_SUFFIXES, read_image
-from .opencv import cv2
+from .opencv import cv2, encodable
 from .preprocessing import Image
 from .session import usable_cpus
+
+log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 STALL_SECONDS = 10.0
 """A camera that sends nothing for so long is reported as lost."""
 
 _OPEN_TIMEOUT_MS = 10_000
+_RELEASE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,14 @@ def open_source(text: str) -> Source:
         return Live(f"camera {index}", lambda: cv2.VideoCapture(index))
     if re.match(r"(https?|rtsps?)://", text):
         return Live(text, lambda: _open_stream(text))
+    if not text:
+        raise InputError("the source is empty; name a camera, a picture, a folder, a video or an address")
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's methods, these say no to a name that is too long
         return ImageFiles(_images_below(path), root=path)
-    if path.is_char_device():
+    if text.startswith("/dev/") and os.path.exists(path):
         return Live(text, lambda: cv2.VideoCapture(text))
-    if path.is_file():
+    if os.path.isfile(path):
         return Video(path) if path.suffix.lower() in VIDEO_SUFFIXES else ImageFiles([path])
     if glob.has_magic(text):
         found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
@@ -157,7 +164,7 @@ class Video:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._capture = cv2.VideoCapture(str(path))
+        self._capture = cv2.VideoCapture(encodable(path))
         if not self._capture.isOpened():
             raise InputError(f"{path}: cannot be opened as a video (damaged, or a format that OpenCV does not read)")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -171,10 +178,10 @@ class Video:
         index = 0
         try:
             while not self._closed:
-                position = max(self._capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000
                 done, image = self._capture.read()
                 if not done:
                     break
+                position = max(self._capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000
                 yield Frame(str(self.path), index, position, _rgb(image))
                 index += 1
         finally:
@@ -220,7 +227,7 @@ class Live:
         self._newest: tuple[int, float, Any] | None = None
         self._state = "opening"
         self._stopped = False
-        self._thread = threading.Thread(target=self._grab, name=f"grab {name}", daemon=True)
+        self._thread = threading.Thread(target=self._grab, name=f"{GRABBER} {name}", daemon=True)
         self._thread.start()
         with self._changed:
             self._changed.wait_for(lambda: self._state != "opening", stall_seconds)
@@ -247,6 +254,7 @@ class Live:
                 return
         finally:
             self.close()
+            self._thread.join(_RELEASE_SECONDS)
 
     def close(self) -> None:
         """Let the iteration and the reading thread end; the thread releases the camera."""
@@ -265,24 +273,32 @@ class Live:
             return self._newest, self._state
 
     def _grab(self) -> None:
-        capture = self._open_capture()
-        opened = capture.isOpened()
-        if opened:
-            rate = capture.get(cv2.CAP_PROP_FPS)
-            self.rate = rate if 0 < rate < 1000 else None
-        self._announce("running" if opened else "refused")
+        state = "refused"
+        try:
+            capture = self._open_capture()
+            try:
+                if capture.isOpened():
+                    rate = capture.get(cv2.CAP_PROP_FPS)
+                    self.rate = rate if 0 < rate < 1000 else None
+                    self._announce("running")
+                    state = "lost"
+                    self._read_until_lost(capture)
+            finally:
+                capture.release()
+        except Exception as error:  # whatever a camera's driver raises, the camera is gone
+            log.debug("%s: %s", self.name, error)
+        self._announce(state)
+
+    def _read_until_lost(self, capture: Any) -> None:  # noqa: ANN401  (cv2.VideoCapture or a stand-in)
         index = 0
-        while opened and not self._stopped:
+        while not self._stopped:
             done, image = capture.read()
             if not done:
-                break
+                return
             with self._changed:
                 self._newest = (index, time.time(), image)
                 self._changed.notify_all()
             index += 1
-        capture.release()
-        if opened:
-            self._announce("lost")
 
     def _announce(self, state: str) -> None:
         with self._changed:
@@ -297,12 +313,16 @@ def _open_stream(address: str) -> Any:  # noqa: ANN401  (cv2.VideoCapture's stub
 
 def _images_below(folder: Path) -> list[Path]:
     files = []
-    for place, folders, names in os.walk(folder):  # does not follow links to folders, so no loops
+    for place, folders, names in os.walk(folder, onerror=_cannot_list):  # follows no links, so no loops
         folders.sort()
         files += [Path(place, name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         raise InputError(f"{folder}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return sorted(files)
+
+
+def _cannot_list(error: OSError) -> None:
+    raise InputError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
 
 
 def _rgb(image: Any) -> Image:  # noqa: ANN401  (what cv2.VideoCapture.read gives)

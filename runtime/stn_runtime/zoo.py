@@ -1,5 +1,6 @@
 """The released models that come with the package, by name."""
 
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -22,9 +23,9 @@ def find_model(name_or_path: str | Path) -> Path:
         ModelContractError: There is no such model and no such file.
     """
     path = Path(name_or_path)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path's methods, these say no to a name that is too long
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ModelContractError(f"{path}: is a folder; give an .onnx file or a released model's name")
     released = released_models()
     if str(name_or_path) in released:

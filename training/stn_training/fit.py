@@ -168,8 +168,7 @@ class _Recorder(Callback):
             return
         self.rows.append({"epoch": epoch, **metrics})
         _write_csv(self.folder / "metrics.csv", self.rows)
-        model = pl_module.model
-        assert isinstance(model, torch.nn.Module)
+        model: torch.nn.Module = pl_module.model  # type: ignore[assignment]
         if metrics["val_accuracy"] > self.best_metrics.get("val_accuracy", -1):
             self.best_epoch, self.best_metrics = epoch, metrics
             described = Checkpoint(

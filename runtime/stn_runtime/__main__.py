@@ -1,0 +1,5 @@
+"""``python -m stn_runtime`` is ``stn``."""
+
+from .cli import console
+
+console()

@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision
+
+from stn_runtime import Classifier, PreprocessSpec
+from stn_runtime.golden import replay
+from stn_runtime.session import open_session, read_manifest
+from stn_runtime.zoo import find_model
+from stn_training.evaluation import evaluate, load_test_images, open_subject
+
+from .moving_digits import FRAMES_PER_DIGIT, frames, serve
+
+ZOO = Path(__file__).parents[2] / "models" / "stn_zoo"
+SAMPLES = sorted(path for path in (ZOO / "samples").iterdir() if path.suffix in (".jpg", ".png"))
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier("digits")
+
+
+def test_there_are_about_twenty_samples_of_every_digit() -> None:
+    assert len(SAMPLES) >= 20
+    assert {path.name[0] for path in SAMPLES} == set("0123456789")
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_the_released_model_reads_every_sample(classifier: Classifier, sample: Path) -> None:
+    prediction = classifier.predict(sample)
+    assert prediction.label == sample.name[0]
+
+
+def test_the_released_file_is_small_and_answers_as_pytorch_did() -> None:
+    path = find_model("digits")
+    assert path.stat().st_size < 2_000_000
+    session = open_session(path)
+    manifest = read_manifest(session, str(path))
+    assert replay(session, manifest, str(path)).passed
+    assert manifest.license == "Apache-2.0"
+
+
+def test_the_released_file_and_checkpoint_agree_on_the_samples(classifier: Classifier) -> None:
+    checkpoint = open_subject(str(ZOO / "digits.safetensors"))
+    spec: PreprocessSpec = classifier.manifest.preprocess
+    random = np.random.default_rng(0).integers(0, 256, (16, spec.height, spec.width, 1), np.uint8)
+    np.testing.assert_allclose(classifier.run(random)["probabilities"], checkpoint.predict(random), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("distort", "least"), [("", 0.993), ("rts", 0.990), ("camera", 0.980)])
+def test_accuracy_on_the_test_digits(data_dir: Path, distort: str, least: float) -> None:
+    subject = open_subject("digits")
+    data = load_test_images("mnist", "test", distort, subject.spec, data_dir, seed=0)
+    assert len(data) == 10_000
+    assert evaluate(subject, data).accuracy >= least
+
+
+@pytest.mark.slow
+def test_every_label_of_the_rts_test_digits_is_that_of_pytorch(data_dir: Path) -> None:
+    subjects = [open_subject("digits"), open_subject(str(ZOO / "digits.safetensors"))]
+    data = load_test_images("mnist", "test", "rts", subjects[0].spec, data_dir, seed=0)
+    exported, checkpoint = (evaluate(subject, data).predicted for subject in subjects)
+    assert len(exported) == 10_000
+    np.testing.assert_array_equal(exported, checkpoint)
+
+
+@pytest.mark.slow
+def test_moving_digits_are_read_live(data_dir: Path, tmp_path: Path) -> None:
+    source = torchvision.datasets.MNIST(str(data_dir), train=False)
+    chosen = np.random.default_rng(0).choice(len(source), 60, replace=False)
+    server = serve(list(frames(source.data.numpy()[chosen], seed=0)))
+    results = tmp_path / "live.jsonl"
+    address = f"http://127.0.0.1:{server.server_port}/"
+    command = [sys.executable, "-m", "stn_runtime", "run", address, "-o", str(results)]
+    done = subprocess.run([*command, "--save", str(tmp_path / "live.mp4")], check=False, timeout=120)
+    server.shutdown()
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    assert done.returncode == 1  # the camera goes away at the end, and that is said
+    assert "stopped sending frames" in records[-1]["error"]
+    truth = [str(int(source.targets[index])) for index in chosen]
+    right = [record["label"] == truth[record["frame"] // FRAMES_PER_DIGIT] for record in records[:-1]]
+    sys.stderr.write(f"live: {sum(right)} of {len(right)} frames right, {60 * FRAMES_PER_DIGIT} sent\n")
+    assert len(right) > 0.5 * 60 * FRAMES_PER_DIGIT
+    assert np.mean(right) >= 0.95

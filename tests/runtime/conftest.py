@@ -1,0 +1,308 @@
+"""A tiny model file whose every answer can be worked out by hand, made with onnx alone.
+
+grey: K = 3 labels of the mean brightness m in [0, 1]: dark (1-m)^2, middle 2m(1-m), bright m^2.
+RGB:  K = 3 labels of the mean red r, green g, blue b in [0, 255]: (r+1, g+1, b+1) / (r+g+b+3).
+theta is (0.5, 0, 0.25, 0, 0.5, -0.25) for every picture; the outline is the border of [-1, 1]^2 under it, 8 points a
+side from the top left clockwise; rectified is rows 1 to 3 and columns 2 to 5 of the input.
+"""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from stn_runtime import ExportSpec, GoldenVector, Manifest, PreprocessSpec, TransformerSpec
+from stn_runtime.cli import main
+from stn_runtime.golden import make_golden
+from stn_runtime.manifest import METADATA_KEY
+
+HEIGHT, WIDTH = 6, 8
+THETA = np.array([0.5, 0.0, 0.25, 0.0, 0.5, -0.25], np.float32)
+LABELS = {1: ("dark", "middle", "bright"), 3: ("red", "green", "blue")}
+SPAWN = "import sys; from stn_runtime.cli import main; sys.exit(main())"
+
+
+def outline_of_theta() -> NDArray[np.float32]:
+    """(32, 2): 8 points a side of the square [-1, 1]^2, halved and moved by (0.25, -0.25)."""
+    steps = np.arange(8) / 4 - 1
+    top = np.stack((steps, np.full(8, -1.0)), 1)
+    right = np.stack((np.full(8, 1.0), steps), 1)
+    square = np.concatenate((top, right, -top, -right))
+    return (square * 0.5 + (0.25, -0.25)).astype(np.float32)
+
+
+def answer(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """What the model must answer to one input (H, W, C), computed without it."""
+    if image.shape[2] == 1:
+        mean = image.astype(np.float64).mean() / 255
+        probabilities = np.array([(1 - mean) ** 2, 2 * mean * (1 - mean), mean**2])
+    else:
+        means = image.astype(np.float64).mean((0, 1)) + 1
+        probabilities = means / means.sum()
+    return {
+        "probabilities": probabilities.astype(np.float32),
+        "theta": THETA,
+        "outline": outline_of_theta()[None],
+        "rectified": image[1:4, 2:6].astype(np.float32),
+    }
+
+
+def make_manifest(channels: int, **changes: Any) -> Manifest:  # noqa: ANN401
+    rng = np.random.default_rng(channels)
+    pictures = [rng.integers(0, high, (HEIGHT, WIDTH, channels), np.uint8, endpoint=True) for high in (60, 255)]
+    manifest = Manifest(
+        name="tiny",
+        labels=LABELS[channels],
+        preprocess=PreprocessSpec(HEIGHT, WIDTH, channels),
+        transformers=(
+            TransformerSpec("stn", "affine", (0, 6), (HEIGHT, WIDTH), (3, 4), "bilinear", "zeros", False, True),
+        ),
+        outputs=("probabilities", "theta", "outline", "rectified"),
+        export=ExportSpec("fused", "cpu", "float32", 18),
+        data={"name": "by hand"},
+        metrics={"accuracy": 97.5},
+        parity={"probabilities": 1e-7},
+        versions={"onnx": onnx.__version__},
+        license="Apache-2.0",
+        golden=tuple(make_golden(picture, answer(picture)) for picture in pictures),
+    )
+    return dataclasses.replace(manifest, **changes)
+
+
+def make_graph(channels: int, batch: int | str = "N", input_type: int = TensorProto.UINT8) -> onnx.ModelProto:
+    nodes = [helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT)]
+    values: dict[str, Any] = {"one": np.float32(1), "two": np.float32(2), "zero": np.float32(0)}
+    if channels == 1:
+        nodes += [
+            helper.make_node("ReduceMean", ["pixels", "all_axes"], ["mean"], keepdims=0),
+            helper.make_node("Div", ["mean", "full"], ["m_flat"]),
+            helper.make_node("Unsqueeze", ["m_flat", "last"], ["m"]),
+            helper.make_node("Sub", ["one", "m"], ["rest"]),
+            helper.make_node("Mul", ["rest", "rest"], ["dark"]),
+            helper.make_node("Mul", ["m", "rest"], ["half"]),
+            helper.make_node("Mul", ["half", "two"], ["middle"]),
+            helper.make_node("Mul", ["m", "m"], ["bright"]),
+            helper.make_node("Concat", ["dark", "middle", "bright"], ["probabilities"], axis=1),
+            helper.make_node("Mul", ["m", "zero"], ["nothing"]),
+        ]
+        values |= {"all_axes": np.array([1, 2, 3]), "full": np.float32(255), "last": np.array([1])}
+    else:
+        nodes += [
+            helper.make_node("ReduceMean", ["pixels", "plane"], ["means"], keepdims=0),
+            helper.make_node("Add", ["means", "one"], ["raised"]),
+            helper.make_node("ReduceSum", ["raised", "last"], ["sum"], keepdims=1),
+            helper.make_node("Div", ["raised", "sum"], ["probabilities"]),
+            helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
+        ]
+        values |= {"plane": np.array([1, 2]), "last": np.array([1])}
+    nodes += [
+        helper.make_node("Add", ["nothing", "constant_theta"], ["theta"]),
+        helper.make_node("Reshape", ["nothing", "four_axes"], ["nothing4"]),
+        helper.make_node("Add", ["nothing4", "constant_outline"], ["outline"]),
+        helper.make_node("Slice", ["image", "starts", "ends", "axes"], ["rectified"]),
+    ]
+    values |= {
+        "constant_theta": THETA[None],
+        "four_axes": np.array([-1, 1, 1, 1]),
+        "constant_outline": outline_of_theta()[None, None],
+        "starts": np.array([1, 2]),
+        "ends": np.array([4, 6]),
+        "axes": np.array([1, 2]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", input_type, (batch, HEIGHT, WIDTH, channels))],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, (batch, 3)),
+            helper.make_tensor_value_info("theta", TensorProto.FLOAT, (batch, 6)),
+            helper.make_tensor_value_info("outline", TensorProto.FLOAT, (batch, 1, 32, 2)),
+            helper.make_tensor_value_info("rectified", input_type, (batch, 3, 4, channels)),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.fixture
+def build_model(tmp_path: Path) -> Callable[..., Path]:
+    """Write a model file: ``build_model(channels, name=..., metadata=None or {}, batch=..., **manifest_fields)``."""
+
+    def build(
+        channels: int = 1,
+        *,
+        name: str = "tiny.onnx",
+        metadata: Mapping[str, str] | None = None,
+        batch: int | str = "N",
+        input_type: int = TensorProto.UINT8,
+        **changes: Any,  # noqa: ANN401
+    ) -> Path:
+        model = make_graph(channels, batch, input_type)
+        if metadata is None:
+            metadata = {METADATA_KEY: make_manifest(channels, **changes).to_json()}
+        helper.set_model_props(model, dict(metadata))
+        path = tmp_path / "models" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return build
+
+
+@pytest.fixture
+def grey_model(build_model: Callable[..., Path]) -> Path:
+    return build_model(1, name="grey.onnx")
+
+
+@pytest.fixture
+def rgb_model(build_model: Callable[..., Path]) -> Path:
+    return build_model(3, name="rgb.onnx")
+
+
+@pytest.fixture
+def manifest_of() -> Callable[..., Manifest]:
+    return make_manifest
+
+
+@pytest.fixture
+def expected_of() -> Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
+    return answer
+
+
+@pytest.fixture
+def golden_of() -> Callable[[NDArray[np.uint8]], GoldenVector]:
+    return lambda image: make_golden(image, answer(image))
+
+
+@pytest.fixture
+def stn(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process: ``status, stdout, stderr = stn("run", folder, "-m", model)``."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as done:  # how argparse ends
+            status = int(done.code or 0)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a command in a process of its own; whatever still runs at the end of the test is killed."""
+    started = []
+
+    def start(*arguments: object, code: str = SPAWN, **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        process = subprocess.Popen(command, **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def folder_of_pictures(tmp_path: Path) -> Path:
+    """A tree with a dark, a bright and a middle picture, and files that are no pictures."""
+    root = tmp_path / "photos"
+    for name, level in {"b.png": 0, "a/c.png": 255, "a/b/d.PNG": 128}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        done, data = cv2.imencode(".png", np.full((12, 16), level, np.uint8))
+        assert done
+        (root / name).write_bytes(data.tobytes())
+    (root / "notes.txt").write_text("not a picture")
+    return root
+
+
+@pytest.fixture
+def make_video(tmp_path: Path) -> Callable[..., Path]:
+    """Write a video at 10 frames a second, frame i of grey level 10 i or of the colour (R, G, B) that is given."""
+
+    def make(name: str = "clip.avi", frames: int = 12, colour: tuple[int, int, int] | None = None) -> Path:
+        path = tmp_path / name
+        codec = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
+        writer = cv2.VideoWriter(str(path), codec, 10, (64, 48))
+        assert writer.isOpened()
+        for index in range(frames):
+            value = (10 * index,) * 3 if colour is None else colour[::-1]
+            writer.write(np.full((48, 64, 3), value, np.uint8))
+        writer.release()
+        return path
+
+    return make
+
+
+class MjpegCamera:
+    """A network camera on this machine: an endless stream of red JPEGs, 20 a second, until it is unplugged."""
+
+    def __init__(self) -> None:
+        done, data = cv2.imencode(".jpg", np.full((48, 64, 3), (0, 0, 255), np.uint8))
+        assert done
+        jpeg, unplugged = data.tobytes(), threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+                try:
+                    while not unplugged.is_set():
+                        self.wfile.write(head + jpeg + b"\r\n")
+                        time.sleep(0.05)
+                except OSError:  # the reader went away
+                    pass
+
+        self.unplug = unplugged.set
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/stream.mjpg"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+
+@pytest.fixture
+def camera() -> Iterator[SimpleNamespace]:
+    """Has the ``url`` of a stream and ``unplug()``."""
+    served = MjpegCamera()
+    yield SimpleNamespace(url=served.url, unplug=served.unplug)
+    served.unplug()
+    served.server.shutdown()
+    served.server.server_close()
+
+
+@pytest.fixture
+def undecodable(tmp_path: Path) -> str:
+    """A stem that is not UTF-8 on disk, as copied from an old memory card; Python spells it with a surrogate."""
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        (tmp_path / f"{name}.probe").touch()
+    except OSError:  # some systems refuse such names
+        pytest.skip("this file system takes UTF-8 names only")
+    (tmp_path / f"{name}.probe").unlink()
+    return name

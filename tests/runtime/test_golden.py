@@ -1,0 +1,117 @@
+"""Golden vectors replayed: what passes, what fails, what is damaged."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stn_runtime import Manifest, ModelContractError
+from stn_runtime.golden import Replay, encode, make_golden, replay
+from stn_runtime.session import open_session, read_manifest
+
+Answer = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
+
+
+@pytest.fixture
+def replayed(build_model: Callable[..., Path]) -> Callable[..., Replay]:
+    def run(channels: int = 1, **changes: Any) -> Replay:  # noqa: ANN401
+        path = build_model(channels, **changes)
+        session = open_session(path, threads=1)
+        return replay(session, read_manifest(session, path.name), path.name)
+
+    return run
+
+
+@pytest.fixture
+def picture() -> NDArray[np.uint8]:
+    return np.random.default_rng(7).integers(0, 256, (6, 8, 1), np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_answers_worked_out_by_hand_pass(replayed: Callable[..., Replay], channels: int) -> None:
+    result = replayed(channels)
+    assert result.passed
+    assert (result.count, result.labels_differ) == (2, 0)
+    assert set(result.differences) == {"probabilities", "theta", "outline", "rectified"}
+    assert max(result.differences.values()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "passes"),
+    [
+        ("probabilities", 5e-5, True),
+        ("probabilities", 2e-4, False),
+        ("theta", -2e-4, False),
+        ("outline", 2e-4, False),
+        ("rectified", 1.0, True),
+        ("rectified", 2.0, False),
+        ("theta", float("nan"), False),
+        ("outline", float("inf"), False),
+    ],
+)
+def test_a_difference_counts_by_the_tolerance_of_its_output(
+    replayed: Callable[..., Replay], picture: NDArray[np.uint8], expected_of: Answer, name: str, by: float, passes: bool
+) -> None:
+    outputs = expected_of(picture)
+    outputs[name] = outputs[name].copy()  # THETA is shared
+    outputs[name].reshape(-1)[-1] += by
+    result = replayed(golden=(make_golden(picture, outputs),))
+    assert result.passed is passes
+    assert result.differences[name] == pytest.approx(abs(by) if np.isfinite(by) else np.inf, rel=1e-2)
+
+
+def test_another_label_fails_however_small_the_difference(
+    replayed: Callable[..., Replay], expected_of: Answer, picture: NDArray[np.uint8]
+) -> None:
+    picture[:] = 85  # one third: dark and middle are both 4/9
+    outputs = expected_of(picture)
+    outputs["probabilities"] = np.array([4 / 9 - 1e-5, 4 / 9 + 1e-5, 1 / 9], np.float32)
+    other = outputs | {"probabilities": outputs["probabilities"][[1, 0, 2]]}
+    results = [replayed(golden=(make_golden(picture, each),)) for each in (outputs, other)]
+    assert sorted(result.labels_differ for result in results) == [0, 1]
+    assert sorted(result.passed for result in results) == [False, True]
+
+
+def test_a_file_without_golden_vectors_says_so(replayed: Callable[..., Replay]) -> None:
+    with pytest.raises(ModelContractError, match=r"^tiny\.onnx: carries no golden vectors; export it again"):
+        replayed(golden=())
+
+
+@pytest.mark.parametrize("text", ["", "not base64!", "AAAA", encode(np.zeros(3, np.uint8))])
+@pytest.mark.parametrize("where", ["image", "outputs"])
+def test_a_damaged_vector_is_named(
+    replayed: Callable[..., Replay], manifest_of: Callable[..., Manifest], where: str, text: str
+) -> None:
+    first, second = manifest_of(1).golden
+    damaged = (
+        dataclasses.replace(second, image=text)
+        if where == "image"
+        else dataclasses.replace(second, outputs={**second.outputs, "theta": text})
+    )
+    with pytest.raises(ModelContractError, match=r"^tiny\.onnx: golden vector 1 is damaged \("):
+        replayed(golden=(first, damaged))
+
+
+def test_a_vector_for_an_output_that_is_not_there_is_damaged(
+    replayed: Callable[..., Replay], picture: NDArray[np.uint8], expected_of: Answer
+) -> None:
+    vector = make_golden(picture, expected_of(picture) | {"logits": np.zeros(3, np.float32)})
+    with pytest.raises(ModelContractError, match=r"^tiny\.onnx: golden vectors of an unknown output 'logits'; update"):
+        replayed(golden=(vector,))
+
+
+def test_a_vector_without_probabilities_is_damaged(
+    replayed: Callable[..., Replay], picture: NDArray[np.uint8], expected_of: Answer
+) -> None:
+    outputs = expected_of(picture)
+    del outputs["probabilities"]
+    with pytest.raises(ModelContractError, match=r"^tiny\.onnx: golden vector 0 is damaged"):
+        replayed(golden=(make_golden(picture, outputs),))
+
+
+def test_arrays_are_stored_little_endian_whatever_they_come_as() -> None:
+    assert encode(np.array([1, 2], ">f4")) == encode(np.array([1, 2], "<f4"))

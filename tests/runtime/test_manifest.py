@@ -1,0 +1,168 @@
+"""The manifest: a round trip, and every wrong field named."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stn_runtime import Manifest, ModelContractError
+from stn_runtime.manifest import SCHEMA
+
+MISSING = object()
+
+
+@pytest.fixture
+def manifest(manifest_of: Callable[..., Manifest]) -> Manifest:
+    return manifest_of(1)
+
+
+def _with(manifest: Manifest, path: str, value: object) -> str:
+    """The manifest as JSON with one field replaced, or taken away when ``value`` is MISSING."""
+    data = json.loads(manifest.to_json())
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    place: Any = data
+    for part in parents:
+        place = place[part]
+    if value is MISSING:
+        del place[last]
+    else:
+        place[last] = value
+    return json.dumps(data)
+
+
+def test_json_and_back_is_the_same_manifest(manifest: Manifest) -> None:
+    assert Manifest.from_json(manifest.to_json(), "x.onnx") == manifest
+
+
+def test_the_json_is_one_object_with_the_fields_of_the_design(manifest: Manifest) -> None:
+    data = json.loads(manifest.to_json())
+    assert data["schema"] == SCHEMA == 1
+    assert data["labels"] == ["dark", "middle", "bright"]
+    assert data["preprocess"] == {
+        "height": 6,
+        "width": 8,
+        "channels": 1,
+        "fit": "stretch",
+        "interpolation": "area",
+    }
+    assert data["transformers"][0]["theta"] == [0, 6]
+    assert data["export"] == {"form": "fused", "target": "cpu", "precision": "float32", "opset": 18}
+
+
+def test_labels_in_any_script_survive(manifest_of: Callable[..., Manifest]) -> None:
+    manifest = manifest_of(1, labels=("größe", "写真", "a\nb"))
+    assert Manifest.from_json(manifest.to_json(), "x").labels == ("größe", "写真", "a\nb")
+
+
+def test_fields_that_may_be_left_out_have_defaults(manifest: Manifest) -> None:
+    data = json.loads(manifest.to_json())
+    for name in ("data", "metrics", "parity", "versions", "license", "golden"):
+        del data[name]
+    read = Manifest.from_json(json.dumps(data), "x")
+    assert (read.data, read.metrics, read.parity, read.versions, read.license, read.golden) == ({}, {}, {}, {}, "", ())
+
+
+def test_unknown_extra_keys_are_tolerated(manifest: Manifest) -> None:
+    data = json.loads(manifest.to_json())
+    data["colour_of_the_box"] = "red"
+    data["preprocess"]["antialias"] = 3
+    data["transformers"][0]["note"] = None
+    assert Manifest.from_json(json.dumps(data), "x") == manifest
+
+
+def test_whole_numbers_are_taken_for_figures(manifest: Manifest) -> None:
+    assert Manifest.from_json(_with(manifest, "metrics.accuracy", 97), "x").metrics == {"accuracy": 97.0}
+
+
+def test_a_network_without_transformers_is_fine(manifest: Manifest) -> None:
+    assert Manifest.from_json(_with(manifest, "transformers", []), "x").transformers == ()
+
+
+def test_a_newer_schema_asks_for_an_update(manifest: Manifest) -> None:
+    told = r"^x\.onnx: the manifest has schema 2, this version reads up to 1; update stn-edge$"
+    with pytest.raises(ModelContractError, match=told):
+        Manifest.from_json('{"schema": 2, "shape_of_things_to_come": []}', "x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("name", MISSING, "manifest.name is missing"),
+        ("name", 3, "manifest.name must be str, got 3"),
+        ("name", None, "manifest.name must be str, got None"),
+        ("labels", MISSING, "manifest.labels is missing"),
+        ("labels", [], "manifest.labels is empty"),
+        ("labels", "abc", "manifest.labels must be a list, got 'abc'"),
+        ("labels", {"0": "dark"}, "manifest.labels must be a list, got"),
+        ("labels.1", 7, r"manifest.labels\[1\] must be str, got 7"),
+        ("schema", "1", "manifest.schema must be int, got '1'"),
+        ("schema", True, "manifest.schema must be int, got True"),
+        ("schema", 1.5, "manifest.schema must be int, got 1.5"),
+        ("preprocess", MISSING, "manifest.preprocess is missing"),
+        ("preprocess", [6, 8], "manifest.preprocess must be an object, got"),
+        ("preprocess.height", "6", "manifest.preprocess.height must be int, got '6'"),
+        ("preprocess.height", 6.0, "manifest.preprocess.height must be int, got 6.0"),
+        ("preprocess.height", True, "manifest.preprocess.height must be int, got True"),
+        ("preprocess.height", 0, "manifest.preprocess asks for 0 x 8 x 1 pixels"),
+        ("preprocess.width", -8, "manifest.preprocess asks for 6 x -8 x 1 pixels"),
+        ("preprocess.width", MISSING, "manifest.preprocess.width is missing"),
+        ("preprocess.channels", 4, "manifest.preprocess asks for 6 x 8 x 4 pixels"),
+        ("preprocess.fit", "squash", "manifest.preprocess.fit must be one of stretch, letterbox, crop; got 'squash'"),
+        ("preprocess.fit", [], "manifest.preprocess.fit must be one of"),
+        ("preprocess.interpolation", "cubic", "manifest.preprocess.interpolation must be one of area, linear; got"),
+        ("transformers", MISSING, "manifest.transformers is missing"),
+        ("transformers.0", None, r"manifest.transformers\[0\] must be an object, got None"),
+        ("transformers.0.grid", MISSING, r"manifest.transformers\[0\].grid is missing"),
+        ("transformers.0.theta", [0], r"manifest.transformers\[0\].theta must have 2 entries, got \[0\]"),
+        ("transformers.0.theta", [0, "6"], r"manifest.transformers\[0\].theta\[1\] must be int, got '6'"),
+        ("transformers.0.theta", [1, 6], r"manifest.transformers\[0\].theta is 1:6, expected to start at 0"),
+        ("transformers.0.theta", [0, 0], r"manifest.transformers\[0\].theta is 0:0"),
+        ("transformers.0.input_size", 6, r"manifest.transformers\[0\].input_size must be a list, got 6"),
+        ("transformers.0.padding", "mirror", r"manifest.transformers\[0\].padding must be one of zeros, border"),
+        ("transformers.0.interpolation", "bicubic", r"manifest.transformers\[0\].interpolation must be one of"),
+        ("transformers.0.align_corners", 0, r"manifest.transformers\[0\].align_corners must be bool, got 0"),
+        ("transformers.0.on_image", "yes", r"manifest.transformers\[0\].on_image must be bool, got 'yes'"),
+        ("outputs", ["theta"], "manifest.outputs lacks 'probabilities'"),
+        ("outputs", MISSING, "manifest.outputs is missing"),
+        ("export", MISSING, "manifest.export is missing"),
+        ("export.form", "melted", "manifest.export.form must be one of fused, portable, split; got 'melted'"),
+        ("export.precision", "int4", "manifest.export.precision must be one of float32, float16, int8; got 'int4'"),
+        ("export.opset", "18", "manifest.export.opset must be int, got '18'"),
+        ("data", [], r"manifest.data must be an object, got \[\]"),
+        ("metrics.accuracy", "97", "manifest.metrics.accuracy must be float, got '97'"),
+        ("metrics.accuracy", True, "manifest.metrics.accuracy must be float, got True"),
+        ("versions.onnx", 1.2, "manifest.versions.onnx must be str, got 1.2"),
+        ("golden.0.image", 3, r"manifest.golden\[0\].image must be str, got 3"),
+        ("golden.1.outputs", "x", r"manifest.golden\[1\].outputs must be an object, got 'x'"),
+        ("golden.1.outputs.theta", [], r"manifest.golden\[1\].outputs.theta must be str, got \[\]"),
+    ],
+)
+def test_a_wrong_field_is_named(manifest: Manifest, path: str, value: object, told: str) -> None:
+    with pytest.raises(ModelContractError, match=rf"^x\.onnx: {told}.*; export the model again$"):
+        Manifest.from_json(_with(manifest, path, value), "x.onnx")
+
+
+def test_a_long_wrong_value_is_cut(manifest: Manifest) -> None:
+    with pytest.raises(ModelContractError, match=r"got 'xxx.*\.\.\.; export") as caught:
+        Manifest.from_json(_with(manifest, "labels", "x" * 10_000), "x.onnx")
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("text", ["", "{", "nonsense", '{"name": "x"', "[" * 100_000])
+def test_what_is_not_json_is_one_sentence(text: str) -> None:
+    with pytest.raises(ModelContractError, match=r"^x\.onnx: the manifest is not JSON .*; export the model again$"):
+        Manifest.from_json(text, "x.onnx")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"text"'])
+def test_json_that_is_no_object_is_one_sentence(text: str) -> None:
+    with pytest.raises(ModelContractError, match=r"^x\.onnx: the manifest is not a JSON object; export"):
+        Manifest.from_json(text, "x.onnx")
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "1" + "0" * 400], ids=["5000 digits", "beyond a float"])
+def test_a_number_beyond_all_limits_is_one_sentence(manifest: Manifest, number: str) -> None:
+    text = manifest.to_json().replace("97.5", number)
+    with pytest.raises(ModelContractError, match=r"^x\.onnx: "):
+        Manifest.from_json(text, "x.onnx")

@@ -1,0 +1,118 @@
+"""Augmentations: the generator decides, the global random numbers stay where they were, grey and RGB alike."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stn_training.augmentations import AUGMENTATIONS, Augmentation
+
+NAMES = ["crop", "flip", "erase", "jitter", "affine"]
+
+
+def pictures(channels: int, count: int = 32, size: int = 28) -> Tensor:
+    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(9)) * 0.8 + 0.1
+
+
+def augmented(names: list[str], images: Tensor, seed: int = 0) -> Tensor:
+    return Augmentation(names, images.shape[-1], images.shape[1])(images, torch.Generator().manual_seed(seed))
+
+
+def test_the_names_are_those_of_the_command_line() -> None:
+    assert list(AUGMENTATIONS) == NAMES
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "rgb"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_augmentation_changes_pictures_but_not_their_shape(name: str, channels: int) -> None:
+    images = pictures(channels)
+    before = images.clone()
+    result = augmented([name], images)
+    assert result.shape == images.shape
+    assert result.dtype == torch.float32
+    assert result.min() >= 0
+    assert result.max() <= 1
+    assert not torch.equal(result, before)
+    assert torch.equal(images, before), "the input was changed"
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "rgb"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_generator_alone_decides_what_happens(name: str, channels: int) -> None:
+    images = pictures(channels)
+    torch.manual_seed(1)
+    first = augmented([name], images, seed=3)
+    torch.manual_seed(2)
+    random.seed(2)
+    assert torch.equal(first, augmented([name], images, seed=3))
+    assert not torch.equal(first, augmented([name], images, seed=4))
+
+
+def test_successive_batches_of_one_generator_differ() -> None:
+    step, generator, images = Augmentation(NAMES, 28, 1), torch.Generator().manual_seed(0), pictures(1)
+    assert not torch.equal(step(images, generator), step(images, generator))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_global_random_numbers_stay_where_they_were(name: str) -> None:
+    torch.manual_seed(7)
+    state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # noqa: NPY002
+    augmented([name], pictures(3))
+    assert torch.equal(state, torch.get_rng_state())
+    np.testing.assert_array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+    assert python_state == random.getstate()
+
+
+def test_a_flip_mirrors_about_half_of_the_pictures() -> None:
+    images = pictures(1, count=200, size=8)
+    result = augmented(["flip"], images)
+    kept = torch.tensor([torch.equal(a, b) for a, b in zip(result, images, strict=True)])
+    mirrored = torch.tensor([torch.equal(a, b.flip(-1)) for a, b in zip(result, images, strict=True)])
+    assert bool((kept ^ mirrored).all())
+    assert 70 <= int(mirrored.sum()) <= 130
+
+
+def test_a_crop_moves_the_picture_by_an_eighth_at_most() -> None:
+    images = torch.zeros(300, 1, 32, 32)
+    images[..., 16, 16] = 1
+    result = augmented(["crop"], images)
+    at = torch.nonzero(result[:, 0] > 0.99)
+    assert len(at) == 300
+    offsets = at[:, 1:] - 16
+    assert int(offsets.min()) == -4
+    assert int(offsets.max()) == 4
+
+
+def test_erasing_blacks_out_a_rectangle_of_a_small_share() -> None:
+    images = torch.full((200, 1, 32, 32), 0.7)
+    erased = (augmented(["erase"], images) == 0).float().mean(dim=(1, 2, 3))
+    touched = erased[erased > 0]
+    assert 60 <= len(touched) <= 140
+    assert float(touched.min()) > 0.01
+    assert float(touched.max()) < 0.18
+
+
+def test_jitter_moves_brightness_both_ways() -> None:
+    images = torch.full((200, 1, 8, 8), 0.5)
+    means = augmented(["jitter"], images).mean(dim=(1, 2, 3))
+    assert float(means.min()) < 0.4
+    assert float(means.max()) > 0.6
+
+
+def test_augmentations_run_in_the_order_of_their_names() -> None:
+    images = pictures(1)
+    flip_first = augmented(["flip", "erase"], images)
+    erase_first = augmented(["erase", "flip"], images)
+    assert not torch.equal(flip_first, erase_first)
+
+
+def test_no_names_leave_the_pictures_alone() -> None:
+    images = pictures(3)
+    assert torch.equal(augmented([], images), images)
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="no augmentation 'blur'; choose from crop, flip, erase, jitter, affine"):
+        Augmentation(["crop", "blur"], 28, 1)
