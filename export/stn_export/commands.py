@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn_models import CheckpointError, load_checkpoint
-from stn_runtime import InputError, PreprocessSpec, preprocess
+from stn_runtime import InputError, preprocess
+from stn_runtime.manifest import read_preprocess
 from stn_runtime.sources import ImageFiles, open_source
 
 from .exporter import ParityError, export_checkpoint
@@ -61,7 +62,7 @@ def _read_images(source: str, checkpoint: Path) -> NDArray[np.uint8]:
         _, described = load_checkpoint(checkpoint)
     except CheckpointError as error:
         raise InputError(str(error)) from error
-    spec = PreprocessSpec(**described.preprocess)
+    spec = read_preprocess(described.preprocess, str(checkpoint))
     files = open_source(source)
     if not isinstance(files, ImageFiles):
         raise InputError(f"{source}: --images takes pictures: a file, a folder or a pattern")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stn_models import Checkpoint, CheckpointError, load_checkpoint
 from stn_runtime import ExportSpec, GoldenVector, InputError, Manifest, PreprocessSpec
 from stn_runtime.golden import make_golden
-from stn_runtime.manifest import METADATA_KEY
+from stn_runtime.manifest import METADATA_KEY, read_preprocess
 
 from .deployment import Deployment
 from .verification import Parity, torch_outputs, verify
@@ -70,7 +70,7 @@ def export_checkpoint(
         network, described = load_checkpoint(checkpoint)
     except CheckpointError as error:
         raise InputError(str(error)) from error
-    spec = PreprocessSpec(**described.preprocess)
+    spec = read_preprocess(described.preprocess, str(checkpoint))
     deployment = Deployment(network, spec, with_rectified).eval()
     model = export_graph(deployment, spec)
     real = images if images is not None else np.empty((0, spec.height, spec.width, spec.channels), np.uint8)

@@ -51,7 +51,7 @@ class Architecture:
         defaults = {key: parameter.default for key, parameter in _options(self.name).items()}
         for key in self.options:
             if key not in defaults:
-                near = difflib.get_close_matches(key, defaults, n=1)
+                near = difflib.get_close_matches(str(key), defaults, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(defaults)}"
                 raise ValueError(f"network '{self.name}' has no option '{key}'; {hint}")
         for key, value in self.options.items():

@@ -131,14 +131,34 @@ class Manifest:
         return manifest
 
 
+def read_preprocess(data: Mapping[str, Any], source: str) -> PreprocessSpec:
+    """Return a preprocessing spec from parsed JSON, as a checkpoint carries it.
+
+    Raises:
+        ModelContractError: A field is missing or wrong; the message names it and ``source``.
+    """
+    try:
+        unknown = sorted(set(data) - {entry.name for entry in dataclasses.fields(PreprocessSpec)})
+        if unknown:
+            raise _FieldError(f"preprocess.{unknown[0]} is not known")
+        spec: PreprocessSpec = _read(PreprocessSpec, dict(data), "preprocess")
+        _check_preprocess(spec, "preprocess")
+    except _FieldError as error:
+        raise ModelContractError(f"{source}: {error}; the file is damaged") from error
+    return spec
+
+
 class _FieldError(ValueError):
     """A field of the manifest that is missing or wrong."""
 
 
-def _check(manifest: Manifest) -> None:
-    spec = manifest.preprocess
+def _check_preprocess(spec: PreprocessSpec, path: str) -> None:
     if min(spec.height, spec.width) < 1 or spec.channels not in (1, 3):
-        raise _FieldError(f"manifest.preprocess asks for {spec.height} x {spec.width} x {spec.channels} pixels")
+        raise _FieldError(f"{path} asks for {spec.height} x {spec.width} x {spec.channels} pixels")
+
+
+def _check(manifest: Manifest) -> None:
+    _check_preprocess(manifest.preprocess, "manifest.preprocess")
     if not manifest.labels:
         raise _FieldError("manifest.labels is empty")
     if "probabilities" not in manifest.outputs:

@@ -160,7 +160,7 @@ def test_a_sheet_follows_from_its_seed(tmp_path: Path) -> None:
         (["evaluate", "nix.onnx", "sklearn-digits"], "nix.onnx: no such file"),
         (["sheet", "sklearn-digits", "-o", "s.png", "--count", "0"], "--count must be at least 1, got 0"),
         (["sheet", "sklearn-digits", "-o", "s.xyz"], "s.xyz: cannot be written as '.xyz'"),
-        (["sheet", "sklearn-digits", "-o", "s.png", "--distort", "r:2"], "add up to 2, not to 1"),
+        (["sheet", "sklearn-digits", "-o", "s.png", "--distort", "r:2"], "must be between 0 and 1, got 2"),
         (["sheet", "nix", "-o", "s.png"], "nix: no such folder"),
     ],
     ids=" ".join,
@@ -195,11 +195,10 @@ def test_wrong_usage_is_exit_status_2(arguments: list[str], capsys: pytest.Captu
 
 def test_resume_takes_no_other_options(learned: Path, refusal: Refusal) -> None:
     said = refusal("train", "--resume", learned, "--epochs", "9")
-    assert said == f"--resume takes its options from {learned / 'config.json'}; leave out --epochs"
+    assert said == f"--resume takes everything from {learned / 'config.json'}; leave out --epochs"
 
 
 @pytest.mark.parametrize("option", ["--output", "--recipe"])
-@pytest.mark.xfail(strict=True, reason="silently ignored beside --resume")
 def test_resume_takes_neither_an_output_nor_a_recipe(
     option: str, learned: Path, tmp_path: Path, refusal: Refusal
 ) -> None:
@@ -208,7 +207,6 @@ def test_resume_takes_neither_an_output_nor_a_recipe(
     assert option in refusal("train", "--resume", run, option, tmp_path / "other")
 
 
-@pytest.mark.xfail(strict=True, reason="it says '--data', which is no option, and '--batch_size' with an underscore")
 def test_resume_names_an_option_as_it_is_written(learned: Path, refusal: Refusal) -> None:
     assert refusal("train", "--resume", learned, "--batch-size", "9").endswith("leave out --batch-size")
 
@@ -220,7 +218,6 @@ def test_a_run_whose_config_is_damaged_is_refused(tmp_path: Path, refusal: Refus
     )
 
 
-@pytest.mark.xfail(strict=True, reason="mkdir over a file: FileExistsError")
 def test_a_report_that_cannot_be_written_is_one_sentence(
     learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,7 +227,6 @@ def test_a_report_that_cannot_be_written_is_one_sentence(
     assert "file" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.xfail(strict=True, reason="mkdir over a file: FileExistsError")
 def test_a_sheet_that_cannot_be_written_is_one_sentence(tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "file").write_text("mine")
     assert "file" in refusal("sheet", "sklearn-digits", "-o", tmp_path / "file" / "s.png")

@@ -24,12 +24,12 @@ Refusal = Callable[..., str]
         ({"precision": "64"}, "precision must be one of auto, 32, 16-mixed, bf16-mixed; got '64'"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": -4}, "batch_size must be at least 1, got -4"),
-        ({"weight_decay": -0.1}, "weight_decay must not be negative, got -0.1"),
+        ({"weight_decay": -0.1}, "weight_decay must not be negative, infinite or huge, got -0.1"),
         ({"stn_lr_scale": -1.0}, "stn_lr_scale must not be negative"),
         ({"clip": -1.0}, "clip must not be negative"),
         ({"patience": -1}, "patience must not be negative"),
         ({"picture_every": -1}, "picture_every must not be negative"),
-        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"seed": -1}, "seed must not be negative, infinite or huge, got -1"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"lr": -1e-3}, "lr must be above 0"),
         ({"label_smoothing": 1.0}, r"label_smoothing in \[0, 1\)"),
@@ -51,19 +51,16 @@ def test_a_value_that_cannot_be_run_is_refused_in_one_sentence(values: dict[str,
 
 @pytest.mark.parametrize("name", ["lr", "weight_decay", "stn_lr_scale", "clip"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.xfail(strict=True, reason="nan and inf are neither below nor at 0 and pass")
 def test_a_number_that_is_not_finite_is_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=name):
         TrainConfig("sklearn-digits", **{name: value})
 
 
-@pytest.mark.xfail(strict=True, reason="'fit' is not checked; training ends in KeyError")
 def test_an_unknown_fit_is_refused() -> None:
     with pytest.raises(InputError, match="fit must be one of stretch, letterbox, crop; got 'squash'"):
         TrainConfig("sklearn-digits", fit="squash")
 
 
-@pytest.mark.xfail(strict=True, reason="a seed of more than 63 bits passes; training ends in 'Overflow when unpacking'")
 def test_a_seed_too_large_for_pytorch_is_refused() -> None:
     with pytest.raises(InputError, match="seed"):
         TrainConfig("sklearn-digits", seed=10**20)
@@ -74,18 +71,18 @@ def test_a_seed_too_large_for_pytorch_is_refused() -> None:
     [
         ({}, "r.yaml: names no data; give mnist, sklearn-digits or a folder of images"),
         ({"data": "d", "learning_rate": 1}, "r.yaml: no option 'learning_rate'; choose from data, model, options"),
-        ({"data": 5}, "r.yaml: option 'data' cannot be 5"),
-        ({"data": "d", "epochs": "many"}, "r.yaml: option 'epochs' cannot be 'many'"),
-        ({"data": "d", "epochs": 2.5}, "r.yaml: option 'epochs' cannot be 2.5"),
-        ({"data": "d", "epochs": True}, "r.yaml: option 'epochs' cannot be True"),
-        ({"data": "d", "epochs": None}, "r.yaml: option 'epochs' cannot be None"),
-        ({"data": "d", "lr": "fast"}, "r.yaml: option 'lr' cannot be 'fast'"),
-        ({"data": "d", "lr": True}, "r.yaml: option 'lr' cannot be True"),
-        ({"data": "d", "lr": [1]}, r"r.yaml: option 'lr' cannot be \[1\]"),
-        ({"data": "d", "options": "grid"}, "r.yaml: option 'options' cannot be 'grid'"),
-        ({"data": "d", "options": None}, "r.yaml: option 'options' cannot be None"),
-        ({"data": "d", "augment": "flip"}, "r.yaml: option 'augment' cannot be 'flip'"),
-        ({"data": "d", "model": ["fcn"]}, r"r.yaml: option 'model' cannot be \['fcn'\]"),
+        ({"data": [5]}, r"r.yaml: option 'data' must be a text, got \[5\]"),
+        ({"data": "d", "epochs": "many"}, "r.yaml: option 'epochs' must be a whole number, got 'many'"),
+        ({"data": "d", "epochs": 2.5}, "r.yaml: option 'epochs' must be a whole number, got 2.5"),
+        ({"data": "d", "epochs": True}, "r.yaml: option 'epochs' must be a whole number, got True"),
+        ({"data": "d", "epochs": None}, "r.yaml: option 'epochs' must be a whole number, got None"),
+        ({"data": "d", "lr": "fast"}, "r.yaml: option 'lr' must be a number, got 'fast'"),
+        ({"data": "d", "lr": True}, "r.yaml: option 'lr' must be a number, got True"),
+        ({"data": "d", "lr": [1]}, r"r.yaml: option 'lr' must be a number, got \[1\]"),
+        ({"data": "d", "options": "grid"}, "r.yaml: option 'options' must be an object, got 'grid'"),
+        ({"data": "d", "options": None}, "r.yaml: option 'options' must be an object, got None"),
+        ({"data": "d", "augment": "flip"}, "r.yaml: option 'augment' must be a list, got 'flip'"),
+        ({"data": "d", "model": ["fcn"]}, r"r.yaml: option 'model' must be a text, got \['fcn'\]"),
     ],
     ids=str,
 )
@@ -95,25 +92,21 @@ def test_a_recipes_unfit_value_is_refused_with_its_name(values: dict[str, Any], 
 
 
 @pytest.mark.parametrize("values", [{"epochs": 0}, {"optimizer": "adam"}, {"model": "nix"}], ids=str)
-@pytest.mark.xfail(strict=True, reason="values out of range are refused without the name of the recipe")
 def test_a_value_out_of_range_names_the_recipe_too(values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"r\.yaml"):
         TrainConfig.from_mapping({"data": "d", **values}, "r.yaml")
 
 
-@pytest.mark.xfail(strict=True, reason="sorting keys of several kinds raises TypeError")
 def test_a_key_that_is_no_text_is_refused() -> None:
     with pytest.raises(InputError, match="no option"):
         TrainConfig.from_mapping({"data": "d", 1: 2, "foo": 3}, "r.yaml")  # type: ignore[dict-item]
 
 
-@pytest.mark.xfail(strict=True, reason="difflib iterates over the number: TypeError")
 def test_a_network_option_that_is_no_text_is_refused() -> None:
     with pytest.raises(InputError, match=r"no option '?5"):
         TrainConfig.from_mapping({"data": "d", "options": {5: 6}}, "r.yaml")
 
 
-@pytest.mark.xfail(strict=True, reason="YAML reads 32 as a number and it is refused, though 32 is one of the choices")
 def test_a_recipe_may_say_precision_32() -> None:
     assert TrainConfig.from_mapping({"data": "d", "precision": 32}, "r.yaml").precision == "32"
 
@@ -171,7 +164,6 @@ def test_a_recipe_that_cannot_be_read_is_refused(content: bytes | None, tmp_path
 
 
 @pytest.mark.parametrize("content", ["data: [", "a: b: c"])
-@pytest.mark.xfail(strict=True, reason="the parser's message of several lines is passed on")
 def test_a_broken_recipe_is_told_in_one_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=r"\A[^\n]*\Z"):
@@ -218,7 +210,6 @@ def test_a_distortion_that_the_network_cannot_take_is_refused(values: dict[str, 
         TrainConfig("sklearn-digits", **values).preprocess()
 
 
-@pytest.mark.xfail(strict=True, reason="a network of fixed size is given the advice to set image_size, which it lacks")
 def test_no_option_is_advised_that_the_network_does_not_have() -> None:
     with pytest.raises(InputError, match=r"\A(?!.*image_size)"):
         TrainConfig("sklearn-digits", model="cifar-small", distort="tc").preprocess()

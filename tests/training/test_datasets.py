@@ -159,7 +159,6 @@ def test_a_class_too_small_to_split_goes_to_training(make_folder: MakeFolder, tm
 
 
 @pytest.mark.parametrize("spelling", [("Train", "Test"), ("val", "test"), ("TRAIN", "VAL")])
-@pytest.mark.xfail(strict=True, reason="split folders that are not recognised silently become the classes")
 def test_split_folders_are_never_taken_for_classes(
     spelling: tuple[str, str], make_folder: MakeFolder, tmp_path: Path
 ) -> None:
@@ -334,7 +333,6 @@ def test_mnist_that_cannot_be_had_is_one_sentence(
         load_dataset("mnist", "train", None, tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="torchvision's message has several lines, and all of them are passed on")
 def test_mnist_that_cannot_be_downloaded_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # as torchvision says it
     error = RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried https://a/, got:\nno route\n")

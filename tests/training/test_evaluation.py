@@ -163,7 +163,6 @@ def test_an_unknown_distortion_is_refused() -> None:
         load_test_images("sklearn-digits", "val", "swirl", SPEC, NOWHERE, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="RuntimeError: shape is invalid, from the blur of three channels")
 def test_the_camera_is_refused_for_a_network_that_takes_colour() -> None:
     with pytest.raises(InputError, match="'camera' makes grey images"):
         load_test_images("sklearn-digits", "val", "camera", PreprocessSpec(56, 56, 3), NOWHERE, 0)
@@ -183,7 +182,6 @@ def test_a_damaged_model_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", [{"height": 28}, {"height": 28, "width": 28, "channels": 1, "colour": "yes"}])
-@pytest.mark.xfail(strict=True, reason="PreprocessSpec(**...) raises TypeError")
 def test_a_checkpoint_with_a_damaged_preprocessing_spec_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
     architecture = Architecture("fcn", {"width": 4})
     path = tmp_path / "model.safetensors"

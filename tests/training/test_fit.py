@@ -109,10 +109,6 @@ def unbroken(hard_run: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a DataLoader draws from the global generator: after the epoch is seeded, but before that in a resumed one",
-)
 def test_a_run_killed_in_mid_epoch_resumes_to_the_same_numbers_bit_for_bit(
     ended_by: dict[str, tuple[Path, "subprocess.CompletedProcess[str]"]], unbroken: Path
 ) -> None:
@@ -162,8 +158,8 @@ def test_an_interrupted_run_says_nothing_ugly_and_keeps_its_epochs(
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("SIGINT", marks=pytest.mark.xfail(strict=True, reason="Lightning calls exit(1) on Ctrl-C")),
-        pytest.param("SIGTERM", marks=pytest.mark.xfail(strict=True, reason="Lightning calls exit(0) on SIGTERM")),
+        pytest.param("SIGINT"),
+        pytest.param("SIGTERM"),
     ],
 )
 def test_an_interrupted_run_ends_with_130(
@@ -306,7 +302,6 @@ def test_data_that_cannot_be_used_leave_no_run_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="config.json is written before the network is built")
 def test_a_network_that_cannot_be_built_leaves_no_run_behind(pictures: Path, tmp_path: Path) -> None:
     options = {"image_size": 12, "channels": 1, "width": 4}
     with pytest.raises(InputError, match="no grid generator 'nix'"):
@@ -314,26 +309,22 @@ def test_a_network_that_cannot_be_built_leaves_no_run_behind(pictures: Path, tmp
     fit(TrainConfig(str(pictures), "st-fcn", options, epochs=1), tmp_path / "run")
 
 
-@pytest.mark.xfail(strict=True, reason="OneCycleLR divides by zero for 5 steps in all: ZeroDivisionError")
 def test_five_steps_in_all_can_be_trained(pictures: Path, tmp_path: Path) -> None:
     fit(tiny(pictures, epochs=5, batch_size=500), tmp_path / "run")
 
 
-@pytest.mark.xfail(strict=True, reason="the option 'classes' is believed: IndexError in the loss")
 def test_an_option_classes_that_contradicts_the_data_is_refused(pictures: Path, tmp_path: Path) -> None:
     options = {"image_size": 8, "channels": 1, "width": 8, "classes": 2}
     with pytest.raises(InputError, match="classes"):
         fit(tiny(pictures, options=options), tmp_path / "run")
 
 
-@pytest.mark.xfail(strict=True, reason="mkdir on a file: FileExistsError")
 def test_an_output_that_is_a_file_is_refused(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="file"):
         fit(tiny(pictures), tmp_path / "file")
 
 
-@pytest.mark.xfail(strict=True, reason="torch.load's error is passed on")
 def test_a_damaged_last_checkpoint_is_one_sentence(unbroken: Path, tmp_path: Path, refusal: Refusal) -> None:
     run = tmp_path / "run"
     shutil.copytree(unbroken, run)
@@ -341,7 +332,6 @@ def test_a_damaged_last_checkpoint_is_one_sentence(unbroken: Path, tmp_path: Pat
     assert "last.ckpt" in refusal("train", "--resume", run)
 
 
-@pytest.mark.xfail(strict=True, reason="load_state_dict's error is passed on")
 def test_data_that_changed_since_the_run_are_one_sentence(
     make_folder: MakeFolder, tmp_path: Path, refusal: Refusal
 ) -> None:
@@ -352,9 +342,6 @@ def test_data_that_changed_since_the_run_are_one_sentence(
     assert "class" in refusal("train", "--resume", tmp_path / "run")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="with a distortion the source is always stretched to 28 x 28, whatever --fit says"
-)
 def test_the_fit_holds_for_distorted_folders_too(tmp_path: Path) -> None:
     picture = np.zeros((20, 60), np.uint8)
     picture[:, 20:40] = 255  # what 'crop' keeps

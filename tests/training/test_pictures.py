@@ -109,7 +109,6 @@ def test_a_confusion_of_many_classes_and_of_empty_ones_can_be_drawn(tmp_path: Pa
     assert cv2.imread(str(tmp_path / "confusion.png")) is not None
 
 
-@pytest.mark.xfail(strict=True, reason="matplotlib reads dollars in a class name as mathematics: ValueError")
 def test_class_names_are_not_mathematics(tmp_path: Path) -> None:
     save_confusion(np.eye(2, dtype=np.int64), ["$a_b_c$", "other"], tmp_path)
     assert cv2.imread(str(tmp_path / "confusion.png")) is not None

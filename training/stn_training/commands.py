@@ -18,11 +18,11 @@ from .augmentations import AUGMENTATIONS
 from .config import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig, read_config
 from .data_module import ImageData, to_float
 from .datasets import SPLITS, load_dataset
-from .distortions import DISTORTIONS
+from .distortions import DIGIT_SIZE, DISTORTIONS
 from .evaluation import Report, evaluate_at_identity, load_test_images, open_subject
 from .evaluation import evaluate as measure
 from .fit import fit
-from .pictures import image_sheet, save_confusion, save_picture
+from .pictures import image_sheet, make_folder, save_confusion, save_picture
 
 _DATA = "mnist, sklearn-digits, or a folder with a folder of images per class"
 
@@ -68,8 +68,10 @@ def train(args: argparse.Namespace) -> int:
         config_file = args.resume / "config.json"
         if not config_file.is_file():
             raise InputError(f"{args.resume}: holds no training run (no config.json)")
-        if _given(args):
-            raise InputError(f"--resume takes its options from {config_file}; leave out --{sorted(_given(args))[0]}")
+        beside = [name for name in ("recipe", "output") if getattr(args, name) is not None] + sorted(_given(args))
+        if beside:
+            spelled = "the data" if beside[0] == "data" else f"--{beside[0].replace('_', '-')}"
+            raise InputError(f"--resume takes everything from {config_file}; leave out {spelled}")
         config, folder = TrainConfig.from_mapping(read_config(config_file), str(config_file)), args.resume
     else:
         values = read_config(args.recipe) if args.recipe else {}
@@ -93,7 +95,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=SPLITS, default="test", help="which part (default: %(default)s)")
     parser.add_argument("--distort", default="", help=f"{', '.join(DISTORTIONS)}, or a mixture")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
-    parser.add_argument("--seed", type=int, default=0, help="decides the distortions (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=0, help="decides the distortions (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="folder for confusion.csv, confusion.png and report.json")
     parser.add_argument("--record", metavar="NAME", help="keep the accuracy in the checkpoint, for its manifest")
 
@@ -104,6 +106,8 @@ def evaluate(args: argparse.Namespace) -> int:
     subject = open_subject(args.model)
     if args.record and subject.network is None:
         raise InputError(f"{args.model}: --record writes to a checkpoint (.safetensors)")
+    if args.output is not None:
+        make_folder(args.output)  # before the work, not after it
     data = load_test_images(args.data, args.split, args.distort, subject.spec, args.data_dir, args.seed)
     report = measure(subject, data)
     sys.stdout.write(report.table() + "\n")
@@ -127,7 +131,7 @@ def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--augment", default="", help=f"any of {', '.join(AUGMENTATIONS)}, separated by commas")
     parser.add_argument("--count", type=int, default=72, help="how many images (default: %(default)s)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
-    parser.add_argument("--seed", type=int, default=0, help="decides choice and distortions (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=0, help="decides choice and distortions (default: %(default)s)")
 
 
 def sheet(args: argparse.Namespace) -> int:
@@ -139,7 +143,7 @@ def sheet(args: argparse.Namespace) -> int:
     if config.data in ("mnist", "sklearn-digits"):
         config = dataclasses.replace(config, options={"channels": 1, **({} if args.distort else {"image_size": 28})})
     spec = config.preprocess()
-    source = dataclasses.replace(spec, height=28, width=28) if config.mixture() else spec
+    source = dataclasses.replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec
     data = load_dataset(args.data, "train", source, args.data_dir)
     generator = torch.Generator().manual_seed(args.seed)
     chosen = data.select(torch.randperm(len(data), generator=generator)[: args.count])
@@ -164,12 +168,18 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def _seed(text: str) -> int:
+    value = int(text) if text.isdecimal() else -1
+    if not 0 <= value < 2**62:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got '{text}'")
+    return value
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _write_report(args: argparse.Namespace, report: Report, identity: Report | None) -> None:
-    args.output.mkdir(parents=True, exist_ok=True)
     save_confusion(report.confusion, report.classes, args.output)
     figures = {
         "model": args.model,

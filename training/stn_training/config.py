@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from stn_models import Architecture
 from stn_runtime import InputError, PreprocessSpec
+from stn_runtime.preprocessing import Fit
 
 from .augmentations import AUGMENTATIONS
 from .distortions import DISTORTIONS, parse_mixture
@@ -19,6 +21,8 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("onecycle", "step")
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 BENCHMARKS = ("mnist", "sklearn-digits")
+
+_KINDS = {str: "a text", int: "a whole number", float: "a number", tuple: "a list", dict: "an object"}
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,22 @@ class TrainConfig:
         Raises:
             InputError: A value is out of its range; one sentence.
         """
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        choices = (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+            ("fit", get_args(Fit)),
+        )
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}; got '{getattr(self, name)}'")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("weight_decay", "stn_lr_scale", "clip", "patience", "picture_every", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.lr <= 0 or not 0 <= self.label_smoothing < 1:
+            if not 0 <= getattr(self, name) < 2**62:
+                raise InputError(f"{name} must not be negative, infinite or huge, got {getattr(self, name)}")
+        if not 0 < self.lr < math.inf or not 0 <= self.label_smoothing < 1:
             raise InputError(f"lr must be above 0 and label_smoothing in [0, 1); got {self.lr}, {self.label_smoothing}")
         for name in self.augment:
             if name not in AUGMENTATIONS:
@@ -114,12 +124,12 @@ class TrainConfig:
         if architecture.accepts("channels"):
             channels = self.options.get("channels", 1 if self.data in BENCHMARKS else 3)
         if canvas > size:
+            remedy = f"give it the option image_size {canvas}" if architecture.accepts("image_size") else "use another"
             raise InputError(
                 f"distortion '{self.distort}' makes images of {canvas} pixels, network '{self.model}' takes {size}; "
-                f"give it the option image_size {canvas}"
+                f"{remedy}"
             )
-        if self.mixture() and channels != 1 and any(name == "camera" for name, _ in self.mixture()):
-            raise InputError(f"distortion 'camera' makes grey images, network '{self.model}' takes {channels} channels")
+        check_channels(self.mixture(), channels)
         return PreprocessSpec(size, size, channels, self.fit)  # type: ignore[arg-type]
 
     def to_json(self) -> str:
@@ -134,7 +144,7 @@ class TrainConfig:
             InputError: A key is unknown or a value unfit; the message names ``source``.
         """
         known = {entry.name: entry for entry in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - set(known))
+        unknown = sorted(map(str, set(values) - set(known)))
         if unknown:
             raise InputError(f"{source}: no option '{unknown[0]}'; choose from {', '.join(known)}")
         if "data" not in values:
@@ -142,13 +152,26 @@ class TrainConfig:
         prepared: dict[str, Any] = {}
         for key, value in values.items():
             default = known[key].default
-            kind = str if default is dataclasses.MISSING and key == "data" else type(default)
+            kind = {"data": str, "options": dict}.get(key, type(default))
             try:
                 # YAML reads 1e-3 as a text; whole numbers stay whole
                 prepared[key] = _convert(value, kind)
             except (TypeError, ValueError) as error:
-                raise InputError(f"{source}: option '{key}' cannot be {value!r}") from error
-        return cls(**prepared)
+                raise InputError(f"{source}: option '{key}' must be {_KINDS[kind]}, got {value!r}") from error
+        try:
+            return cls(**prepared)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+
+
+def check_channels(mixture: tuple[tuple[str, float], ...], channels: int) -> None:
+    """Refuse a distortion that makes grey images for a network that takes another number of channels.
+
+    Raises:
+        InputError: It does.
+    """
+    if channels != 1 and any(name == "camera" for name, _ in mixture):
+        raise InputError(f"distortion 'camera' makes grey images, but the network takes {channels} channels")
 
 
 def _convert(value: object, kind: type) -> object:
@@ -162,10 +185,12 @@ def _convert(value: object, kind: type) -> object:
         return tuple(map(str, value))
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return float(value)
-    if kind in (int, str) and isinstance(value, kind) and not isinstance(value, bool):
+    if kind is str and isinstance(value, (str, int)) and not isinstance(value, bool):
+        return str(value)  # precision: 32
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
-    if kind not in (int, str, float, tuple) and isinstance(value, Mapping):
-        return dict(value)
+    if kind is dict and isinstance(value, Mapping):
+        return {str(key): entry for key, entry in value.items()}
     raise TypeError(f"{value!r} is not {kind.__name__}")
 
 
@@ -178,7 +203,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as a recipe ({error})") from error
+        raise InputError(f"{path}: cannot be read as a recipe ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: is not a recipe; 'option: value' lines are expected")
     return values

@@ -4,13 +4,13 @@ import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
 from stn_runtime import PreprocessSpec, preprocess
 
 from .augmentations import Augmentation
 from .config import TrainConfig
-from .datasets import LabelledImages
+from .datasets import LabelledImages, preprocessed
 from .distortions import DISTORTIONS, distort, shares
 
 Batch = tuple[Tensor, Tensor]
@@ -41,15 +41,20 @@ def rendered(
         spec: What the network takes.
         seed: Decides the distortions.
     """
+    if not mixture:
+        return preprocessed(data, spec)
     generator = Generator().manual_seed(seed)
-    pictures: list[Tensor] = []
-    for part in torch.split(data.images, 1000) if mixture else ():
-        images = to_float(part)
-        for name, chosen in shares(images, mixture):
+    order = torch.randperm(len(data), generator=generator)  # folders are sorted by class; every class gets its share
+    result = torch.empty(len(data), spec.height, spec.width, spec.channels, dtype=torch.uint8)
+    for part in torch.split(order, 1000):
+        first = 0
+        for name, chosen in shares(to_float(data.images[part]), mixture):
             distorted = chosen if name == "none" else DISTORTIONS[name].apply(chosen, generator)
-            pictures += (distorted.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    numbers = [preprocess(picture.numpy(), spec) for picture in (pictures if mixture else data.images)]
-    return LabelledImages(torch.from_numpy(np.stack(numbers)), data.labels, data.classes, data.source)
+            pictures = (distorted.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+            for index, picture in zip(part[first : first + len(chosen)], pictures, strict=True):
+                result[index] = torch.from_numpy(preprocess(np.ascontiguousarray(picture), spec))
+            first += len(chosen)
+    return LabelledImages(result, data.labels, data.classes, data.source)
 
 
 class ImageData(lightning.LightningDataModule):
@@ -72,16 +77,19 @@ class ImageData(lightning.LightningDataModule):
         """Return the batches of one epoch; Lightning asks anew for each."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         self.generator.manual_seed(seed_for(self.config.seed, epoch, 1))
-        order = Generator().manual_seed(seed_for(self.config.seed, epoch, 2))
-        batches = BatchSampler(
-            RandomSampler(self.train.labels, generator=order), self.config.batch_size, drop_last=False
-        )
-        return DataLoader(TensorDataset(self.train.images, self.train.labels), sampler=batches, batch_size=None)
+        shuffle = Generator().manual_seed(seed_for(self.config.seed, epoch, 2))
+        order = torch.randperm(len(self.train), generator=shuffle).tolist()
+        return self._loader(self.train, BatchSampler(order, self.config.batch_size, drop_last=False))
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Return the validation batches."""
-        batches = BatchSampler(SequentialSampler(self.val.labels), 500, drop_last=False)
-        return DataLoader(TensorDataset(self.val.images, self.val.labels), sampler=batches, batch_size=None)
+        return self._loader(self.val, BatchSampler(range(len(self.val)), 500, drop_last=False))
+
+    @staticmethod
+    def _loader(data: LabelledImages, batches: BatchSampler) -> DataLoader[tuple[Tensor, ...]]:
+        # Its own generator: a loader draws from the global one each time somebody iterates over it.
+        dataset = TensorDataset(data.images, data.labels)
+        return DataLoader(dataset, sampler=batches, batch_size=None, generator=Generator())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn a uint8 batch on the device into the network's input."""

@@ -95,7 +95,8 @@ def _mnist(split: str, data_dir: Path) -> LabelledImages:
             source = torchvision.datasets.MNIST(str(data_dir), train=name != "test", download=not _has_mnist(data_dir))
         except (RuntimeError, OSError) as error:
             raise InputError(
-                f"MNIST is not in {data_dir} and cannot be downloaded ({error}); give its place with --data-dir"
+                f"MNIST is not in {data_dir} and cannot be downloaded ({' '.join(str(error).split())}); "
+                "give its place with --data-dir"
             ) from error
         images, labels = source.data[..., None], source.targets
         if name != "test":
@@ -152,11 +153,15 @@ def _folder(root: Path, split: str, spec: PreprocessSpec) -> LabelledImages:
 
 def _list_files(root: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     """Return the class names and the (file, class) pairs of a split, sorted."""
+    folders = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
     given = {
-        name: next((root / folder for folder in folders if (root / folder).is_dir()), None)
-        for name, folders in _SPLIT_FOLDERS.items()
+        split: next((folders[name] for name in names if name in folders), None)
+        for split, names in _SPLIT_FOLDERS.items()
     }
     train = given["train"]
+    if train is None and any(given.values()):
+        found = next(folder.name for folder in given.values() if folder is not None)
+        raise InputError(f"{root}: has a folder '{found}' but none called train; are these splits or classes?")
     if train is None:
         classes = _class_names(root)
         parts = _made_split(_class_files(root, classes), {"val": 0.1, "test": 0.1})
@@ -219,7 +224,7 @@ def _read_files(files: list[tuple[Path, int]], spec: PreprocessSpec) -> tuple[Te
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(read, (path for path, _ in files))
         for result, (_, label) in tqdm(
-            zip(results, files, strict=True), "reading", len(files), unit="image", leave=False
+            zip(results, files, strict=True), "reading", len(files), unit="image", leave=False, disable=None
         ):
             if isinstance(result, str):
                 skipped.append(result)

@@ -147,17 +147,20 @@ def parse_mixture(text: str) -> tuple[tuple[str, float], ...]:
     Raises:
         ValueError: An unknown name, or shares that do not add up to 1.
     """
-    mixture = []
+    mixture: list[tuple[str, float]] = []
     for part in text.split(","):
-        name, _, share = part.strip().partition(":")
+        name, _, number = part.strip().partition(":")
         if name != "none" and name not in DISTORTIONS:
             raise ValueError(f"no distortion '{name}'; choose from none, {', '.join(DISTORTIONS)}")
         try:
-            mixture.append((name, float(share) if share else 1.0))
+            mixture.append((name, float(number) if number else 1.0))
         except ValueError as error:
-            raise ValueError(f"the share of distortion '{name}' must be a number, got '{share}'") from error
+            raise ValueError(f"the share of distortion '{name}' must be a number, got '{number}'") from error
+    for name, share in mixture:
+        if not 0 <= share <= 1:
+            raise ValueError(f"the share of distortion '{name}' must be between 0 and 1, got {share:g}")
     total = sum(share for _, share in mixture)
-    if abs(total - 1) > 1e-6 or min(share for _, share in mixture) < 0:
+    if abs(total - 1) > 1e-6:
         raise ValueError(f"the shares of the distortions '{text}' add up to {total:g}, not to 1")
     return tuple(mixture)
 

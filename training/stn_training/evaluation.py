@@ -1,7 +1,7 @@
 """Measuring a checkpoint or an exported file on labelled images: the same data, the same preprocessing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from stn_models import CheckpointError, SpatialTransformer, injected_thetas, load_checkpoint
 from stn_runtime import Classifier, InputError, PreprocessSpec
+from stn_runtime.manifest import read_preprocess
 
-from .config import BENCHMARKS
+from .config import BENCHMARKS, check_channels
 from .data_module import rendered, to_float
 from .datasets import LabelledImages, load_dataset
 from .distortions import DIGIT_SIZE, parse_mixture
@@ -91,7 +92,7 @@ def open_subject(path: str) -> Subject:
             probabilities: NDArray[np.float32] = network(to_float(torch.from_numpy(batch))).softmax(dim=-1).numpy()
         return probabilities
 
-    return Subject(Path(path), described.labels, PreprocessSpec(**described.preprocess), predict, network)
+    return Subject(Path(path), described.labels, read_preprocess(described.preprocess, path), predict, network)
 
 
 def load_test_images(
@@ -106,8 +107,9 @@ def load_test_images(
         mixture = parse_mixture(distort) if distort else ()
     except ValueError as error:
         raise InputError(str(error)) from error
+    check_channels(mixture, spec.channels)
     if mixture:
-        source: PreprocessSpec | None = PreprocessSpec(DIGIT_SIZE, DIGIT_SIZE, spec.channels)
+        source: PreprocessSpec | None = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE)
     else:
         source = None if data in BENCHMARKS else spec
     return rendered(load_dataset(data, split, source, data_dir), mixture, spec, seed)

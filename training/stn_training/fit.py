@@ -4,11 +4,12 @@ import csv
 import json
 import logging
 import math
+import pickle
 import sys
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from stn_runtime import InputError, PreprocessSpec
 from .config import TrainConfig
 from .data_module import ImageData, rendered, seed_for, to_float
 from .datasets import load_dataset
+from .distortions import DIGIT_SIZE
 from .module import ClassifierTraining
-from .pictures import before_after, save_picture
+from .pictures import before_after, make_folder, save_picture
 
 log = logging.getLogger(__name__)
 
@@ -58,33 +60,60 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     """
     if not resume and (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a training run; go on with --resume {folder}, or give another --output")
+    started = time.monotonic()
     spec = config.preprocess()
-    source = PreprocessSpec(28, 28, spec.channels) if config.mixture() else spec
-    train = load_dataset(config.data, "train", source, Path(config.data_dir))
-    undistorted = load_dataset(config.data, "val", source, Path(config.data_dir))
-    val = rendered(undistorted, config.mixture(), spec, seed_for(config.seed, 4))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
-
+    data = _load(config, spec)
     lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
-    data = ImageData(train, val, config, spec)
     architecture = _architecture(config, spec, data)
     try:
-        module = ClassifierTraining(architecture.build(), config, len(train.classes))
+        module = ClassifierTraining(architecture.build(), config, len(data.train.classes))
     except ValueError as error:
         raise InputError(str(error)) from error
     module.to(memory_format=torch.channels_last)  # a fifth faster on a CPU, and what tensor cores want
-    recorder = _Recorder(folder, architecture, spec, train.classes, config)
-    log.info("%d training and %d validation images, %d classes", len(train), len(val), len(train.classes))
-    started = time.monotonic()
+    make_folder(folder)
+    if not resume:
+        (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
+    log.info(
+        "%d training and %d validation images, %d classes", len(data.train), len(data.val), len(data.train.classes)
+    )
+    recorder = _Recorder(folder, architecture, spec, data.train.classes, config)
     last = folder / LAST
-    trainer = _trainer(config, folder, recorder)
-    trainer.fit(module, data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    _run(_trainer(config, folder, recorder), module, data, last if resume and last.exists() else None)
     if recorder.failure:
         raise InputError(recorder.failure)
     return Result(folder / BEST, recorder.best_epoch, recorder.best_metrics, time.monotonic() - started)
+
+
+def _load(config: TrainConfig, spec: PreprocessSpec) -> ImageData:
+    """Return the training images, and the validation images as the network will see them."""
+    source = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec
+    train = load_dataset(config.data, "train", source, Path(config.data_dir))
+    val = load_dataset(config.data, "val", source, Path(config.data_dir))
+    return ImageData(train, rendered(val, config.mixture(), spec, seed_for(config.seed, 4)), config, spec)
+
+
+def _run(trainer: lightning.Trainer, module: ClassifierTraining, data: ImageData, last: Path | None) -> None:
+    """Train, from the checkpoint ``last`` where there is one.
+
+    Raises:
+        InputError: The checkpoint is damaged or not of this network.
+        KeyboardInterrupt: A signal ended the run.
+    """
+    if last is not None:
+        try:
+            saved = torch.load(last, map_location="cpu", weights_only=False)["state_dict"]
+            module.load_state_dict(saved)
+        except (RuntimeError, KeyError, EOFError, OSError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(
+                f"{last}: cannot be resumed, it is damaged or the data have other classes now; train anew ({reason})"
+            ) from error
+    try:
+        trainer.fit(module, data, ckpt_path=last, weights_only=False)
+    except SystemExit as error:  # how Lightning ends on a signal
+        raise KeyboardInterrupt from error
+    if trainer.interrupted:
+        raise KeyboardInterrupt
 
 
 def _architecture(config: TrainConfig, spec: PreprocessSpec, data: ImageData) -> Architecture:
@@ -98,6 +127,9 @@ def _architecture(config: TrainConfig, spec: PreprocessSpec, data: ImageData) ->
         "mean": tuple(round(float(value), 4) for value in seen.mean(dim=(0, 2, 3))),
         "std": tuple(max(round(float(value), 4), 0.05) for value in seen.std(dim=(0, 2, 3))),
     }
+    asked = config.options.get("classes", found["classes"])
+    if asked != found["classes"]:
+        raise InputError(f"option 'classes' is {asked}, but the data have {found['classes']}; leave it out")
     named = Architecture(config.model)
     usable = {key: value for key, value in found.items() if named.accepts(key) and key not in config.options}
     return Architecture(config.model, {**usable, **config.options})

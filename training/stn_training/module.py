@@ -32,9 +32,9 @@ class ClassifierTraining(lightning.LightningModule):
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(classes, average="micro")
 
-    def on_train_epoch_start(self) -> None:
-        """Seed dropout for this epoch, so that a resumed run goes on as an unbroken one would."""
-        torch.manual_seed(seed_for(self.config.seed, self.current_epoch, 3))
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout for this batch, so that a resumed run goes on as an unbroken one would."""
+        torch.manual_seed(seed_for(self.config.seed, self.current_epoch, batch_idx, 3))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of one batch."""
@@ -71,10 +71,17 @@ class ClassifierTraining(lightning.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler: LRScheduler
         if config.schedule == "onecycle":
-            scheduler = OneCycleLR(optimizer, [group["lr"] for group in groups], total_steps=steps, pct_start=0.2)
+            scheduler = OneCycleLR(
+                optimizer, [group["lr"] for group in groups], total_steps=steps, pct_start=_warm_up(steps)
+            )
         else:
             scheduler = MultiStepLR(optimizer, [steps // 2, steps * 3 // 4])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _warm_up(steps: int) -> float:
+    """Return the share of a run in which the rate rises; PyTorch divides by zero when that is exactly one step."""
+    return 0.2 if steps != 5 else 0.25
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stn_models import recorded_transforms
-from stn_runtime import preprocess
+from stn_runtime import InputError, preprocess
 from stn_runtime.images import write_image
 from stn_runtime.opencv import cv2
 from stn_runtime.preprocessing import Image, PreprocessSpec
@@ -71,8 +71,8 @@ def save_confusion(confusion: NDArray[np.int64], classes: Sequence[str], folder:
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap=mpl.colormaps["Blues"], vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
-    axes.set_xticklabels(classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-    axes.set_yticklabels(classes)
+    axes.set_xticklabels(classes, rotation=90 if max(map(len, classes)) > 2 else 0, parse_math=False)
+    axes.set_yticklabels(classes, parse_math=False)
     if len(classes) <= 30:
         for (row, column), count in np.ndenumerate(confusion):
             if count:
@@ -82,9 +82,25 @@ def save_confusion(confusion: NDArray[np.int64], classes: Sequence[str], folder:
 
 
 def save_picture(path: Path, picture: Image) -> None:
-    """Write an RGB picture, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write an RGB picture, making its folder.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    make_folder(path.parent)
     write_image(path, picture)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
 def _tiles(images: Tensor) -> list[Image]:
