@@ -74,6 +74,9 @@ def _classified(batch: Sequence[Frame], classifier: Classifier, threshold: float
         record = Record(frame.source, frame.index, frame.time, None, frame.error)
         if frame.image is not None:
             prediction = next(predictions)
+            stages = {"decode": frame.decode_ms} if frame.decode_ms is not None else {}
+            latency = {name: value for name, value in prediction.latency_ms.items() if name != "decode"}
+            prediction = replace(prediction, latency_ms={**stages, **latency})
             record = replace(record, prediction=prediction, sure=prediction.confidence >= threshold)
         yield record
 

@@ -41,6 +41,7 @@ class Frame:
         image: RGB or grey; None when it could not be had.
         error: One sentence when there is no image.
         root: For a file found in a folder, that folder.
+        decode_ms: What reading and decoding took; None for a camera, where it cannot be told from waiting.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Frame:
     image: Image | None
     error: str | None = None
     root: str | None = None
+    decode_ms: float | None = None
 
 
 class Source(Protocol):
@@ -144,8 +146,10 @@ class ImageFiles:
 
     def _read(self, path: Path) -> Frame:
         root = str(self.root) if self.root is not None else None
+        started = time.perf_counter()
         try:
-            return Frame(str(path), 0, None, read_image(path), root=root)
+            image = read_image(path)
+            return Frame(str(path), 0, None, image, root=root, decode_ms=_milliseconds_since(started))
         except ImageReadError as error:
             return Frame(str(path), 0, None, None, str(error), root=root)
 
@@ -178,11 +182,13 @@ class Video:
         index = 0
         try:
             while not self._closed:
+                started = time.perf_counter()
                 done, image = self._capture.read()
                 if not done:
                     break
+                decode_ms = _milliseconds_since(started)
                 position = max(self._capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000
-                yield Frame(str(self.path), index, position, _rgb(image))
+                yield Frame(str(self.path), index, position, _rgb(image), decode_ms=decode_ms)
                 index += 1
         finally:
             self._capture.release()
@@ -319,6 +325,10 @@ def _images_below(folder: Path) -> list[Path]:
     if not files:
         raise InputError(f"{folder}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return sorted(files)
+
+
+def _milliseconds_since(started: float) -> float:
+    return 1000 * (time.perf_counter() - started)
 
 
 def _cannot_list(error: OSError) -> None:
