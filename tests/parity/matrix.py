@@ -38,11 +38,15 @@ def cells() -> list[Cell]:
 
 
 def network(cell: Cell) -> Deployment:
-    """Return the network of a cell with random weights everywhere, so that theta depends on the picture."""
+    """Return the network of a cell with large random weights, so that theta and label depend on the picture."""
     torch.manual_seed(0)
     options = {"grid": cell.grid, "padding": cell.padding, "image_size": cell.size, "width": 16}
     model = Architecture("st-cnn", options).build().eval()
     torch.nn.init.normal_(model.transformer.localization.regression.weight, std=0.3)
+    with torch.no_grad():
+        for module in model.classifier.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+                module.weight *= 2
     return Deployment(model, PreprocessSpec(cell.size, cell.size, 1)).eval()
 
 
