@@ -109,7 +109,10 @@ def _run(trainer: lightning.Trainer, module: ClassifierTraining, data: ImageData
                 f"{last}: cannot be resumed, it is damaged or the data have other classes now; train anew ({reason})"
             ) from error
     try:
-        trainer.fit(module, data, ckpt_path=last, weights_only=False)
+        with warnings.catch_warnings():
+            for message in (".*does not have many workers", ".*LeafSpec.*is deprecated"):  # nothing a user can mend
+                warnings.filterwarnings("ignore", message)
+            trainer.fit(module, data, ckpt_path=last, weights_only=False)
     except SystemExit as error:  # how Lightning ends on a signal
         raise KeyboardInterrupt from error
     if trainer.interrupted:
@@ -144,7 +147,6 @@ def _trainer(config: TrainConfig, folder: Path, recorder: "_Recorder") -> lightn
         callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=config.patience))
     callbacks.append(recorder)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
     return lightning.Trainer(
         default_root_dir=folder,
         max_epochs=config.epochs,
