@@ -5,6 +5,7 @@ import platform
 import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from .verification import Parity, torch_outputs, verify
 log = logging.getLogger(__name__)
 
 OPSET = 18
-"""The newest that every engine with ``GridSample`` samples right: opset 20 renamed its modes (TensorRT#4646)."""
+"""Of 16 to 19, which every engine with ``GridSample`` samples right; 20 renamed the modes (TensorRT#4646)."""
 
 _GOLDEN_REAL, _GOLDEN_RANDOM = 4, 2
 _FORBIDDEN = ("AffineGrid", "ReduceSum")
@@ -76,7 +77,10 @@ def export_checkpoint(
     real = images if images is not None else np.empty((0, spec.height, spec.width, spec.channels), np.uint8)
     parity = verify(deployment, model, spec, real)
     if not parity.passed:
-        raise ParityError(f"{output}: the exported graph differs from PyTorch, nothing was written\n{parity.table()}")
+        raise ParityError(
+            f"{output}: the exported graph differs from PyTorch, nothing was written (an earlier file stays)\n"
+            f"{parity.table()}"
+        )
     manifest = _manifest(name or output.stem, license, described, deployment, spec, model)
     manifest = replace(manifest, parity=parity.differences, golden=_golden(deployment, spec, real))
     entry = model.metadata_props.add()
@@ -143,9 +147,11 @@ def _manifest(
     model: onnx.ModelProto,
 ) -> Manifest:
     versions = {
+        "stn-edge": metadata.version("stn-edge"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "onnx": onnx.__version__,
+        "onnxscript": metadata.version("onnxscript"),
         "onnxruntime": ort.__version__,
     }
     return Manifest(
@@ -180,7 +186,8 @@ def _golden(deployment: Deployment, spec: PreprocessSpec, images: NDArray[np.uin
     random = np.random.default_rng(1).integers(
         0, 256, (_GOLDEN_RANDOM, spec.height, spec.width, spec.channels), np.uint8
     )
-    batch = np.concatenate([images[:_GOLDEN_REAL], random])
+    real = images[:: max(1, len(images) // _GOLDEN_REAL)][:_GOLDEN_REAL]
+    batch = np.concatenate([real, random])
     outputs = torch_outputs(deployment, batch)
     return tuple(
         make_golden(image, {name: values[index] for name, values in outputs.items()})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from .classifiers import cifar_small, cifar_wide, cnn, fcn, st_cnn, st_fcn, st_vgg
@@ -41,6 +42,15 @@ class Architecture:
             ValueError: An unknown name, an unknown option, or a value that does not fit.
         """
         return _builder(self.name)(**self.complete())
+
+    def build_without_memory(self) -> nn.Module:
+        """Return the network on PyTorch's meta device: shapes only, whatever its size.
+
+        Raises:
+            ValueError: As ``build``.
+        """
+        with torch.device("meta"):
+            return self.build()
 
     def complete(self) -> dict[str, Any]:
         """Return all options with the defaults filled in; sequences as tuples.

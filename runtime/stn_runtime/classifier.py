@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .images import read_image
+from .manifest import TransformerSpec
 from .preprocessing import Image, place, preprocess
 from .session import open_session, read_manifest
 from .zoo import find_model
@@ -83,6 +84,8 @@ class Classifier:
         self._session = open_session(self.path, threads=threads, providers=providers, live=live)
         self.manifest = read_manifest(self._session, str(self.path))
         self.topk = min(topk, len(self.manifest.labels))
+        self._reach = np.array([_reach(spec) for spec in self.manifest.transformers if spec.on_image], np.float32)
+        self._reach = self._reach.reshape(-1, 1, 2)
         self._drawn = [index for index, spec in enumerate(self.manifest.transformers) if spec.on_image]
 
     @overload
@@ -140,9 +143,17 @@ class Classifier:
             theta = tuple(map(float, outputs["theta"][index].astype(np.float32)))
         if "outline" in outputs:
             placement = place(image.shape[0], image.shape[1], self.manifest.preprocess)
-            outline = placement.to_pixels(outputs["outline"][index].astype(np.float32)[self._drawn])
+            outline = placement.to_pixels(outputs["outline"][index].astype(np.float32)[self._drawn] * self._reach)
         rectified = None
         if "rectified" in outputs:
             rectified = outputs["rectified"][index].astype(np.uint8)
             rectified = rectified[:, :, 0] if rectified.shape[2] == 1 else rectified
         return Prediction(top[0].label, top[0].probability, top, theta, outline, rectified, latency)
+
+
+def _reach(spec: TransformerSpec) -> list[list[float]]:
+    """Return how far from the centre +-1 lies, of the way to the picture's edge, as ((x, y),)."""
+    if not spec.align_corners:
+        return [[1.0, 1.0]]
+    height, width = spec.input_size
+    return [[(width - 1) / width, (height - 1) / height]]

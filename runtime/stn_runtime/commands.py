@@ -139,7 +139,7 @@ def models(args: argparse.Namespace) -> int:
             sys.stdout.write("".join(f"{name:<12} network, 'stn models {name}'\n" for name in networks.REGISTRY))
         else:
             network = networks.Architecture(args.name, networks.parse_options(args.options))
-            sys.stdout.write(networks.parameter_table(network.build()) + "\n")
+            sys.stdout.write(networks.parameter_table(network.build_without_memory()) + "\n")
     except ValueError as error:
         raise InputError(str(error)) from error
     return 0

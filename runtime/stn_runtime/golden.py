@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import ModelContractError
 from .manifest import GoldenVector, Manifest
+from .preprocessing import PreprocessSpec
 
 _Number = TypeVar("_Number", np.uint8, np.float32)
 
@@ -70,7 +71,7 @@ def replay(session: ort.InferenceSession, manifest: Manifest, source: str) -> Re
     labels_differ = 0
     for index, vector in enumerate(manifest.golden):
         try:
-            image = _decode(vector.image, np.uint8).reshape(1, spec.height, spec.width, spec.channels)
+            image = decode_image(vector, spec)
             actual = dict(zip(manifest.outputs, map(np.asarray, session.run(None, {"image": image})), strict=True))
             expected = {
                 name: _decode(text, np.float32).reshape(actual[name].shape) for name, text in vector.outputs.items()
@@ -85,6 +86,15 @@ def replay(session: ort.InferenceSession, manifest: Manifest, source: str) -> Re
             differences[name] = max(differences.get(name, 0.0), difference)
         labels_differ += int(actual["probabilities"].argmax()) != label
     return Replay(len(manifest.golden), differences, labels_differ)
+
+
+def decode_image(vector: GoldenVector, spec: PreprocessSpec) -> NDArray[np.uint8]:
+    """Return the input of a golden vector as a batch of one, (1, H, W, C).
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    return _decode(vector.image, np.uint8).reshape(1, spec.height, spec.width, spec.channels)
 
 
 def _decode(text: str, kind: type[_Number]) -> NDArray[_Number]:

@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = frozenset(
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
+_START_OF_SCAN = 0xDA
 
 
 def read_image(path: Path) -> Image:
@@ -75,8 +76,25 @@ def write_image(path: Path, image: Image) -> None:
 def _is_truncated(data: bytes) -> bool:
     """Return whether the end mark is missing; OpenCV would fill the missing rows with grey and not say so."""
     if data.startswith(_JPEG):
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda") or b"\xff\xda" not in data
+        start = _first_scan(data)
+        return start < 0 or data.find(b"\xff\xd9", start) < 0
     return data.startswith(_PNG) and b"IEND" not in data
+
+
+def _first_scan(data: bytes) -> int:
+    """Return where a JPEG's first scan begins, past its header with any thumbnail in it; -1 if there is none."""
+    at = len(_JPEG)
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return -1
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        at += 2 + length
+        if marker == _START_OF_SCAN:
+            return at
+    return -1
 
 
 def _orientation(data: bytes) -> int:

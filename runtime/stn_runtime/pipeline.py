@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from .classifier import Classifier
 from .records import Record, RecordWriter
-from .sinks import View
+from .sinks import View, Window
 from .sources import Frame, Source
 
 _BATCH = 8
-_BATCH_PIXELS = 50_000_000
+_BATCH_VALUES = 50_000_000  # of all pictures of a batch: height x width x channels
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,29 @@ def run(
     """
     frames = failed = 0
     progress = tqdm(total=source.total, unit="frame", leave=False, disable=None)
-    with progress, _ended_by_signals(source) as signals:
-        for batch in _batches(source):
+    watched = any(isinstance(view, Window) for view in views)
+    wanted = True
+    with progress, _ended_by_signals(source, views) as signals:
+        for batch in _batches(source, 1 if source.live or watched else _BATCH):
             for frame, record in zip(batch, _classified(batch, classifier, threshold), strict=True):
                 writer.write(record)
                 frames += 1
                 failed += record.error is not None
-                if not all([view.show(frame, record) for view in views]):  # every view, even after a 'no'
-                    source.close()
+                wanted = all([view.show(frame, record) for view in views])  # every view, even after a 'no'
             progress.update(len(batch))
+            if not wanted:
+                break
+    source.close()
     return Summary(frames, failed, bool(signals))
 
 
-def _batches(source: Source) -> Iterator[list[Frame]]:
-    """Yield frames in groups: one by one when live, else as many as are worth a batch."""
+def _batches(source: Source, size: int) -> Iterator[list[Frame]]:
+    """Yield frames in groups of ``size``, or fewer when they are large."""
     batch: list[Frame] = []
     for frame in source:
         batch.append(frame)
-        pixels = sum(entry.image.size for entry in batch if entry.image is not None)
-        if source.live or len(batch) == _BATCH or pixels > _BATCH_PIXELS:
+        values = sum(entry.image.size for entry in batch if entry.image is not None)
+        if len(batch) == size or values > _BATCH_VALUES:
             yield batch
             batch = []
     if batch:
@@ -82,13 +86,16 @@ def _classified(batch: Sequence[Frame], classifier: Classifier, threshold: float
 
 
 @contextmanager
-def _ended_by_signals(source: Source) -> Iterator[list[int]]:
+def _ended_by_signals(source: Source, views: Sequence[View]) -> Iterator[list[int]]:
     """Let the first Ctrl-C or SIGTERM end the source after the frame in flight; a second one acts as usual."""
     received: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         source.close()
+        for view in views:
+            if isinstance(view, Window):
+                view.dismiss()
         restore()
 
     previous = {}

@@ -119,6 +119,7 @@ class Window:
             raise InputError(f"--show: {problem}")
         self.wait, self.snapshots = wait, snapshots
         self._snapshots = 0
+        self._dismissed = False
         cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
 
     def show(self, frame: Frame, record: Record) -> bool:
@@ -128,7 +129,7 @@ class Window:
         picture = draw(frame.image, record.prediction, record.sure)
         cv2.imshow(_WINDOW, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         paused = self.wait
-        while True:
+        while not self._dismissed:
             key = cv2.waitKey(30 if paused else 1)
             if key in (ord("q"), _ESCAPE) or cv2.getWindowProperty(_WINDOW, cv2.WND_PROP_VISIBLE) < 1:
                 return False
@@ -140,6 +141,11 @@ class Window:
                 return True
             if not paused:
                 return True
+        return False
+
+    def dismiss(self) -> None:
+        """Let a window that waits for a key go on; may be called from a signal handler."""
+        self._dismissed = True
 
     def close(self) -> None:
         """Close the window."""

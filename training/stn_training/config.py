@@ -133,7 +133,7 @@ class TrainConfig:
         return PreprocessSpec(size, size, channels, self.fit)  # type: ignore[arg-type]
 
     def to_json(self) -> str:
-        """Return the config as JSON, the form that ``from_json`` reads."""
+        """Return the config as JSON, the form that ``read_config`` reads."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod

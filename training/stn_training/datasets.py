@@ -140,7 +140,7 @@ def _folder(root: Path, split: str, spec: PreprocessSpec) -> LabelledImages:
     if not files:
         raise InputError(f"{root}: the split '{split}' has no images; a folder per class is expected")
     images, labels, skipped = _read_files(files, spec)
-    for message in skipped[:20]:
+    for message in skipped:
         log.warning("skipped %s", message)
     if skipped:
         log.warning("%d of %d files of split '%s' were skipped", len(skipped), len(files), split)

@@ -103,7 +103,7 @@ def _run(trainer: lightning.Trainer, module: ClassifierTraining, data: ImageData
         try:
             saved = torch.load(last, map_location="cpu", weights_only=False)["state_dict"]
             module.load_state_dict(saved)
-        except (RuntimeError, KeyError, EOFError, OSError, pickle.UnpicklingError) as error:
+        except (RuntimeError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
             reason = " ".join(str(error).split())[:160]
             raise InputError(
                 f"{last}: cannot be resumed, it is damaged or the data have other classes now; train anew ({reason})"
@@ -209,7 +209,7 @@ class _Recorder(Callback):
                 self.architecture,
                 self.classes,
                 vars(self.spec),
-                {"config": json.loads(self.config.to_json()), "epoch": epoch},
+                {"config": {**json.loads(self.config.to_json()), "data_dir": ""}, "epoch": epoch},  # nobody's paths
                 {"val_accuracy": 100 * metrics["val_accuracy"]},
             )
             save_checkpoint(self.folder / BEST, model, described)
