@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -5,9 +6,10 @@ import onnx
 import pytest
 import torch
 
-from stn_export import Deployment, Parity, compare, verify
+from stn_export import Deployment, Parity, compare, export_graph, verify
 from stn_export.verification import SCALES, hostile_thetas, ort_outputs, torch_outputs, with_theta_inputs
-from stn_models import injected_thetas
+from stn_models import injected_thetas, make_transformer
+from stn_runtime import InputError
 from stn_runtime.session import open_session
 
 from .conftest import SPEC
@@ -98,3 +100,33 @@ def test_joining_parities_keeps_the_worse_of_each_output() -> None:
     joined = Parity({"theta": 1e-7, "outline": 1e-8}, 0, 3) | Parity({"theta": 1e-8, "outline": 1e-6}, 1, 4)
     assert joined == Parity({"theta": 1e-7, "outline": 1e-6}, 1, 7)
     assert not joined.passed
+
+
+def test_a_network_full_of_nan_is_refused(deployment: Deployment, graph: onnx.ModelProto) -> None:
+    broken = copy.deepcopy(deployment)
+    with torch.no_grad():
+        next(broken.model.classifier.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match="PyTorch's own 'probabilities' is not finite"):
+        verify(broken, graph, SPEC, NO_IMAGES)
+
+
+def test_pytorchs_own_rounding_allows_no_more_than_ten_times_the_tolerance() -> None:
+    parity = Parity({"probabilities": 1.5e-5}, 0, 1, {"probabilities": 1e-5})
+    assert parity.passed
+    assert not Parity({"probabilities": 1.1e-4}, 0, 1, {"probabilities": float("inf")}).passed
+
+
+def test_transformers_used_in_another_order_than_declared_are_verified() -> None:
+    class Backwards(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second = make_transformer(1, (28, 28), "similarity")
+            self.first = make_transformer(1, (28, 28), "affine")
+            self.head = torch.nn.Linear(28 * 28, 3)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.head(self.second(self.first(image)).flatten(1))
+
+    backwards = Deployment(Backwards().eval(), SPEC).eval()
+    assert [used.grid for used in backwards.transformers] == ["affine", "similarity"]
+    assert verify(backwards, export_graph(backwards, SPEC), SPEC, NO_IMAGES).passed

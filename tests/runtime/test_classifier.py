@@ -168,3 +168,14 @@ def test_an_unknown_model_lists_the_released_ones() -> None:
 def test_a_name_of_any_length_is_one_sentence() -> None:
     with pytest.raises(ModelContractError, match="no such file"):
         Classifier("m" * 5000)
+
+
+def test_aligned_corners_end_at_the_centres_of_border_pixels(build_model: Callable[..., Path]) -> None:
+    edges = TransformerSpec("stn", "affine", (0, 6), (6, 8), (3, 4), "bilinear", "zeros", False, True)
+    centres = TransformerSpec("stn", "affine", (0, 6), (6, 8), (3, 4), "bilinear", "zeros", True, True)
+    outer, inner = (
+        Classifier(build_model(transformers=(spec,)), threads=1).predict(_plain(5, 60, 160)).outline
+        for spec in (edges, centres)
+    )
+    centre = np.array([79.5, 29.5])  # of a picture 160 wide and 60 high
+    np.testing.assert_allclose(inner - centre, (outer - centre) * [7 / 8, 5 / 6], atol=1e-3)

@@ -309,3 +309,13 @@ def test_writing_into_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
 def test_a_picture_too_wide_for_its_format_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ImageReadError, match=r"x\.jpg: .*(large|wide|pixels).*\.png"):
         write_image(tmp_path / "x.jpg", np.zeros((1, 70_000, 3), np.uint8))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_follows_the_picture_in_a_jpeg_is_ignored(tmp_path: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    picture = np.full((20, 30, 3), 90, np.uint8)
+    write_image(tmp_path / "motion.jpg", picture)
+    with (tmp_path / "motion.jpg").open("ab") as file:
+        file.write(random.bytes(500_000) + b"\xff\xda" + bytes(8))
+    assert np.abs(read_image(tmp_path / "motion.jpg").astype(int) - 90).max() <= 2
