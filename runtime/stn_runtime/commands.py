@@ -69,7 +69,7 @@ def _views(args: argparse.Namespace, source: Source) -> list[View]:
     if args.save:
         views.append(open_saver(args.save, args.source, not is_pictures, source.rate))
     if args.show:
-        views.append(Window(wait=is_pictures))
+        views.append(Window(wait=is_pictures, rate=None if source.live else source.rate))
     return views
 
 

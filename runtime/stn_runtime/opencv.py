@@ -1,5 +1,6 @@
 """OpenCV, imported once for the whole runtime, with a remedy in words when it cannot be."""
 
+import logging
 import os
 from importlib import metadata
 from pathlib import Path
@@ -54,6 +55,11 @@ try:
     import cv2
 except ImportError as error:
     raise MissingDependencyError(remedy(error)) from error
+
+if len(installed_wheels()) > 1:
+    logging.getLogger(__name__).warning(
+        "two OpenCV wheels overwrite each other: %s; keep one, pip uninstall the others", ", ".join(installed_wheels())
+    )
 
 
 def encodable(path: Path) -> str:

@@ -107,20 +107,22 @@ class Window:
 
     Args:
         wait: Whether to wait for a key at each frame (pictures) or to go on (video, camera).
+        rate: Frames a second at which a video is shown; None as they come.
         snapshots: Folder for snapshots.
 
     Raises:
         InputError: There is no display, or this OpenCV has no windows.
     """
 
-    def __init__(self, wait: bool, snapshots: Path = Path()) -> None:
+    def __init__(self, wait: bool, rate: float | None = None, snapshots: Path = Path()) -> None:
         problem = display_problem()
         if problem:
             raise InputError(f"--show: {problem}")
         self.wait, self.snapshots = wait, snapshots
+        self._delay_ms = max(1, round(1000 / rate)) if rate else 1
         self._snapshots = 0
         self._dismissed = False
-        cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Show one frame; return whether to go on."""
@@ -130,7 +132,7 @@ class Window:
         cv2.imshow(_WINDOW, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         paused = self.wait
         while not self._dismissed:
-            key = cv2.waitKey(30 if paused else 1)
+            key = cv2.waitKey(30 if paused else self._delay_ms)
             if key in (ord("q"), _ESCAPE) or cv2.getWindowProperty(_WINDOW, cv2.WND_PROP_VISIBLE) < 1:
                 return False
             if key == ord("s"):
