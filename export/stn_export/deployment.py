@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stn_models import recorded_transforms
+from stn_models import TransformCall, recorded_transforms
 from stn_runtime import PreprocessSpec, TransformerSpec
 
 
@@ -36,15 +36,14 @@ class Deployment(nn.Module):
     Args:
         model: From images (N, C, H, W) in [0, 1] to logits (N, K), in evaluation mode.
         spec: What the network takes.
-        with_rectified: Whether to return what the last transformer on the image made of it.
+        with_rectified: Whether to return what the transformers made of the image, the last of those in series.
     """
 
     def __init__(self, model: nn.Module, spec: PreprocessSpec, with_rectified: bool = True) -> None:
         super().__init__()
         self.model = model
         self.transformers = describe_transformers(model, spec)
-        on_image = [index for index, transformer in enumerate(self.transformers) if transformer.on_image]
-        self._rectified = on_image[-1] if on_image and with_rectified else None
+        self._rectified = _last_on_pixels(model, spec) if with_rectified else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the values of ``Outputs.named`` for pictures (N, H, W, C) uint8."""
@@ -77,9 +76,7 @@ def describe_transformers(model: nn.Module, spec: PreprocessSpec) -> tuple[Trans
         model: In evaluation mode.
         spec: What the network takes.
     """
-    pixels = torch.zeros(1, spec.channels, spec.height, spec.width)
-    with torch.no_grad(), recorded_transforms(model) as calls:
-        model(pixels)
+    pixels, calls = _trial(model, spec)
     described, first = [], 0
     for call in calls:
         grid, sampler = call.transformer.grid, call.transformer.sampler
@@ -99,3 +96,22 @@ def describe_transformers(model: nn.Module, spec: PreprocessSpec) -> tuple[Trans
         )
         first = last
     return tuple(described)
+
+
+def _last_on_pixels(model: nn.Module, spec: PreprocessSpec) -> int | None:
+    """Return which use of a transformer makes the last picture: of the image, or of another transformer's picture."""
+    pixels, calls = _trial(model, spec)
+    pictures, last = [pixels], None
+    for index, call in enumerate(calls):
+        if any(call.image is picture for picture in pictures):
+            pictures.append(call.output)
+            last = index
+    return last
+
+
+def _trial(model: nn.Module, spec: PreprocessSpec) -> tuple[Tensor, list[TransformCall]]:
+    """Run ``model`` once on a black picture; return the picture and each use of a transformer."""
+    pixels = torch.zeros(1, spec.channels, spec.height, spec.width)
+    with torch.no_grad(), recorded_transforms(model) as calls:
+        model(pixels)
+    return pixels, calls

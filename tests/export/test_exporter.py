@@ -153,6 +153,18 @@ def test_transformers_in_parallel_are_both_on_the_image() -> None:
     assert verify(deployment, graph, spec, np.empty((0, 28, 28, 1), np.uint8)).passed
 
 
+def test_rectified_is_what_the_last_of_two_transformers_in_series_made() -> None:
+    first, second = make_transformer(1, (28, 28), "affine"), make_transformer(1, (28, 28), "affine", (14, 14))
+    model = restless(nn.Sequential(first, second, nn.Flatten(), nn.Linear(14 * 14, 10)))
+    deployment = Deployment(model, PreprocessSpec(28, 28, 1)).eval()
+    picture = torch.randint(0, 256, (1, 28, 28, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model[1](model[0](picture.permute(0, 3, 1, 2) / 255)).permute(0, 2, 3, 1) * 255
+        rectified = deployment.outputs(picture).rectified
+    assert rectified.shape == (1, 14, 14, 1)
+    assert (rectified - expected).abs().max() <= 0.5 + 1e-3
+
+
 def test_a_graph_that_differs_from_pytorch_leaves_no_file(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

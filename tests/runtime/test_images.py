@@ -319,3 +319,9 @@ def test_what_follows_the_picture_in_a_jpeg_is_ignored(tmp_path: Path, seed: int
     with (tmp_path / "motion.jpg").open("ab") as file:
         file.write(random.bytes(500_000) + b"\xff\xda" + bytes(8))
     assert np.abs(read_image(tmp_path / "motion.jpg").astype(int) - 90).max() <= 2
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageReadError, match=r"pipe\.jpg: is a named pipe"):
+        read_image(tmp_path / "pipe.jpg")
