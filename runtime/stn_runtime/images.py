@@ -29,9 +29,9 @@ def read_image(path: Path) -> Image:
     Raises:
         ImageReadError: The file cannot be read, is not a whole picture, or is too large; one sentence.
     """
-    if path.is_fifo():  # reading would wait for a writer, for ever
-        raise ImageReadError(f"{path}: is a named pipe, not a picture")
     try:
+        if path.is_fifo():  # reading would wait for a writer, for ever
+            raise ImageReadError(f"{path}: is a named pipe, not a picture")
         data = path.read_bytes()
     except OSError as error:
         raise ImageReadError(f"{path}: cannot be read ({error.strerror or error})") from error
