@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ImageReadError
+from .errors import ImageReadError, InputError
 from .opencv import cv2
 from .preprocessing import Image
 
@@ -73,6 +73,18 @@ def write_image(path: Path, image: Image) -> None:
         path.write_bytes(data.tobytes())
     except OSError as error:
         raise ImageReadError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
 def _is_truncated(data: bytes) -> bool:

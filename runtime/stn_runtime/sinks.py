@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from .errors import ImageReadError, InputError
-from .images import write_image
+from .images import make_folder, write_image
 from .opencv import cv2, encodable
 from .overlay import draw
 from .preprocessing import Image
@@ -28,7 +28,7 @@ class PictureFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        _make_folder(folder)
+        make_folder(folder)
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Save one picture; always goes on.
@@ -44,7 +44,7 @@ class PictureFolder:
             target = target.with_name(target.name + ".png")
         if target.exists() and source.exists() and target.samefile(source):
             raise InputError(f"{source}: --save would overwrite it; give another folder")
-        _make_folder(target.parent)
+        make_folder(target.parent)
         try:
             write_image(target, draw(frame.image, record.prediction, record.sure))
         except ImageReadError as error:
@@ -68,7 +68,7 @@ class VideoFile:
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._files = 0
-        _make_folder(path.parent)
+        make_folder(path.parent)
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Append one frame; always goes on.
@@ -204,10 +204,3 @@ def display_problem() -> str:
     if done.returncode:
         return "no window can be opened, is there a screen (DISPLAY or WAYLAND_DISPLAY set)? use --save instead"
     return ""
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error

@@ -13,16 +13,17 @@ import torch
 from stn_models import load_checkpoint, save_checkpoint
 from stn_models.registry import REGISTRY, parse_options
 from stn_runtime import InputError
+from stn_runtime.images import make_folder
 
 from .augmentations import AUGMENTATIONS
-from .config import OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig, read_config
+from .config import BENCHMARKS, OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig, read_config
 from .data_module import ImageData, to_float
 from .datasets import SPLITS, load_dataset
 from .distortions import DIGIT_SIZE, DISTORTIONS
 from .evaluation import Report, evaluate_at_identity, load_test_images, open_subject
 from .evaluation import evaluate as measure
 from .fit import fit
-from .pictures import image_sheet, make_folder, save_confusion, save_picture
+from .pictures import image_sheet, save_confusion, save_picture
 
 _DATA = "mnist, sklearn-digits, or a folder with a folder of images per class"
 
@@ -140,7 +141,7 @@ def sheet(args: argparse.Namespace) -> int:
     if args.count < 1:
         raise InputError(f"--count must be at least 1, got {args.count}")
     config = TrainConfig(args.data, distort=args.distort, augment=_names(args.augment), seed=args.seed)
-    if config.data in ("mnist", "sklearn-digits"):
+    if config.data in BENCHMARKS:
         config = dataclasses.replace(config, options={"channels": 1, **({} if args.distort else {"image_size": 28})})
     spec = config.preprocess()
     source = dataclasses.replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec

@@ -21,13 +21,14 @@ from tqdm import tqdm
 
 from stn_models import Architecture, Checkpoint, save_checkpoint
 from stn_runtime import InputError, PreprocessSpec
+from stn_runtime.images import make_folder
 
 from .config import TrainConfig
 from .data_module import ImageData, rendered, seed_for, to_float
 from .datasets import load_dataset
 from .distortions import DIGIT_SIZE
 from .module import ClassifierTraining
-from .pictures import before_after, make_folder, save_picture
+from .pictures import before_after, save_picture
 
 log = logging.getLogger(__name__)
 

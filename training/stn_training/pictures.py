@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stn_models import recorded_transforms
-from stn_runtime import InputError, preprocess
-from stn_runtime.images import write_image
+from stn_runtime import preprocess
+from stn_runtime.images import make_folder, write_image
 from stn_runtime.opencv import cv2
 from stn_runtime.preprocessing import Image, PreprocessSpec
 
@@ -89,18 +89,6 @@ def save_picture(path: Path, picture: Image) -> None:
     """
     make_folder(path.parent)
     write_image(path, picture)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder, with those above it, unless it is there.
-
-    Raises:
-        InputError: It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
 def _tiles(images: Tensor) -> list[Image]:
