@@ -272,18 +272,18 @@ def _fully_connected(inputs: int, width: int, classes: int) -> nn.Module:
 
 def _convolutional(channels: int, size: int, width: int, classes: int) -> nn.Module:
     # Pooling rounds up, as the paper's framework did: at 21 pixels the 7 x 7 convolution needs the 7th row.
+    side = -(-(size - 8) // 2) - 6  # after the second convolution
+    if side < 1:
+        raise ValueError(f"{size} x {size} pixels are too few for a 9 x 9 and a 7 x 7 convolution; 21 is the least")
     layers = nn.Sequential(
         nn.Conv2d(channels, width, 9),
         nn.MaxPool2d(2, ceil_mode=True),
         nn.ReLU(),
         nn.Conv2d(width, width, 7),
-        nn.MaxPool2d(2, ceil_mode=True),
+        nn.MaxPool2d(2, ceil_mode=True) if side > 1 else nn.Identity(),  # OpenVINO refuses to pool a single pixel
         nn.ReLU(),
         nn.Flatten(),
     )
-    side = -(-(size - 8) // 2) - 6  # after the second convolution
-    if side < 1:
-        raise ValueError(f"{size} x {size} pixels are too few for a 9 x 9 and a 7 x 7 convolution; 21 is the least")
     return nn.Sequential(layers, nn.Linear(width * (-(-side // 2)) ** 2, classes))
 
 
