@@ -1,18 +1,37 @@
-"""How a network leaves PyTorch: one ONNX file, proven to be the same network."""
+"""How a network leaves PyTorch: one ONNX file, fast on its target, proven to be the same network."""
+
+from stn_runtime.parity import Parity
 
 from .deployment import Deployment, describe_transformers
-from .exporter import OPSET, Exported, ParityError, export_checkpoint, export_graph
-from .verification import Parity, compare, verify
+from .exporter import Card, Exported, export_checkpoint, export_classifier, export_graph, export_onnx
+from .gates import Gate, GateError, TestSet
+from .optimizer import DifferenceError, Optimized, optimize_onnx
+from .splitting import classifier_graph
+from .targets import TARGETS, Plan, Target, plan_export
+from .verification import ParityError, Verification, verify
 
 __all__ = [
-    "OPSET",
+    "TARGETS",
+    "Card",
     "Deployment",
+    "DifferenceError",
     "Exported",
+    "Gate",
+    "GateError",
+    "Optimized",
     "Parity",
     "ParityError",
-    "compare",
+    "Plan",
+    "Target",
+    "TestSet",
+    "Verification",
+    "classifier_graph",
     "describe_transformers",
     "export_checkpoint",
+    "export_classifier",
     "export_graph",
+    "export_onnx",
+    "optimize_onnx",
+    "plan_export",
     "verify",
 ]

@@ -1,22 +1,38 @@
-"""The command of the shipper: export."""
+"""The commands of the shipper: export, optimize."""
 
 import argparse
 import logging
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stn_models import CheckpointError, load_checkpoint
-from stn_runtime import InputError, preprocess
-from stn_runtime.manifest import read_preprocess
+from stn_runtime import InputError, MissingDependencyError, PreprocessSpec, preprocess
+from stn_runtime.manifest import Form, Precision, read_preprocess
 from stn_runtime.sources import ImageFiles, open_source
 
-from .exporter import ParityError, export_checkpoint
-from .verification import BATCHES
+from .exporter import export_checkpoint
+from .gates import GateError, TestSet
+from .linting import lint
+from .onnx_files import read_onnx
+from .optimizer import DifferenceError, optimize_onnx
+from .targets import find_target, plan_export, target_table
+from .verification import BATCHES, ParityError
 
 _MOST_IMAGES = max(BATCHES) - 3  # beside black, white and noise
+_CALIBRATION_IMAGES = 256
+
+
+class _ListTargets(argparse.Action):
+    """Prints the table of targets, as --help prints the options."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        sys.stdout.write(target_table() + "\n")
+        parser.exit()
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +43,17 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--license", default="", help="of the weights, in the manifest, such as Apache-2.0")
     parser.add_argument("--images", help="pictures to verify with; four of them travel in the file as golden vectors")
     parser.add_argument("--no-rectified", action="store_true", help="leave out the output 'rectified'")
+    parser.add_argument("--target", default="cpu", metavar="NAME", help="where it will run (default: %(default)s)")
+    parser.add_argument("--list-targets", action=_ListTargets, nargs=0, help="print the targets and what they can do")
+    parser.add_argument("--form", choices=get_args(Form), help="instead of the target's")
+    parser.add_argument("--precision", choices=get_args(Precision), help="instead of the target's")
+    parser.add_argument("--opset", type=int, metavar="N", help="instead of the target's: 16 to 19, portable from 13")
+    parser.add_argument("--exclude", nargs="+", default=[], metavar="NODE", help="nodes that stay in float32")
+    parser.add_argument(
+        "--data", help="labelled images to measure with, and to calibrate reduced precision: as for 'stn evaluate'"
+    )
+    parser.add_argument("--distort", default="", help="of --data, as for 'stn evaluate'")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
 
 
 def export(args: argparse.Namespace) -> int:
@@ -34,11 +61,12 @@ def export(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     if args.output.suffix != ".onnx":
         raise InputError(f"{args.output}: the output must end in .onnx")
-    images = None
-    if args.images is not None:
-        images = _read_images(args.images, args.checkpoint)
-    else:
+    plan = plan_export(args.target, args.form, args.precision, args.opset)
+    spec = _spec_of(args.checkpoint)
+    images = _read_images(args.images, spec) if args.images is not None else None
+    if images is None:
         sys.stderr.write("no --images given: verifying with generated pictures only\n")
+    data = _read_data(args, spec) if args.data is not None else None
     try:
         done = export_checkpoint(
             args.checkpoint,
@@ -47,23 +75,77 @@ def export(args: argparse.Namespace) -> int:
             license=args.license,
             images=images,
             with_rectified=not args.no_rectified,
+            plan=plan,
+            data=data,
+            exclude=args.exclude,
         )
-    except ParityError as error:
+    except (ParityError, GateError) as error:
         sys.stderr.write(f"stn: {error}\n")
         return 1
-    sys.stdout.write(f"{done.parity.table()}\n")
-    sys.stdout.write(
-        f"{done.path}: {done.path.stat().st_size / 1e6:.2f} MB, opset {done.manifest.export.opset}, verified\n"
-    )
+    sys.stdout.write(f"{done.verification.table()}\n")
+    if done.gate is not None:
+        sys.stdout.write(f"{done.gate.sentence()}\n")
+    for finding in lint(read_onnx(done.path), find_target(args.target)):
+        if finding.fails:
+            sys.stderr.write(f"on {args.target} this will fail: {finding.sentence}\n")
+    made = done.manifest.export
+    size = done.path.stat().st_size / 1e6
+    sys.stdout.write(f"{done.path}: {size:.2f} MB, {made.form}, {made.precision}, opset {made.opset}, verified\n")
     return 0
 
 
-def _read_images(source: str, checkpoint: Path) -> NDArray[np.uint8]:
+def add_optimize_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stn optimize`` takes."""
+    parser.add_argument("model", type=Path, help="any .onnx file with affine_grid and grid_sample in it")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the .onnx file to write")
+
+
+def optimize(args: argparse.Namespace) -> int:
+    """Make the spatial transformers of an ONNX file fast; nothing is written when its answers change."""
+    if args.output.suffix != ".onnx":
+        raise InputError(f"{args.output}: the output must end in .onnx")
+    try:
+        done = optimize_onnx(args.model, args.output)
+    except DifferenceError as error:
+        sys.stderr.write(f"stn: {error}\n")
+        return 1
+    lines = [f"changed: {sentence}" for sentence in done.changes.made]
+    lines += [f"kept: {sentence}" for sentence in done.changes.kept]
+    lines += [
+        f"output '{name}': largest difference on random inputs {value:.1e} of its largest value"
+        for name, value in done.differences.items()
+    ]
+    verdict = "unchanged: there is nothing to gain" if done.is_unchanged else "verified against the original"
+    sys.stdout.write("\n".join([*lines, f"{args.output}: {verdict}"]) + "\n")
+    return 0
+
+
+def print_findings(path: Path, target_name: str) -> int:
+    """Print what will go wrong with a file on a target; return 1 when something will fail.
+
+    Raises:
+        InputError: The file cannot be read, or there is no such target.
+    """
+    target = find_target(target_name)
+    findings = lint(read_onnx(path), target)
+    for finding in findings:
+        sys.stdout.write(f"{'FAILS' if finding.fails else 'note '}  {finding.sentence}\n")
+    sys.stdout.write("".join(f"known  {sentence}\n" for sentence in target.known))
+    failing = sum(finding.fails for finding in findings)
+    verdict = f"{failing} will fail" if failing else "nothing known will fail"
+    sys.stdout.write(f"{path.name} on {target.name} ({target.summary}): {verdict}\n")
+    return 1 if failing else 0
+
+
+def _spec_of(checkpoint: Path) -> PreprocessSpec:
     try:
         _, described = load_checkpoint(checkpoint)
     except CheckpointError as error:
         raise InputError(str(error)) from error
-    spec = read_preprocess(described.preprocess, str(checkpoint))
+    return read_preprocess(described.preprocess, str(checkpoint))
+
+
+def _read_images(source: str, spec: PreprocessSpec) -> NDArray[np.uint8]:
     files = open_source(source)
     if not isinstance(files, ImageFiles):
         raise InputError(f"{source}: --images takes pictures: a file, a folder or a pattern")
@@ -73,3 +155,22 @@ def _read_images(source: str, checkpoint: Path) -> NDArray[np.uint8]:
     if not found:
         raise InputError(f"{source}: none of the files can be read as a picture")
     return np.stack(found)
+
+
+def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:
+    """Return the test split of a data set, and pictures of its training split to calibrate with."""
+    try:
+        evaluation = import_module("stn_training.evaluation")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"--data needs package '{error.name}', which is not installed: pip install 'stn-edge[train]'"
+        ) from error
+    _, described = load_checkpoint(args.checkpoint)
+    test = evaluation.load_test_images(args.data, "test", args.distort, spec, args.data_dir, 0)
+    unknown = [name for name in test.classes if name not in described.labels]
+    if unknown:
+        raise InputError(f"{args.data}: class '{unknown[0]}' is not one of the checkpoint's")
+    train = evaluation.load_test_images(args.data, "train", args.distort, spec, args.data_dir, 1, _CALIBRATION_IMAGES)
+    labels = np.array([described.labels.index(name) for name in test.classes])[test.labels.numpy()]
+    source = f"{args.data}{f', {args.distort}' if args.distort else ''}"
+    return TestSet(test.images.numpy(), labels, train.images.numpy(), source)

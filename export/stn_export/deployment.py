@@ -52,7 +52,8 @@ class Deployment(nn.Module):
     def outputs(self, image: Tensor) -> Outputs:
         """Return the outputs by name for pictures (N, H, W, C) uint8."""
         kind = next((parameter.dtype for parameter in self.model.parameters()), torch.float32)
-        pixels = image.permute(0, 3, 1, 2).to(kind) / 255
+        planes = image.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)  # networks may use view()
+        pixels = planes.to(kind) / 255
         with recorded_transforms(self.model) as calls:
             probabilities = self.model(pixels).softmax(dim=-1)
         if not calls:

@@ -1,47 +1,81 @@
-"""From a checkpoint to a model file: one ONNX graph with its manifest, proven equal before it gets its name."""
+"""From PyTorch to a file: one ONNX graph in the form and precision of its target, proven equal before it has a name."""
 
-import logging
 import platform
-import warnings
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from stn_models import Checkpoint, CheckpointError, load_checkpoint
+from stn_models import CheckpointError, load_checkpoint
 from stn_runtime import ExportSpec, GoldenVector, InputError, Manifest, PreprocessSpec
 from stn_runtime.golden import make_golden
 from stn_runtime.manifest import METADATA_KEY, read_preprocess
+from stn_runtime.network import Network
 
 from .deployment import Deployment
-from .verification import Parity, torch_outputs, verify
-
-log = logging.getLogger(__name__)
-
-OPSET = 18
-"""Of 16 to 19, which every engine with ``GridSample`` samples right; 20 renamed the modes (TensorRT#4646)."""
+from .gates import Gate, GateError, TestSet, blame, measure
+from .onnx_files import STANDARD, opset_of, write_onnx
+from .opsets import lower_opset
+from .portable import make_portable
+from .precision import reduce_precision
+from .rewrites import Changes
+from .splitting import split_graph
+from .targets import Plan, plan_export
+from .tracing import trace
+from .verification import ParityError, Verification, compare_with_module, open_both, torch_outputs, verify
 
 _GOLDEN_REAL, _GOLDEN_RANDOM = 4, 2
+_IR_VERSION = 8  # of the ONNX release that had opset 16: what older engines still open
+_WORST_LAYERS = 3
 _FORBIDDEN = ("AffineGrid", "ReduceSum")
 
 
-class ParityError(Exception):
-    """The exported graph does not answer as PyTorch does; the message holds the table."""
+@dataclass(frozen=True)
+class Card:
+    """What a manifest says of a classifier beyond its graph.
+
+    Attributes:
+        name: Of the model.
+        labels: labels[i] names logit i.
+        preprocess: How a picture becomes its input.
+        license: Of the weights, an SPDX expression.
+        data: What it was trained on and how; free-form JSON.
+        metrics: Measured figures by name, accuracy in percent.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    preprocess: PreprocessSpec
+    license: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote."""
+    """What an export wrote.
+
+    Attributes:
+        path: Of the file.
+        manifest: In the file.
+        verification: PyTorch against onnxruntime.
+        gate: Accuracy and shift of the sampling points; None without a test set.
+    """
 
     path: Path
     manifest: Manifest
-    parity: Parity
+    verification: Verification
+    gate: Gate | None
 
 
 def export_checkpoint(
@@ -52,99 +86,224 @@ def export_checkpoint(
     license: str = "",
     images: NDArray[np.uint8] | None = None,
     with_rectified: bool = True,
+    plan: Plan | None = None,
+    data: TestSet | None = None,
+    exclude: Sequence[str] = (),
 ) -> Exported:
-    """Write a checkpoint as a model file (fused form, opset 18, float32) after verifying it against PyTorch.
+    """Write a checkpoint as a model file; see ``export_classifier``.
 
     Args:
         checkpoint: Written by ``stn train``.
-        output: The .onnx file; it appears only when the verification has passed.
+        output: The .onnx file.
         name: Of the model; by default the output's stem.
         license: Of the weights, an SPDX expression.
-        images: Real pictures (M, H, W, C), preprocessed; some become golden vectors inside the file.
-        with_rectified: Whether the file has the output ``rectified``.
+        images: As for ``export_classifier``, as all that follows.
+        with_rectified: See there.
+        plan: See there.
+        data: See there.
+        exclude: See there.
 
     Raises:
-        InputError: The checkpoint cannot be used.
+        InputError: The checkpoint cannot be used, or not in this form.
         ParityError: The graph differs from PyTorch; nothing was written.
+        GateError: Reduced precision costs too much; nothing was written.
     """
     try:
         network, described = load_checkpoint(checkpoint)
     except CheckpointError as error:
         raise InputError(str(error)) from error
     spec = read_preprocess(described.preprocess, str(checkpoint))
+    card = Card(name or output.stem, described.labels, spec, license, described.training, described.metrics)
+    return export_classifier(
+        network, output, card, images=images, with_rectified=with_rectified, plan=plan, data=data, exclude=exclude
+    )
+
+
+def export_classifier(
+    network: nn.Module,
+    output: Path,
+    card: Card,
+    *,
+    images: NDArray[np.uint8] | None = None,
+    with_rectified: bool = True,
+    plan: Plan | None = None,
+    data: TestSet | None = None,
+    exclude: Sequence[str] = (),
+) -> Exported:
+    """Write a classifier as a model file, with its manifest, after verifying it against PyTorch.
+
+    Args:
+        network: From images (N, C, H, W) in [0, 1] to logits (N, K), in evaluation mode on the CPU.
+        output: The .onnx file; it appears only when the verification, and the gates if any, have passed.
+        card: What the manifest says of it.
+        images: Real pictures (M, H, W, C), preprocessed; some become golden vectors inside the file.
+        with_rectified: Whether the file has the output ``rectified``.
+        plan: Form, precision, opset; by default for the target ``cpu``.
+        data: To calibrate and measure with; reduced precision needs it.
+        exclude: Names of nodes that stay in float32.
+
+    Raises:
+        InputError: The network cannot be exported, or not in this form.
+        ParityError: The graph differs from PyTorch; nothing was written.
+        GateError: Reduced precision costs too much; nothing was written.
+    """
+    plan = plan or plan_export()
+    spec = card.preprocess
+    if plan.precision != "float32" and data is None:
+        raise InputError(f"precision {plan.precision} is calibrated and judged on labelled images: give --data")
     deployment = Deployment(network, spec, with_rectified).eval()
-    model = export_graph(deployment, spec)
-    real = images if images is not None else np.empty((0, spec.height, spec.width, spec.channels), np.uint8)
-    parity = verify(deployment, model, spec, real)
-    if not parity.passed:
+    fused = export_graph(deployment, spec)
+    unknown = sorted(set(exclude) - {node.name for node in fused.graph.node})
+    if unknown:
+        raise InputError(
+            f"--exclude {unknown[0]}: the graph has no node of that name; see it in a viewer such as Netron"
+        )
+    none = np.empty((0, spec.height, spec.width, spec.channels), np.uint8)
+    calibration = data.calibration if data is not None else none
+    model = shape_graph(reduce_precision(fused, plan.precision, calibration, exclude), plan)
+    real = images if images is not None else none
+    verification = verify(deployment, model, spec, real, plan.form, plan.precision)
+    if not verification.passed:
         raise ParityError(
             f"{output}: the exported graph differs from PyTorch, nothing was written (an earlier file stays)\n"
-            f"{parity.table()}"
+            f"{verification.table()}"
         )
-    manifest = _manifest(name or output.stem, license, described, deployment, spec, model)
-    manifest = replace(manifest, parity=parity.differences, golden=_golden(deployment, spec, real))
+    candidate, _ = open_both(model, deployment, spec, plan.form, plan.precision)
+    gate = measure(deployment, candidate, plan.precision, data) if data is not None else None
+    if gate is not None and not gate.passed:
+        worst = blame(deployment, fused, spec, plan.precision, data) if plan.precision != "float32" and data else ()
+        advice = " ".join(layer for layer, _ in worst[:_WORST_LAYERS])
+        raise GateError(
+            f"{output}: {gate.sentence()}; nothing was written. "
+            + (f"The layers that cost most: try --exclude {advice}" if advice else "It should cost nothing")
+        )
+    manifest = _manifest(card, deployment, plan, model, verification, gate)
+    manifest = replace(manifest, golden=_golden(deployment, candidate, spec, real, plan))
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, manifest.to_json()
-    _write(model.SerializeToString(), output)
-    return Exported(output, manifest, parity)
+    write_onnx(model.SerializeToString(), output)
+    return Exported(output, manifest, verification, gate)
+
+
+def export_onnx(
+    module: nn.Module,
+    path: Path | str,
+    example: Tensor | Sequence[Tensor],
+    *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic_batch: bool = True,
+    dynamic_size: bool = False,
+    plan: Plan | None = None,
+    card: Card | None = None,
+) -> dict[str, float]:
+    """Write any module with a spatial transformer as ONNX: its own forward and signature, its samplers made fast.
+
+    ``affine_grid`` and ``grid_sample`` may be called anywhere in it. The file appears only after PyTorch and
+    onnxruntime gave the same answers on the example and on random inputs of its range.
+
+    Args:
+        module: Any module whose forward takes tensors and returns tensors; it is exported in evaluation mode.
+        path: The .onnx file to write.
+        example: One batch of what the module takes.
+        input_names: Of the graph's inputs; by default the names of forward's arguments.
+        output_names: Of the graph's outputs; by default the exporter's.
+        dynamic_batch: Whether the batch size stays open.
+        dynamic_size: Whether height and width of images stay open, which costs the constant grid.
+        plan: Form and opset, see ``plan_export``; by default fused, opset 18.
+        card: Makes it a model file for ``stn run``, with manifest: the module is then a classifier of images in
+            [0, 1], and names and dynamic sizes are those of the contract. See ``export_classifier``.
+
+    Returns:
+        Largest difference of each output from PyTorch, relative to the output's largest value.
+
+    Raises:
+        InputError: The module cannot be exported like this.
+        ParityError: The graph differs from PyTorch; nothing was written.
+    """
+    plan, output = plan or plan_export(), Path(path)
+    examples = (example,) if isinstance(example, Tensor) else tuple(example)
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        if card is not None:
+            return export_classifier(module, output, card, plan=plan).verification.differences
+        if plan.form == "split" or plan.precision != "float32":
+            raise InputError(f"{plan.form} in {plan.precision} needs a classifier with a manifest: give a card")
+        traced = trace(
+            module,
+            examples,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_batch=dynamic_batch,
+            dynamic_size=dynamic_size,
+        )
+        model = shape_graph(traced, plan)
+        differences = compare_with_module(module, model, examples)
+    finally:
+        for part in training:
+            part.training = True
+    write_onnx(model.SerializeToString(), output)
+    return differences
 
 
 def export_graph(deployment: Deployment, spec: PreprocessSpec) -> onnx.ModelProto:
-    """Return the network as an ONNX graph with a dynamic batch, checked.
+    """Return the network as an ONNX graph with a dynamic batch, fused and in float32, checked.
 
     Raises:
+        InputError: PyTorch cannot export it.
         ParityError: The graph does not have the shape that it must have.
     """
     example = torch.zeros(2, spec.height, spec.width, spec.channels, dtype=torch.uint8)
     with torch.no_grad():
         names = list(deployment.outputs(example).named())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing a user can mend
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            deployment,
-            (example,),
-            input_names=["image"],
-            output_names=names,
-            opset_version=OPSET,
-            dynamic_shapes={"image": {0: torch.export.Dim("N")}},
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    raw = program.model_proto  # type: ignore[union-attr]  # None only without dynamo
-    model: onnx.ModelProto = onnx.shape_inference.infer_shapes(raw, strict_mode=True, data_prop=True)
-    onnx.checker.check_model(model, full_check=True)
+    model = trace(deployment, (example,), input_names=["image"], output_names=names)
     _check_graph(model, len(deployment.transformers))
     return model
+
+
+def shape_graph(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
+    """Return a fused graph in the form and opset of a plan.
+
+    Raises:
+        InputError: It cannot be brought there; the message says why.
+    """
+    if plan.form == "split":
+        model = split_graph(model)
+    graph = ir.from_proto(model)
+    if plan.form == "portable":
+        kept = make_portable(graph)
+        if kept:
+            raise InputError(kept[0])
+    obstacle = lower_opset(graph, plan.opset, Changes())
+    if obstacle is not None:
+        raise InputError(f"opset {plan.opset}: {obstacle}; use opset {opset_of(model)}")
+    ir.passes.common.RemoveUnusedNodesPass()(graph)
+    shaped = ir.to_proto(graph)
+    shaped.ir_version = _IR_VERSION
+    onnx.checker.check_model(shaped, full_check=True)
+    return shaped
 
 
 def _check_graph(model: onnx.ModelProto, transformers: int) -> None:
     """Refuse a graph that is not the fast one: one sampler for each transformer, and each grid one matrix product."""
     counts = Counter(node.op_type for node in model.graph.node)
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     faults = [f"{counts[kind]} {kind}" for kind in _FORBIDDEN if transformers and counts[kind]]
-    if counts["GridSample"] != transformers:
+    if counts["GridSample"] < transformers:
         faults.append(f"{counts['GridSample']} GridSample for {transformers} transformers")
-    if opset != OPSET:
-        faults.append(f"opset {opset} instead of {OPSET}")
-    if any(entry.domain not in ("", "ai.onnx") for entry in model.opset_import if _is_used(model, entry.domain)):
+    if any(node.domain not in STANDARD for node in model.graph.node):
         faults.append("operators outside the standard")
     if faults:
         raise ParityError(f"the exporter made another graph than expected: {', '.join(faults)}; nothing was written")
 
 
-def _is_used(model: onnx.ModelProto, domain: str) -> bool:
-    return any(node.domain == domain for node in model.graph.node)
-
-
 def _manifest(
-    name: str,
-    license_name: str,
-    described: Checkpoint,
+    card: Card,
     deployment: Deployment,
-    spec: PreprocessSpec,
+    plan: Plan,
     model: onnx.ModelProto,
+    verification: Verification,
+    gate: Gate | None,
 ) -> Manifest:
     versions = {
         "stn-edge": metadata.version("stn-edge"),
@@ -154,41 +313,35 @@ def _manifest(
         "onnxscript": metadata.version("onnxscript"),
         "onnxruntime": ort.__version__,
     }
+    report = verification.report()
+    if gate is not None:
+        report["gate"] = asdict(gate)
     return Manifest(
-        name=name,
-        labels=described.labels,
-        preprocess=spec,
+        name=card.name,
+        labels=card.labels,
+        preprocess=card.preprocess,
         transformers=deployment.transformers,
-        outputs=tuple(output.name for output in model.graph.output),
-        export=ExportSpec(form="fused", target="cpu", precision="float32", opset=OPSET),
-        data=described.training,
-        metrics=described.metrics,
+        outputs=tuple(verification.own.differences),
+        export=ExportSpec(form=plan.form, target=plan.target, precision=plan.precision, opset=opset_of(model)),
+        data=card.data,
+        metrics=card.metrics,
+        parity=verification.differences,
+        verification=report,
         versions=versions,
-        license=license_name,
+        license=card.license,
     )
 
 
-def _write(data: bytes, output: Path) -> None:
-    """Write a file under its name only once it is whole."""
-    partial = output.with_name(output.name + ".partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            partial.replace(output)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror or error})") from error
-
-
-def _golden(deployment: Deployment, spec: PreprocessSpec, images: NDArray[np.uint8]) -> tuple[GoldenVector, ...]:
+def _golden(
+    deployment: Deployment, candidate: Network, spec: PreprocessSpec, images: NDArray[np.uint8], plan: Plan
+) -> tuple[GoldenVector, ...]:
     random = np.random.default_rng(1).integers(
         0, 256, (_GOLDEN_RANDOM, spec.height, spec.width, spec.channels), np.uint8
     )
     real = images[:: max(1, len(images) // _GOLDEN_REAL)][:_GOLDEN_REAL]
     batch = np.concatenate([real, random])
-    outputs = torch_outputs(deployment, batch)
+    # a file of reduced precision is held to itself: PyTorch's float32 is not what it should answer
+    outputs = torch_outputs(deployment, batch) if plan.precision == "float32" else candidate.run(batch)
     return tuple(
         make_golden(image, {name: values[index] for name, values in outputs.items()})
         for index, image in enumerate(batch)

@@ -1,129 +1,132 @@
 """Proof that an exported file is the network it came from: PyTorch against onnxruntime, every output."""
 
 import copy
+import math
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from stn_models import CheckpointError, GridGenerator, injected_thetas, load_checkpoint
 from stn_models.transformer import SpatialTransformer
-from stn_runtime import InputError, PreprocessSpec
+from stn_runtime import ExportSpec, InputError, Manifest, PreprocessSpec
 from stn_runtime.golden import decode_image
-from stn_runtime.manifest import read_preprocess
-from stn_runtime.session import open_session, read_manifest
+from stn_runtime.manifest import Form, Precision, read_preprocess
+from stn_runtime.network import Network
+from stn_runtime.parity import Parity, compare, largest_differences
+from stn_runtime.session import open_session
 
 from .deployment import Deployment
+from .onnx_files import dims_of, opset_of
 
-# Largest absolute differences allowed. tests/parity/test_matrix.py sweeps 5 transformers x 3 paddings x 2 sizes x
-# 3 batches x 7 thetas and prints the largest difference seen for each output.
-TOLERANCES: Mapping[str, float] = {"probabilities": 1e-5, "theta": 1e-5, "outline": 1e-4, "rectified": 1.0}
-"""By output; ``rectified`` in levels of 255, where a value that lies between two levels may round either way."""
+# Largest absolute differences from PyTorch allowed. ``python -m tests.parity.matrix`` sweeps 5 transformers x
+# 3 paddings x 2 sizes x 3 batches x 7 thetas x forms x precisions; export/README.md keeps what it printed.
+TOLERANCES: Mapping[str, Mapping[str, float]] = {
+    "float32": {"probabilities": 1e-5, "theta": 1e-5, "outline": 1e-4, "rectified": 1.0},
+    "float16": {"probabilities": 5e-2, "theta": 5e-2, "outline": 1e-1, "rectified": 255.0},
+    "int8": {"probabilities": 1.0, "theta": math.inf, "outline": math.inf, "rectified": 255.0},
+}
+"""By precision and output; ``rectified`` in levels of 255, where a value between two levels may round either way.
+
+What reduced precision costs is decided on a test set, by the gates; here it only must not be broken.
+"""
+
+SPLIT_TOLERANCES: Mapping[str, float] = {"probabilities": 1e-4, "theta": 1e-5, "outline": 1e-4, "rectified": 1.0}
+"""Of the split form in float32: OpenCV blends the four pixels in another order than ``grid_sample``."""
+
+_RELATIVE = 1e-5  # of an output's largest value, for modules of which nothing more is known
 
 BATCHES = (1, 3, 64)
+"""How many pictures are compared at a time; of large ones fewer, at least 4."""
+
+_MOST_PIXELS = 64 * 64 * 64
 SCALES = {"identity": 1.0, "zoom_in": 0.4, "zoom_out": 2.5, "half_turn": -1.0, "degenerate": 0.0, "far_outside": 30.0}
 """Injected thetas, as multiples of the identity's; a seventh, ``warped``, is the identity with noise."""
 
 
+class ParityError(Exception):
+    """The exported graph does not answer as PyTorch does; the message holds the table."""
+
+
 @dataclass(frozen=True)
-class Parity:
-    """How far two runs of a network are apart.
+class Verification:
+    """What comparing PyTorch with onnxruntime gave.
 
     Attributes:
-        differences: Largest absolute difference, by output.
-        labels_differ: Of how many pictures the most probable label differs.
-        pictures: How many pictures were compared.
-        rounding: How far PyTorch itself is from the same network in float64, by output; where it was measured.
+        own: With theta as the network finds it.
+        injected: With theta given; None for a network without a transformer.
     """
 
-    differences: Mapping[str, float]
-    labels_differ: int
-    pictures: int
-    rounding: Mapping[str, float] = field(default_factory=dict)
-
-    def allowed(self, name: str) -> float:
-        """Return the largest difference allowed for an output.
-
-        TOLERANCES, or twice PyTorch's own rounding error where that is larger, up to ten times TOLERANCES: two
-        correct float32 runs of a sensitive network may err to either side of the exact answer.
-        """
-        return min(max(TOLERANCES[name], 2 * self.rounding.get(name, 0.0)), 10 * TOLERANCES[name])
+    own: Parity
+    injected: Parity | None
 
     @property
     def passed(self) -> bool:
         """Whether every difference is allowed and every label equal."""
-        return not self.labels_differ and all(value <= self.allowed(name) for name, value in self.differences.items())
+        return self.own.passed and (self.injected is None or self.injected.passed)
 
-    def __or__(self, other: "Parity") -> "Parity":
-        """Return the worse of both."""
-        return Parity(
-            _larger(self.differences, other.differences),
-            self.labels_differ + other.labels_differ,
-            self.pictures + other.pictures,
-            _larger(self.rounding, other.rounding),
-        )
+    @property
+    def differences(self) -> dict[str, float]:
+        """Return the largest difference of each output."""
+        given = self.injected.differences if self.injected is not None else {}
+        return {name: max(value, given.get(name, 0.0)) for name, value in self.own.differences.items()}
 
     def table(self) -> str:
-        """Return a line for each output."""
-        lines = [
-            f"{name:<14} largest difference {value:.2e}  allowed {self.allowed(name):.1e}  "
-            f"{'ok' if value <= self.allowed(name) else 'FAILED'}"
-            for name, value in self.differences.items()
-        ]
-        return "\n".join([*lines, f"{self.pictures} pictures, {self.labels_differ} labels differ"])
+        """Return a line for each output, theta found by the network and theta given."""
+        if self.injected is None:
+            return self.own.table()
+        return f"theta of the network:\n{self.own.table()}\ntheta given:\n{self.injected.table()}"
+
+    def report(self) -> dict[str, object]:
+        """Return the figures for the manifest."""
+        runs = {"own": self.own, "given": self.injected}
+        return {
+            f"theta_{name}": {
+                "differences": dict(run.differences),
+                "allowed": {output: run.allowed(output) for output in run.differences},
+                "labels_differ": run.labels_differ,
+                "pictures": run.pictures,
+            }
+            for name, run in runs.items()
+            if run is not None
+        }
 
 
-def _larger(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}
-
-
-def compare(expected: Mapping[str, NDArray[np.generic]], actual: Mapping[str, NDArray[np.generic]]) -> Parity:
-    """Return how far ``actual`` outputs are from the ``expected`` ones; NaN counts as infinitely far."""
-    differences = largest_differences(expected, actual)
-    # Two labels may tie within the tolerance: a tie is no difference.
-    probabilities = expected["probabilities"]
-    rows = np.arange(len(probabilities))
-    best, given = probabilities.argmax(axis=-1), actual["probabilities"].argmax(axis=-1)
-    apart = np.abs(probabilities[rows, best].astype(np.float64) - probabilities[rows, given].astype(np.float64))
-    differ = int((apart > TOLERANCES["probabilities"]).sum())
-    return Parity(differences, differ, len(probabilities))
-
-
-def largest_differences(
-    expected: Mapping[str, NDArray[np.generic]], actual: Mapping[str, NDArray[np.generic]]
-) -> dict[str, float]:
-    """Return the largest absolute difference of each output; NaN counts as infinitely far."""
-    differences = {}
-    for name, values in expected.items():
-        apart = np.abs(actual[name].astype(np.float64) - values.astype(np.float64))
-        differences[name] = float(np.where(np.isfinite(apart), apart, np.inf).max(initial=0.0))
-    return differences
-
-
-def verify(deployment: Deployment, model: onnx.ModelProto, spec: PreprocessSpec, images: NDArray[np.uint8]) -> Parity:
+def verify(
+    deployment: Deployment,
+    model: onnx.ModelProto,
+    spec: PreprocessSpec,
+    images: NDArray[np.uint8],
+    form: Form = "fused",
+    precision: Precision = "float32",
+) -> Verification:
     """Compare PyTorch with onnxruntime: real, random and plain pictures, then injected thetas.
 
     An untrained or centred transformer is near the identity, where a wrong grid does not show. So the theta tensors
-    of a copy of the graph are cut open and fed, in both runs, with hostile ones.
+    of a copy of the graph are cut open and fed, in both runs, with hostile ones. Grid and sampler are in float32
+    whatever the precision, so that with theta given, outline and rectified must agree as in float32.
 
     Args:
         deployment: The network, in evaluation mode on the CPU.
-        model: The exported graph.
+        model: The exported graph; of the split form, with the classifier graph in its metadata.
         spec: What the network takes.
         images: Real pictures (M, H, W, C), M may be 0.
+        form: Of the graph.
+        precision: Of the graph.
 
     Raises:
         InputError: PyTorch's own outputs are not finite.
     """
-    parity = Parity({}, 0, 0)
-    optimized, plain = _session(model), _session(model, optimize=False)
+    tolerances = tolerances_of(form, precision)
+    parity = Parity({}, 0, 0, tolerances)
+    networks = open_both(model, deployment, spec, form, precision)
     exact = copy.deepcopy(deployment).double()
     for batch in _batches(spec, images):
         expected = torch_outputs(deployment, batch)
@@ -132,34 +135,64 @@ def verify(deployment: Deployment, model: onnx.ModelProto, spec: PreprocessSpec,
                 raise InputError(f"PyTorch's own '{name}' is not finite; the checkpoint is damaged or diverged")
         rounding = largest_differences(torch_outputs(exact, batch), expected)
         rounding.pop("rectified", None)  # whole levels
-        parity = parity | Parity({}, 0, 0, rounding)
-        for session in (optimized, plain):
-            parity = parity | compare(expected, ort_outputs(session, {"image": batch}))
-    if deployment.transformers:
-        parity = parity | _verify_injected(deployment, model, spec, images)
-    return parity
+        parity |= Parity({}, 0, 0, tolerances, rounding)
+        for network in networks:
+            parity |= compare(expected, network.run(batch), tolerances)
+    if not deployment.transformers:
+        return Verification(parity, None)
+    return Verification(parity, verify_injected(deployment, model, spec, images, form, precision))
 
 
-def _verify_injected(
-    deployment: Deployment, model: onnx.ModelProto, spec: PreprocessSpec, images: NDArray[np.uint8]
+def verify_injected(
+    deployment: Deployment,
+    model: onnx.ModelProto,
+    spec: PreprocessSpec,
+    images: NDArray[np.uint8],
+    form: Form = "fused",
+    precision: Precision = "float32",
 ) -> Parity:
+    """Compare PyTorch with onnxruntime as ``verify`` does, with hostile thetas given to both."""
+    tolerances = {**tolerances_of(form, "float32"), "probabilities": tolerances_of(form, precision)["probabilities"]}
     cut, names = with_theta_inputs(model)
-    sessions = _session(cut), _session(cut, optimize=False)
+    networks = open_both(cut, deployment, spec, form, precision)
     modules = [name for name, module in deployment.model.named_modules() if isinstance(module, SpatialTransformer)]
-    parity = Parity({}, 0, 0)
+    parity = Parity({}, 0, 0, tolerances)
     for thetas in hostile_thetas(deployment):
         by_module = dict(zip(modules, thetas, strict=True))
         in_order_of_use = [by_module[used.name] for used in deployment.transformers]
         for batch in _batches(spec, images):
             with injected_thetas(deployment.model, thetas):
                 expected = torch_outputs(deployment, batch)
-            feeds = {
+            given = {
                 name: theta.expand(len(batch), -1).contiguous().numpy()
                 for name, theta in zip(names, in_order_of_use, strict=True)
             }
-            for session in sessions:
-                parity = parity | compare(expected, ort_outputs(session, {"image": batch, **feeds}))
+            for network in networks:
+                parity |= compare(expected, network.run(batch, given=given), tolerances)
     return parity
+
+
+def tolerances_of(form: Form, precision: Precision) -> Mapping[str, float]:
+    """Return the largest differences from PyTorch that a form in a precision may have, by output."""
+    return SPLIT_TOLERANCES if form == "split" and precision == "float32" else TOLERANCES[precision]
+
+
+def open_both(
+    model: onnx.ModelProto, deployment: Deployment, spec: PreprocessSpec, form: Form, precision: Precision
+) -> tuple[Network, Network]:
+    """Return a graph opened with all of onnxruntime's graph optimisations, and with none."""
+    with torch.no_grad():
+        example = deployment.outputs(torch.zeros(1, spec.height, spec.width, spec.channels, dtype=torch.uint8)).named()
+    manifest = Manifest(
+        name="candidate",
+        labels=tuple(map(str, range(example["probabilities"].shape[-1]))),
+        preprocess=spec,
+        transformers=deployment.transformers,
+        outputs=tuple(example),
+        export=ExportSpec(form, "cpu", precision, opset_of(model)),
+    )
+    data = model.SerializeToString()
+    return Network(data, manifest=manifest), Network(data, manifest=manifest, optimize=False)
 
 
 def hostile_thetas(deployment: Deployment) -> Iterator[list[Tensor]]:
@@ -205,18 +238,98 @@ def with_theta_inputs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str
     return cut, [f"theta_{index}" for index in range(len(names))]
 
 
+def compare_with_module(module: nn.Module, model: onnx.ModelProto, examples: Sequence[Tensor]) -> dict[str, float]:
+    """Return how far a graph is from any module, by output, relative to the output's largest value.
+
+    Compared on the example and on random tensors of its range, over batches of 1 and 3 and another size where the
+    graph leaves them open, with all of onnxruntime's graph optimisations and with none. Allowed is 1e-5, or twice
+    the module's own rounding error in float32 where that is larger, up to 1e-4.
+
+    Args:
+        module: In evaluation mode.
+        model: Its graph.
+        examples: What the module takes.
+
+    Raises:
+        ParityError: An output differs by more than that.
+    """
+    found: dict[str, float] = {}
+    allowed: dict[str, float] = {}
+    data = model.SerializeToString()
+    sessions = open_session(data), open_session(data, optimize=False)
+    names = [output.name for output in model.graph.output]
+    for inputs in _variations(model, examples):
+        try:
+            expected = _leaves(module, inputs)
+        except Exception as error:  # whatever the module's code raises
+            shapes = " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
+            raise InputError(
+                f"{type(module).__name__} does not run on {shapes} ({str(error).splitlines()[0][:160]}), "
+                "though batch or size were to stay open; export with fixed ones"
+            ) from error
+        exact = _leaves_in_double(module, inputs)
+        feeds = {value.name: tensor.numpy() for value, tensor in zip(model.graph.input, inputs, strict=True)}
+        for session in sessions:
+            for name, ours, theirs, true in zip(names, expected, session.run(names, feeds), exact, strict=True):
+                scale = max(float(np.abs(ours.astype(np.float64)).max(initial=0.0)), 1e-30)
+                value = largest_differences({name: ours}, {name: np.asarray(theirs)})[name] / scale
+                rounding = largest_differences({name: true}, {name: ours})[name] / scale
+                found[name] = max(found.get(name, 0.0), value)
+                allowed[name] = max(allowed.get(name, 0.0), min(max(_RELATIVE, 2 * rounding), 10 * _RELATIVE))
+    wrong = {name: value for name, value in found.items() if not value <= allowed[name]}
+    if wrong:
+        named = ", ".join(f"'{name}' by {value:.1e} (allowed {allowed[name]:.1e})" for name, value in wrong.items())
+        raise ParityError(f"the exported graph differs from PyTorch in {named}; nothing was written")
+    return found
+
+
+def _variations(model: onnx.ModelProto, examples: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the examples, and random tensors of their range in every batch and size that the graph takes."""
+    yield tuple(examples)
+    shapes = [dims_of(value) for value in model.graph.input]
+    for seed, (batch, factor) in enumerate([(1, 1.0), (3, 1.0), (2, 1.5)], 1):
+        yield tuple(
+            _random_like(
+                tensor,
+                [
+                    size if isinstance(size, int) else batch if axis == 0 else round(tensor.shape[axis] * factor)
+                    for axis, size in enumerate(sizes)
+                ],
+                seed,
+            )
+            for sizes, tensor in zip(shapes, examples, strict=True)
+        )
+
+
+def _random_like(tensor: Tensor, shape: Sequence[int], seed: int) -> Tensor:
+    """Return random values of another tensor's type and range."""
+    generator = torch.Generator().manual_seed(seed)
+    low, high = float(tensor.min()), float(tensor.max())
+    if tensor.is_floating_point():
+        spread = high - low or 1.0
+        return (torch.rand(*shape, generator=generator) * spread + low).to(tensor.dtype)
+    return torch.randint(int(low), int(high) + 1, tuple(shape), generator=generator).to(tensor.dtype)
+
+
+def _leaves(module: nn.Module, inputs: Sequence[Tensor]) -> list[NDArray[np.generic]]:
+    """Return every tensor that a module returns, in order."""
+    with torch.inference_mode():
+        return [leaf.numpy() for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, Tensor)]
+
+
+def _leaves_in_double(module: nn.Module, inputs: Sequence[Tensor]) -> list[NDArray[np.generic]]:
+    """Return what a module returns in float64; in float32 where its code does not allow the other."""
+    wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
+    try:
+        return _leaves(copy.deepcopy(module).double(), wide)
+    except (RuntimeError, TypeError, ValueError):
+        return _leaves(module, inputs)
+
+
 def torch_outputs(deployment: Deployment, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
     """Return PyTorch's outputs by name for pictures (N, H, W, C)."""
     with torch.inference_mode():
         return {name: value.numpy() for name, value in deployment.outputs(torch.from_numpy(batch)).named().items()}
-
-
-def ort_outputs(
-    session: ort.InferenceSession, feeds: Mapping[str, NDArray[np.generic]]
-) -> dict[str, NDArray[np.generic]]:
-    """Return onnxruntime's outputs by name."""
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, map(np.asarray, session.run(names, dict(feeds))), strict=True))
 
 
 def compare_files(model: Path, checkpoint: Path) -> int:
@@ -229,7 +342,7 @@ def compare_files(model: Path, checkpoint: Path) -> int:
         network, described = load_checkpoint(checkpoint)
     except CheckpointError as error:
         raise InputError(str(error)) from error
-    manifest = read_manifest(open_session(model), str(model))
+    manifest = Network(model).manifest
     deployment = Deployment(network, manifest.preprocess, with_rectified="rectified" in manifest.outputs).eval()
     spec = manifest.preprocess
     same = {
@@ -241,7 +354,8 @@ def compare_files(model: Path, checkpoint: Path) -> int:
         if not equal:
             raise InputError(f"{model}: its {name} are not those of {checkpoint}")
     golden = [decode_image(vector, spec) for vector in manifest.golden]
-    parity = verify(deployment, onnx.load(model), spec, np.concatenate(golden))
+    export = manifest.export
+    parity = verify(deployment, onnx.load(model), spec, np.concatenate(golden), export.form, export.precision)
     sys.stdout.write(f"against {checkpoint}:\n{parity.table()}\n")
     return 0 if parity.passed else 1
 
@@ -250,7 +364,8 @@ def _batches(spec: PreprocessSpec, images: NDArray[np.uint8]) -> Iterator[NDArra
     """Yield batches of each size: random noise with a black, a white and the real pictures among it."""
     shape = (spec.height, spec.width, spec.channels)
     random = np.random.default_rng(0)
-    for size in BATCHES:
+    largest = max(4, min(BATCHES[-1], _MOST_PIXELS // (spec.height * spec.width)))
+    for size in (*BATCHES[:-1], largest):
         batch = random.integers(0, 256, (size, *shape), np.uint8)
         if size >= 3:
             batch[0], batch[1] = 0, 255
@@ -259,11 +374,3 @@ def _batches(spec: PreprocessSpec, images: NDArray[np.uint8]) -> Iterator[NDArra
         yield batch
     if len(images):
         yield images[:1]
-
-
-def _session(model: onnx.ModelProto, optimize: bool = True) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

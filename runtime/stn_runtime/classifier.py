@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .images import read_image
-from .manifest import TransformerSpec
+from .network import Network
 from .preprocessing import Image, place, preprocess
-from .session import open_session, read_manifest
+from .warping import reach
 from .zoo import find_model
 
 Picture = Image | Path | str
@@ -81,10 +81,10 @@ class Classifier:
         if topk < 1:
             raise ValueError(f"topk must be at least 1, got {topk}")
         self.path = find_model(model)
-        self._session = open_session(self.path, threads=threads, providers=providers, live=live)
-        self.manifest = read_manifest(self._session, str(self.path))
+        self._network = Network(self.path, threads=threads, providers=providers, live=live)
+        self.manifest = self._network.manifest
         self.topk = min(topk, len(self.manifest.labels))
-        self._reach = np.array([_reach(spec) for spec in self.manifest.transformers if spec.on_image], np.float32)
+        self._reach = np.array([reach(spec) for spec in self.manifest.transformers if spec.on_image], np.float32)
         self._reach = self._reach.reshape(-1, 1, 2)
         self._drawn = [index for index, spec in enumerate(self.manifest.transformers) if spec.on_image]
 
@@ -111,9 +111,8 @@ class Classifier:
         return self._predict(pictures) if len(pictures) else []
 
     def run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-        """Return the graph's raw outputs by name for a preprocessed batch (N, H, W, C) uint8."""
-        outputs = self._session.run(None, {"image": batch})
-        return dict(zip(self.manifest.outputs, map(np.asarray, outputs), strict=True))
+        """Return the network's raw outputs by name for a preprocessed batch (N, H, W, C) uint8."""
+        return self._network.run(batch)
 
     def _predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
         started = time.perf_counter()
@@ -121,7 +120,7 @@ class Classifier:
         decoded = time.perf_counter()
         batch = np.stack([preprocess(image, self.manifest.preprocess) for image in images])
         resized = time.perf_counter()
-        outputs = self.run(batch)
+        outputs = self._network.run(batch, images)
         inferred = time.perf_counter()
         share = 1000 / len(images)
         latency = {
@@ -149,11 +148,3 @@ class Classifier:
             rectified = outputs["rectified"][index].astype(np.uint8)
             rectified = rectified[:, :, 0] if rectified.shape[2] == 1 else rectified
         return Prediction(top[0].label, top[0].probability, top, theta, outline, rectified, latency)
-
-
-def _reach(spec: TransformerSpec) -> list[list[float]]:
-    """Return how far from the centre +-1 lies, of the way to the picture's edge, as ((x, y),)."""
-    if not spec.align_corners:
-        return [[1.0, 1.0]]
-    height, width = spec.input_size
-    return [[(width - 1) / width, (height - 1) / height]]

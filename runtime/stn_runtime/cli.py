@@ -34,11 +34,13 @@ class Command:
 COMMANDS = {
     "run": Command("stn_runtime.commands", "classify a camera, a video, a picture or a folder of pictures"),
     "verify": Command("stn_runtime.commands", "check that a model answers here as it did in PyTorch"),
+    "doctor": Command("stn_runtime.doctor", "find what this device, or a model on a target, cannot do"),
     "models": Command("stn_runtime.commands", "list released models and networks, or show one"),
     "train": Command("stn_training.commands", "train a classifier with a spatial transformer", "train"),
     "evaluate": Command("stn_training.commands", "measure a checkpoint or an .onnx file on labelled images", "train"),
     "sheet": Command("stn_training.commands", "draw a contact sheet of a data set, distorted as in training", "train"),
     "export": Command("stn_export.commands", "turn a checkpoint into an .onnx file proven equal to it", "export"),
+    "optimize": Command("stn_export.commands", "make the spatial transformers of any .onnx file fast", "export"),
 }
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from .classifier import Classifier
 from .errors import InputError, MissingDependencyError
-from .golden import TOLERANCES, replay
+from .golden import replay
 from .manifest import Manifest
+from .network import Network
 from .pipeline import run as run_pipeline
 from .records import JsonLines, Readable, RecordWriter, open_results, writer_for
 from .session import open_session, read_manifest
@@ -85,17 +86,13 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 def verify(args: argparse.Namespace) -> int:
     """Replay the golden vectors of a model, and compare it with its checkpoint when one is given."""
     path = find_model(args.model)
-    session = open_session(path, providers=args.providers)
-    manifest = read_manifest(session, str(path))
-    result = replay(session, manifest, str(path))
-    for name, difference in result.differences.items():
-        mark = "ok" if difference <= TOLERANCES[name] else "FAILED"
-        sys.stdout.write(f"{name:<14} largest difference {difference:.2e}  allowed {TOLERANCES[name]:.0e}  {mark}\n")
-    verdict = "answers as PyTorch did" if result.passed else "does NOT answer as PyTorch did"
-    provider = session.get_providers()[0]
-    sys.stdout.write(
-        f"{path.name} {verdict}: {result.count} golden vectors, {result.labels_differ} labels differ, on {provider}\n"
-    )
+    network = Network(path, providers=args.providers)
+    result = replay(network)
+    sys.stdout.write(f"{result.table()}\n")
+    recorded = "PyTorch" if network.manifest.export.precision == "float32" else "onnxruntime at its export"
+    verdict = f"answers as {recorded} did" if result.passed else f"does NOT answer as {recorded} did"
+    provider = network.session.get_providers()[0]
+    sys.stdout.write(f"{path.name} {verdict}: {result.pictures} golden vectors, on {provider}\n")
     status = 0 if result.passed else 1
     if args.checkpoint is not None:
         try:

@@ -12,6 +12,9 @@ from .preprocessing import PreprocessSpec
 METADATA_KEY = "stn_edge"
 SCHEMA = 1
 
+Form = Literal["fused", "portable", "split"]
+Precision = Literal["float32", "float16", "int8"]
+
 
 @dataclass(frozen=True)
 class TransformerSpec:
@@ -42,21 +45,30 @@ class TransformerSpec:
 
 @dataclass(frozen=True)
 class ExportSpec:
-    """How the file was made."""
+    """How the file was made.
 
-    form: Literal["fused", "portable", "split"]
+    Attributes:
+        form: ``fused``, one graph with ``GridSample``; ``portable``, one with the sampler in primitive operators;
+            ``split``, a localisation graph and a classifier graph between which the device warps the frame.
+        target: Of the table of targets.
+        precision: Of weights and activations; theta, grid and sampler are in float32 always.
+        opset: Of the standard operators.
+    """
+
+    form: Form
     target: str
-    precision: Literal["float32", "float16", "int8"]
+    precision: Precision
     opset: int
 
 
 @dataclass(frozen=True)
 class GoldenVector:
-    """An input and what PyTorch answered; arrays are zlib-compressed, little-endian, base64.
+    """An input and what the network answered at export; arrays are zlib-compressed, little-endian, base64.
 
     Attributes:
         image: (H, W, C) uint8.
-        outputs: By the name of the output, float32, in the shape of one batch element.
+        outputs: By the name of the output, float32, in the shape of one batch element: what PyTorch answered; in a
+            file of reduced precision, what onnxruntime answered where it was exported.
     """
 
     image: str
@@ -77,9 +89,10 @@ class Manifest:
         data: What the network was trained on and how; free-form.
         metrics: Measured figures by name, accuracy in percent.
         parity: Largest absolute difference between PyTorch and onnxruntime, by output.
+        verification: What the export verified and measured: differences allowed, pictures, gates; free-form.
         versions: Of every tool that had a part in it.
         license: Of the weights, as an SPDX expression.
-        golden: Inputs with the outputs that PyTorch gave, replayed by ``stn verify``.
+        golden: Inputs with the outputs recorded at export, replayed by ``stn verify``.
         schema: Version of this description.
     """
 
@@ -92,6 +105,7 @@ class Manifest:
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     parity: Mapping[str, float] = field(default_factory=dict)
+    verification: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     license: str = ""
     golden: tuple[GoldenVector, ...] = ()
@@ -163,6 +177,8 @@ def _check(manifest: Manifest) -> None:
         raise _FieldError("manifest.labels is empty")
     if "probabilities" not in manifest.outputs:
         raise _FieldError("manifest.outputs lacks 'probabilities'")
+    if manifest.export.form == "split" and not all(transformer.on_image for transformer in manifest.transformers):
+        raise _FieldError("manifest.export.form is split, but a transformer does not sample the image")
     end = 0
     for index, transformer in enumerate(manifest.transformers):
         first, last = transformer.theta

@@ -77,7 +77,7 @@ def preprocess(image: Image, spec: PreprocessSpec) -> Image:
     """
     image = _as_picture(image)
     fitted = _FITS[spec.fit](image, spec)
-    return _as_channels(fitted, spec.channels)
+    return as_channels(fitted, spec.channels)
 
 
 def _as_picture(image: Image) -> Image:
@@ -134,7 +134,8 @@ def _cropped(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int, i
 _FITS = {"stretch": _stretch, "letterbox": _letterbox, "crop": _crop}
 
 
-def _as_channels(image: Image, channels: int) -> Image:
+def as_channels(image: Image, channels: int) -> Image:
+    """Return a picture, grey or RGB, with 1 or 3 channels: (H, W, channels)."""
     if channels == 1:
         grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         return np.asarray(grey, np.uint8)[:, :, None]

@@ -9,6 +9,15 @@ import onnxruntime as ort
 from .errors import InputError, ModelContractError
 from .manifest import METADATA_KEY, Manifest
 
+CLASSIFIER_KEY = "stn_edge_classifier"
+"""Metadata of a file of the split form: the graph behind the warp, an ONNX file as base64."""
+
+GRID = "grid_{}"
+"""Outputs of the split form's localisation graph: the sampling grid of the transformer of that number."""
+
+WARPED = "warped_{}"
+"""Inputs of its classifier graph: what the transformer of that number sampled, (N, C, h, w) in [0, 1]."""
+
 _AUTO_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -20,7 +29,13 @@ def usable_cpus() -> int:
 
 
 def open_session(
-    model: Path | bytes, *, threads: int | None = None, providers: Sequence[str] | None = None, live: bool = False
+    model: Path | bytes,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    live: bool = False,
+    optimize: bool = True,
+    name: str | None = None,
 ) -> ort.InferenceSession:
     """Return an onnxruntime session for a model file.
 
@@ -30,12 +45,14 @@ def open_session(
         providers: Execution providers in order of preference, none of which may be missing; None takes CUDA where
             there is one, else the CPU.
         live: Whether the session waits between frames; its threads then sleep instead of spinning.
+        optimize: Whether onnxruntime may rewrite the graph.
+        name: What to call it in error messages; by default the file.
 
     Raises:
         ModelContractError: The file cannot be loaded; one sentence.
         InputError: A provider that was named is not available.
     """
-    name = str(model) if isinstance(model, Path) else "the model"
+    name = name or (str(model) if isinstance(model, Path) else "the model")
     available = ort.get_available_providers()
     wanted = (
         [provider for provider in _AUTO_PROVIDERS if provider in available] if providers is None else list(providers)
@@ -48,6 +65,8 @@ def open_session(
     options.intra_op_num_threads = threads or usable_cpus()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if live:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -88,7 +107,13 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
             f"the manifest says tensor(uint8) N x {expected}"
         )
     outputs = {entry.name: entry for entry in session.get_outputs()}
-    if tuple(outputs) != manifest.outputs:
+    is_split = manifest.export.form == "split"
+    grids = [GRID.format(number) for number in range(len(manifest.transformers))]
+    if is_split and list(outputs) != ["theta", "outline", *grids]:
+        raise ModelContractError(
+            f"{source}: is of the split form, but its outputs are {list(outputs)}; export it again"
+        )
+    if not is_split and tuple(outputs) != manifest.outputs:
         raise ModelContractError(f"{source}: outputs are {list(outputs)}, the manifest says {list(manifest.outputs)}")
     if isinstance(inputs[0].shape[0], int):
         raise ModelContractError(f"{source}: takes {inputs[0].shape[0]} pictures at a time, expected N, any number")
@@ -99,9 +124,19 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
                 f"{source}: output '{name}' is {outputs[name].shape}, "
                 f"the manifest's transformers need N x {expected_size}"
             )
-    shape = outputs["probabilities"].shape
+    if not is_split:
+        check_probabilities(session, manifest, source)
+    return manifest
+
+
+def check_probabilities(session: ort.InferenceSession, manifest: Manifest, source: str) -> None:
+    """Check that a graph answers one probability for each label.
+
+    Raises:
+        ModelContractError: It does not.
+    """
+    shape = {entry.name: entry.shape for entry in session.get_outputs()}.get("probabilities", [])
     if len(shape) != 2 or shape[1] != len(manifest.labels):
         raise ModelContractError(
             f"{source}: output 'probabilities' is {shape}, expected N x {len(manifest.labels)} labels"
         )
-    return manifest

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,14 +10,18 @@ import torchvision
 
 from stn_runtime import Classifier, PreprocessSpec
 from stn_runtime.golden import replay
-from stn_runtime.session import open_session, read_manifest
-from stn_runtime.zoo import find_model
+from stn_runtime.manifest import Form, Precision
+from stn_runtime.network import Network
+from stn_runtime.zoo import find_model, released_models
 from stn_training.evaluation import evaluate, load_test_images, open_subject
 
 from .moving_digits import FRAMES_PER_DIGIT, frames, serve
 
 ZOO = Path(__file__).parents[2] / "models" / "stn_zoo"
 SAMPLES = sorted(path for path in (ZOO / "samples").iterdir() if path.suffix in (".jpg", ".png"))
+
+
+FILES = sorted(name for name in released_models() if name.startswith("digits"))
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +34,24 @@ def test_there_are_about_twenty_samples_of_every_digit() -> None:
     assert {path.name[0] for path in SAMPLES} == set("0123456789")
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
-def test_the_released_model_reads_every_sample(classifier: Classifier, sample: Path) -> None:
-    prediction = classifier.predict(sample)
-    assert prediction.label == sample.name[0]
+def test_every_form_and_precision_is_released() -> None:
+    made = {(export.form, export.precision) for export in (Classifier(name).manifest.export for name in FILES)}
+    assert made == {(form, precision) for form in get_args(Form) for precision in get_args(Precision)}
 
 
-def test_the_released_file_is_small_and_answers_as_pytorch_did() -> None:
-    path = find_model("digits")
-    assert path.stat().st_size < 2_000_000
-    session = open_session(path)
-    manifest = read_manifest(session, str(path))
-    assert replay(session, manifest, str(path)).passed
-    assert manifest.license == "Apache-2.0"
+@pytest.mark.parametrize("name", FILES)
+def test_a_released_model_reads_every_sample(name: str) -> None:
+    for sample, prediction in zip(SAMPLES, Classifier(name).predict(list(SAMPLES)), strict=True):
+        assert prediction.label == sample.name[0], sample.name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_released_file_is_small_and_answers_as_at_its_export(name: str) -> None:
+    network = Network(find_model(name))
+    assert find_model(name).stat().st_size < 2_000_000
+    assert replay(network).passed
+    assert (network.manifest.name, network.manifest.license) == (name, "Apache-2.0")
+    assert network.manifest.verification["gate"]["pictures"] == 10_000
 
 
 def test_the_released_file_and_checkpoint_agree_on_the_samples(classifier: Classifier) -> None:

@@ -81,3 +81,69 @@ def test_verify_refuses_a_checkpoint_of_another_network(
 ) -> None:
     assert main(["verify", str(exported.path), "--checkpoint", str(tmp_path / "none.safetensors")]) == 2
     assert "none.safetensors: does not exist" in capsys.readouterr().err
+
+
+def test_the_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "--list-targets"])
+    assert ended.value.code == 0
+    assert "tensorrt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "gpu"], "no target 'gpu'; choose from"),
+        (["--opset", "11"], "opset 11 is too old"),
+        (["--opset", "20"], "TensorRT#4646"),
+        (["--precision", "int8"], "give --data"),
+    ],
+)
+def test_an_export_that_cannot_be_is_one_sentence(
+    options: list[str], message: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(checkpoint), "-o", str(tmp_path / "m.onnx"), *options]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_without_a_sampler_gets_the_split_form(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "m.onnx"
+    assert main(["export", str(checkpoint), "-o", str(output), "--target", "generic-npu"]) == 0
+    assert "split, float32, opset 13, verified" in capsys.readouterr().out
+    assert main(["doctor", str(output), "--target", "generic-npu"]) == 0
+    assert main(["verify", str(output), "--checkpoint", str(checkpoint)]) == 0
+
+
+def test_reduced_precision_is_measured_on_labelled_images(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "m.onnx"
+    options = ["--precision", "float16", "--data", "sklearn-digits"]
+    status = main(["export", str(checkpoint), "-o", str(output), *options])
+    said = capsys.readouterr()
+    assert "sklearn-digits: top-1" in said.out + said.err
+    assert output.exists() == (status == 0)  # random weights may lose labels; then there is no file
+    assert main(["export", str(checkpoint), "-o", str(output), "--data", str(tmp_path / "none")]) == 2
+
+
+def test_optimize_says_what_it_changed_and_what_it_left(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["optimize", str(exported.path), "-o", str(tmp_path / "same.onnx")]) == 0
+    assert "unchanged: there is nothing to gain" in capsys.readouterr().out
+    assert (tmp_path / "same.onnx").read_bytes() == exported.path.read_bytes()
+    assert main(["optimize", str(tmp_path / "none.onnx"), "-o", str(tmp_path / "m.onnx")]) == 2
+    assert capsys.readouterr().err == f"stn: {tmp_path / 'none.onnx'}: no such file\n"
+    assert main(["optimize", str(exported.path), "-o", "m.txt"]) == 2
+
+
+def test_doctor_looks_into_a_file_for_a_target(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", str(exported.path), "--target", "tensorrt"]) == 0
+    assert "nothing known will fail" in capsys.readouterr().out
+    assert main(["doctor", str(exported.path), "--target", "opencv"]) == 1
+    assert "FAILS" in capsys.readouterr().out
+    assert main(["doctor", str(exported.path), "--target", "gpu"]) == 2
+    assert "no target 'gpu'" in capsys.readouterr().err

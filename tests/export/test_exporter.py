@@ -21,7 +21,7 @@ from stn_runtime import Classifier, Manifest, PreprocessSpec
 from stn_runtime.golden import replay
 from stn_runtime.images import write_image
 from stn_runtime.manifest import METADATA_KEY
-from stn_runtime.session import open_session
+from stn_runtime.network import Network
 
 from .conftest import LABELS, SPEC
 
@@ -94,9 +94,9 @@ def test_the_manifest_in_the_file_says_what_the_checkpoint_said(exported: Export
 
 
 def test_golden_vectors_pass_in_the_runtime(exported: Exported) -> None:
-    result = replay(open_session(exported.path), exported.manifest, "test")
+    result = replay(Network(exported.path))
     assert result.passed
-    assert result.count == 2
+    assert result.pictures == 2
     assert set(result.differences) == {"probabilities", "theta", "outline", "rectified"}
 
 

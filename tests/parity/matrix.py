@@ -1,23 +1,27 @@
-"""The parity matrix: transformer x padding x size x batch x theta, PyTorch against onnxruntime.
+"""The parity matrix: transformer x padding x size x form x precision x batch x theta, PyTorch against onnxruntime.
 
-``python tests/parity/matrix.py`` prints the table that stands in export/README.md.
+``python -m tests.parity.matrix`` prints the table that stands in export/README.md.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from stn_export import Deployment, Parity, compare, export_graph
-from stn_export.verification import BATCHES, hostile_thetas, ort_outputs, torch_outputs, with_theta_inputs
-from stn_models import GRID_GENERATORS, Architecture, injected_thetas
+from stn_export import Deployment, Verification, export_graph, plan_export, verify
+from stn_export.exporter import shape_graph
+from stn_export.precision import reduce_precision
+from stn_models import GRID_GENERATORS, Architecture
 from stn_runtime import PreprocessSpec
-from stn_runtime.session import open_session
+from stn_runtime.manifest import Form, Precision
 
 PADDINGS = ("zeros", "border", "reflection")
 SIZES = (28, 42)
+FORMS: tuple[Form, ...] = ("fused", "portable", "split")
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+OUTPUTS = ("probabilities", "theta", "outline", "rectified")
 
 
 @dataclass(frozen=True)
@@ -50,42 +54,37 @@ def network(cell: Cell) -> Deployment:
     return Deployment(model, PreprocessSpec(cell.size, cell.size, 1)).eval()
 
 
-def measure(cell: Cell) -> tuple[Parity, Parity]:
-    """Return the parity of a cell over batches: with theta from the picture, and with hostile thetas injected."""
-    deployment = network(cell)
-    spec = PreprocessSpec(cell.size, cell.size, 1)
+def measure(cell: Cell, kinds: Iterable[tuple[Form, Precision]]) -> dict[tuple[Form, Precision], Verification]:
+    """Return how far each form and precision of a cell is from PyTorch, theta found and theta given."""
+    deployment, spec = network(cell), PreprocessSpec(cell.size, cell.size, 1)
     graph = export_graph(deployment, spec)
-    session = open_session(graph.SerializeToString())
-    cut, names = with_theta_inputs(graph)
-    fed = open_session(cut.SerializeToString())
-    own = injected = Parity({}, 0, 0)
-    for batch in _pictures(cell.size):
-        own |= compare(torch_outputs(deployment, batch), ort_outputs(session, {"image": batch}))
-        for thetas in hostile_thetas(deployment):
-            with injected_thetas(deployment.model, thetas):
-                expected = torch_outputs(deployment, batch)
-            feeds = {name: theta.expand(len(batch), -1).numpy() for name, theta in zip(names, thetas, strict=True)}
-            injected |= compare(expected, ort_outputs(fed, {"image": batch, **feeds}))
-    return own, injected
-
-
-def _pictures(size: int) -> Iterator[np.ndarray]:
-    random = np.random.default_rng(size)
-    for batch in BATCHES:
-        yield random.integers(0, 256, (batch, size, size, 1), np.uint8)
+    pictures = np.random.default_rng(cell.size).integers(0, 256, (32, cell.size, cell.size, 1), np.uint8)
+    found = {}
+    for form, precision in kinds:
+        model = shape_graph(reduce_precision(graph, precision, pictures), plan_export("cpu", form, precision))
+        found[form, precision] = verify(deployment, model, spec, pictures[:1], form, precision)
+    return found
 
 
 def main() -> None:
-    """Print the matrix as a Markdown table."""
-    outputs = ("probabilities", "theta", "outline", "rectified")
-    sys.stdout.write(f"| transformer | padding | size | {' | '.join(outputs)} | labels differ |\n")
-    sys.stdout.write(f"|{' --- |' * (4 + len(outputs))}\n")
+    """Print the matrix as Markdown tables: every network in float32, then the worst of all in each precision."""
+    sys.stdout.write(
+        f"| transformer | padding | size | form | {' | '.join(OUTPUTS)} |\n|{' --- |' * (4 + len(OUTPUTS))}\n"
+    )
+    worst: dict[tuple[Form, Precision], list[Verification]] = {}
     for cell in cells():
-        own, injected = measure(cell)
-        worst = own | injected
-        figures = " | ".join(f"{worst.differences[name]:.1e}" for name in outputs)
-        sys.stdout.write(f"| {cell.grid} | {cell.padding} | {cell.size} | {figures} | {worst.labels_differ} |\n")
-        sys.stdout.flush()
+        for kind, verification in measure(cell, [(form, p) for form in FORMS for p in PRECISIONS]).items():
+            worst.setdefault(kind, []).append(verification)
+            if kind[1] == "float32":
+                figures = " | ".join(f"{verification.differences[name]:.1e}" for name in OUTPUTS)
+                sys.stdout.write(f"| {cell.grid} | {cell.padding} | {cell.size} | {kind[0]} | {figures} |\n")
+                sys.stdout.flush()
+    header = " | ".join([*OUTPUTS, *(f"{name}, theta given" for name in OUTPUTS)])
+    sys.stdout.write(f"\n| form | precision | {header} |\n|{' --- |' * (2 + 2 * len(OUTPUTS))}\n")
+    for (form, precision), verifications in worst.items():
+        own = [max(v.own.differences[name] for v in verifications) for name in OUTPUTS]
+        given = [max(v.injected.differences[name] for v in verifications if v.injected) for name in OUTPUTS]
+        sys.stdout.write(f"| {form} | {precision} | {' | '.join(f'{value:.1e}' for value in [*own, *given])} |\n")
 
 
 if __name__ == "__main__":

@@ -75,15 +75,21 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
         _ = stn_runtime.Clasifier
 
 
+LOADED_BY_NAME = {
+    ("stn_runtime", "commands.py"): {"stn_models", "stn_export"},
+    ("stn_runtime", "doctor.py"): {"stn_export"},
+    ("stn_export", "commands.py"): {"stn_training"},
+}
+
+
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_imports_between_the_rooms_point_one_way(package: str) -> None:
     files = sorted(FOLDERS[package].rglob("*.py"))
     assert files
     for path in files:
         foreign = (_imported(path) & OURS) - {package} - MAY_IMPORT[package]
-        if package == "stn_runtime" and path.name == "commands.py":
-            # what is installed with an extra is loaded by name when it is asked for, never required
-            foreign -= {"stn_models", "stn_export"}
+        # what is installed with another extra is loaded by name when it is asked for, never required
+        foreign -= LOADED_BY_NAME.get((package, path.name), set())
         assert not foreign, f"{path.relative_to(ROOT)} imports {', '.join(sorted(foreign))}"
 
 

@@ -1,13 +1,14 @@
 """The manifest: a round trip, and every wrong field named."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from stn_runtime import Manifest, ModelContractError
-from stn_runtime.manifest import SCHEMA
+from stn_runtime import ExportSpec, Manifest, ModelContractError, TransformerSpec
+from stn_runtime.manifest import SCHEMA, Form, Precision
 
 MISSING = object()
 
@@ -61,6 +62,57 @@ def test_fields_that_may_be_left_out_have_defaults(manifest: Manifest) -> None:
         del data[name]
     read = Manifest.from_json(json.dumps(data), "x")
     assert (read.data, read.metrics, read.parity, read.versions, read.license, read.golden) == ({}, {}, {}, {}, "", ())
+
+
+@pytest.mark.parametrize("form", ["fused", "portable", "split"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_every_form_and_precision_survives(
+    manifest_of: Callable[..., Manifest], form: Form, precision: Precision
+) -> None:
+    manifest = manifest_of(1, export=ExportSpec(form, "raspberry-pi", precision, 20))
+    read = Manifest.from_json(manifest.to_json(), "x")
+    assert read == manifest
+    assert (read.export.form, read.export.precision) == (form, precision)
+
+
+def test_what_the_export_verified_survives(manifest_of: Callable[..., Manifest]) -> None:
+    verification = {
+        "pictures": 64,
+        "allowed": {"probabilities": 1e-5, "theta": 2.5e-6},
+        "gates": [{"name": "theta", "passed": True, "note": None}],
+        "größe": "写真",
+    }
+    manifest = manifest_of(1, verification=verification)
+    assert json.loads(manifest.to_json())["verification"] == verification
+    assert Manifest.from_json(manifest.to_json(), "x").verification == verification
+
+
+def test_a_file_from_before_the_verification_was_kept_has_none(manifest: Manifest) -> None:
+    assert Manifest.from_json(_with(manifest, "verification", MISSING), "x").verification == {}
+
+
+def _inside(transformer: TransformerSpec) -> TransformerSpec:
+    return dataclasses.replace(transformer, name="body.stn", theta=(6, 12), on_image=False)
+
+
+def test_a_split_file_whose_transformers_all_sample_the_image_is_fine(manifest: Manifest) -> None:
+    assert Manifest.from_json(_with(manifest, "export.form", "split"), "x").export.form == "split"
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_split_file_with_a_transformer_inside_the_network_is_refused(
+    manifest_of: Callable[..., Manifest], manifest: Manifest, alone: bool
+) -> None:
+    (outer,) = manifest.transformers
+    inner = _inside(outer)
+    transformers = (dataclasses.replace(inner, theta=(0, 6)),) if alone else (outer, inner)
+    other = manifest_of(1, transformers=transformers)
+    assert Manifest.from_json(other.to_json(), "x.onnx") == other  # a fused file may
+    told = (
+        r"^x\.onnx: manifest.export.form is split, but a transformer does not sample the image; export the model again$"
+    )
+    with pytest.raises(ModelContractError, match=told):
+        Manifest.from_json(_with(other, "export.form", "split"), "x.onnx")
 
 
 def test_unknown_extra_keys_are_tolerated(manifest: Manifest) -> None:
@@ -128,8 +180,16 @@ def test_a_newer_schema_asks_for_an_update(manifest: Manifest) -> None:
         ("export", MISSING, "manifest.export is missing"),
         ("export.form", "melted", "manifest.export.form must be one of fused, portable, split; got 'melted'"),
         ("export.precision", "int4", "manifest.export.precision must be one of float32, float16, int8; got 'int4'"),
+        ("export.form", None, "manifest.export.form must be one of fused, portable, split; got None"),
+        ("export.form", ["fused"], r"manifest.export.form must be one of fused, portable, split; got \['fused'\]"),
+        ("export.form", "Fused", "manifest.export.form must be one of fused, portable, split; got 'Fused'"),
+        ("export.form", MISSING, "manifest.export.form is missing"),
+        ("export.precision", 32, "manifest.export.precision must be one of float32, float16, int8; got 32"),
+        ("export.precision", MISSING, "manifest.export.precision is missing"),
+        ("export.target", None, "manifest.export.target must be str, got None"),
         ("export.opset", "18", "manifest.export.opset must be int, got '18'"),
         ("data", [], r"manifest.data must be an object, got \[\]"),
+        ("verification", [], r"manifest.verification must be an object, got \[\]"),
         ("metrics.accuracy", "97", "manifest.metrics.accuracy must be float, got '97'"),
         ("metrics.accuracy", True, "manifest.metrics.accuracy must be float, got True"),
         ("versions.onnx", 1.2, "manifest.versions.onnx must be str, got 1.2"),

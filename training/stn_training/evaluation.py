@@ -96,9 +96,9 @@ def open_subject(path: str) -> Subject:
 
 
 def load_test_images(
-    data: str, split: str, distort: str, spec: PreprocessSpec, data_dir: Path, seed: int
+    data: str, split: str, distort: str, spec: PreprocessSpec, data_dir: Path, seed: int, most: int | None = None
 ) -> LabelledImages:
-    """Return labelled images as the network takes them.
+    """Return labelled images as the network takes them; of more than ``most``, that many from all over.
 
     Raises:
         InputError: The data cannot be used or the distortion is unknown.
@@ -112,7 +112,10 @@ def load_test_images(
         source: PreprocessSpec | None = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE)
     else:
         source = None if data in BENCHMARKS else spec
-    return rendered(load_dataset(data, split, source, data_dir), mixture, spec, seed)
+    loaded = load_dataset(data, split, source, data_dir)
+    if most is not None and len(loaded) > most:
+        loaded = loaded.select(torch.linspace(0, len(loaded) - 1, most).long())
+    return rendered(loaded, mixture, spec, seed)
 
 
 def evaluate(subject: Subject, data: LabelledImages) -> Report:

@@ -1,0 +1,114 @@
+"""What will go wrong with an ONNX file on a target, said before it is there."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from .onnx_files import STANDARD, dims_of, opset_of
+from .rewrites import infer_shapes, node_name, text_attribute, whole_attribute
+from .sampling_grids import LinearGrid, find_linear_grid
+from .targets import FUSED_OPSETS, Target
+
+_MODES = {"linear": "bilinear", "cubic": "bicubic"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a file that a target will not do, or not do well.
+
+    Attributes:
+        fails: Whether it fails or answers wrongly; otherwise it only costs time.
+        sentence: What, where known with the public issue, and what to do.
+    """
+
+    fails: bool
+    sentence: str
+
+
+def lint(model: onnx.ModelProto, target: Target) -> list[Finding]:
+    """Return what a target will not do with a file, failures first.
+
+    Args:
+        model: Any ONNX file.
+        target: Where it is to run.
+    """
+    graph = ir.from_proto(model)
+    infer_shapes(graph)
+    nodes = list(ir.traversal.RecursiveGraphIterator(graph.graph))
+    samplers = [node for node in nodes if node.op_type == "GridSample"]
+    found = [*_about_file(model, nodes, target)]
+    for node in samplers:
+        found += _about_sampler(node, graph, opset_of(model), target)
+    if not samplers:
+        found.append(Finding(False, "there is no GridSample in it: nothing about spatial transformers to look for"))
+    return sorted(dict.fromkeys(found), key=lambda finding: not finding.fails)
+
+
+def _about_file(model: onnx.ModelProto, nodes: list[ir.Node], target: Target) -> Iterator[Finding]:
+    counts = Counter(node.op_type for node in nodes)
+    if counts["AffineGrid"]:
+        yield Finding(
+            target.provider != "CPUExecutionProvider",
+            f"{counts['AffineGrid']} AffineGrid: most engines do not have it (tvm#19690), and it is slower than one "
+            "matrix product; run 'stn optimize'",
+        )
+    foreign = sorted({node.domain for node in nodes if node.domain not in STANDARD})
+    if foreign and (not target.provider or foreign != ["com.microsoft"]):
+        yield Finding(True, f"operators of the domain {', '.join(foreign)}: {target.name} has only the standard ones")
+    open_inputs = [
+        value.name for value in model.graph.input if not all(isinstance(size, int) for size in dims_of(value))
+    ]
+    if target.static and open_inputs:
+        yield Finding(
+            False,
+            f"input '{open_inputs[0]}' has an open size: {target.name} wants fixed shapes; fix them with "
+            "'python -m onnxruntime.tools.make_dynamic_shape_fixed'",
+        )
+
+
+def _about_sampler(node: ir.Node, graph: ir.Model, opset: int, target: Target) -> Iterator[Finding]:
+    sampled = node.outputs[0]
+    name, mode = node_name(sampled), text_attribute(sampled, "mode", "bilinear")
+    mode = _MODES.get(mode, mode)
+    padding, corners = text_attribute(sampled, "padding_mode", "zeros"), whole_attribute(sampled, "align_corners", 0)
+    if not target.opsets:
+        yield Finding(True, f"{name} is a GridSample: {target.newer}; export with --target {target.name}")
+        return
+    if node.domain not in STANDARD:
+        yield Finding(True, f"{name} is {node.domain}'s GridSample, which only old onnxruntime has; export it again")
+        return
+    if opset not in target.opsets:
+        yield Finding(True, f"{name} is of opset {opset}: {target.newer}; run 'stn optimize', which brings it to 18")
+    elif opset not in FUSED_OPSETS:
+        yield Finding(False, f"{name} is of opset {opset}, which other engines read wrongly; run 'stn optimize'")
+    image, grid = node.inputs[:2]
+    if image is not None and image.shape is not None and len(image.shape) == 5:
+        yield Finding(
+            target.name != "cpu",
+            f"{name} samples volumes (5-D): only onnxruntime on the CPU has it (onnxruntime#21382)",
+        )
+        return
+    if mode not in target.modes:
+        yield Finding(True, f"{name} has the mode {mode}: {target.name} samples {' and '.join(target.modes)} only")
+    if padding not in target.paddings:
+        yield Finding(True, f"{name} has the padding {padding}: {target.name} has {', '.join(target.paddings)} only")
+    if not target.takes_half and image is not None and image.dtype == ir.DataType.FLOAT16:
+        yield Finding(
+            True,
+            f"{name} samples in float16: {target.name}'s kernel is float32 (pytorch#94733); "
+            "keep theta, grid and sampler in float32, as 'stn export --precision float16' does",
+        )
+    if mode == "bicubic":
+        yield Finding(False, f"{name} is bicubic: PyTorch and onnxruntime differ at borders (onnxruntime#10607)")
+    if mode == "bilinear" and (padding != "zeros" or corners):
+        yield Finding(
+            False,
+            f"{name} has padding {padding} and align_corners {corners}: engines are fastest with zeros and 0 "
+            "(onnxruntime#27359, openvino#28448); 'stn optimize' rewrites it where that is equal",
+        )
+    found = find_linear_grid(grid, graph) if grid is not None else "no grid"
+    if isinstance(found, LinearGrid) and not found.is_product:
+        yield Finding(False, f"the grid of {name} is not one matrix product, which is slow; run 'stn optimize'")

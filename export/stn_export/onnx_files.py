@@ -1,0 +1,90 @@
+"""ONNX files on disk: read with every fault as one sentence, written under their name only once whole."""
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
+
+from stn_runtime import ModelContractError
+
+STANDARD = ("", "ai.onnx")
+"""The names of the standard operator domain."""
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Return an ONNX file, its external data included.
+
+    Raises:
+        ModelContractError: It is missing, a folder, damaged, or its weights are elsewhere and not found.
+    """
+    if path.is_dir():
+        raise ModelContractError(f"{path}: is a folder; give an .onnx file")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except FileNotFoundError as error:
+        raise ModelContractError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ModelContractError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (DecodeError, ValueError) as error:
+        raise ModelContractError(f"{path}: is not an ONNX file, or only a part of one; export it again") from error
+    if not model.graph.output or not model.opset_import:
+        raise ModelContractError(f"{path}: is not an ONNX file, or only a part of one; export it again")
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+        onnx.checker.check_model(model)
+        ir.to_proto(ir.from_proto(model))  # a name that is no text is found here
+    except (OSError, ValueError, onnx.checker.ValidationError, ir.serde.SerdeError) as error:
+        lost = _external_file(path)
+        if lost is not None:
+            raise ModelContractError(
+                f"{path}: its weights are in '{lost}', which is not beside it; copy that file too, or export it whole"
+            ) from error
+        raise ModelContractError(f"{path}: is damaged ({_first_line(error)}); export it again") from error
+    return model
+
+
+def write_onnx(data: bytes, path: Path) -> None:
+    """Write a file under its name only once it is whole.
+
+    Raises:
+        ModelContractError: The place cannot be written to.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelContractError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the standard operators that a file asks for."""
+    return max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=0)
+
+
+def dims_of(value: onnx.ValueInfoProto) -> list[int | str]:
+    """Return a tensor's shape as declared; a size that is only known by name is its name, one unknown is ''."""
+    return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in value.type.tensor_type.shape.dim]
+
+
+def has_external_data(path: Path) -> bool:
+    """Return whether weights of a file lie in other files."""
+    return any(tensor.external_data for tensor in onnx.load(path, load_external_data=False).graph.initializer)
+
+
+def _external_file(path: Path) -> str | None:
+    """Return the first file with weights that ``path`` names and that is not there."""
+    for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and not (path.parent / entry.value).is_file():
+                return str(entry.value)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -1,0 +1,172 @@
+"""ONNX in, ONNX out: the spatial transformers of a file whose PyTorch code is gone, made fast and portable."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from stn_runtime import ModelContractError
+
+from .onnx_files import dims_of, has_external_data, opset_of, read_onnx, write_onnx
+from .opsets import lower_opset
+from .rewrites import Changes, fold_constants, infer_shapes, rewrite_samplers
+
+PORTABLE_OPSETS = range(16, 20)
+"""The opsets in which ``GridSample`` exists and its modes have the names that every engine knows."""
+
+OPSET = 18
+
+Feeds = dict[str, NDArray[np.generic]]
+
+_BATCHES = (1, 3)
+_FREE_SIZE = 64  # tried where a graph leaves a size open
+_ALLOWED = 1e-5  # of the largest value of an output
+
+
+class DifferenceError(Exception):
+    """The rewritten graph does not answer as the old one; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What optimising a file did.
+
+    Attributes:
+        changes: What was changed and what could not be.
+        differences: Largest difference of each output between old and new, relative to its largest value.
+        is_unchanged: Whether the file that was written is the one that was read, byte for byte.
+    """
+
+    changes: Changes
+    differences: dict[str, float]
+    is_unchanged: bool
+
+
+def optimize_onnx(source: Path, target: Path) -> Optimized:
+    """Write a file with its spatial transformers made fast: one matrix product a grid, opset 18, the fast sampler.
+
+    Args:
+        source: Any .onnx file, of any exporter.
+        target: Where to write the new one; it may be ``source``. Without a spatial transformer, or with nothing to
+            gain, it is ``source`` byte for byte.
+
+    Raises:
+        InputError: The file cannot be used.
+        DifferenceError: On random inputs the new graph differs from the old one; nothing was written.
+    """
+    model = read_onnx(source)
+    if opset_of(model) < PORTABLE_OPSETS.start:
+        raise ModelContractError(
+            f"{source}: has opset {opset_of(model)}, but GridSample exists from {PORTABLE_OPSETS.start} on, so there "
+            f"is nothing to optimise; export it again with opset {OPSET}"
+        )
+    graph = ir.from_proto(model)
+    changes = Changes()
+    if any(node.op_type == "GridSample" for node in ir.traversal.RecursiveGraphIterator(graph.graph)):
+        _rewrite(graph, changes)
+    else:
+        changes.keep("there is no GridSample in it")
+    if not changes.made:
+        write_onnx(model.SerializeToString() if has_external_data(source) else source.read_bytes(), target)
+        return Optimized(changes, {}, True)
+    rewritten = ir.to_proto(graph)
+    differences = compare_graphs(model, rewritten, str(source))
+    write_onnx(rewritten.SerializeToString(), target)
+    return Optimized(changes, differences, False)
+
+
+def _rewrite(graph: ir.Model, changes: Changes) -> None:
+    ir.passes.common.InlinePass()(graph)
+    fold_constants(graph)
+    rewrite_samplers(graph, changes)
+    if graph.opset_imports.get("", 0) not in PORTABLE_OPSETS:
+        obstacle = lower_opset(graph, OPSET, changes)
+        if obstacle is not None:
+            changes.keep(obstacle)
+    infer_shapes(graph)
+
+
+def compare_graphs(old: onnx.ModelProto, new: onnx.ModelProto, source: str) -> dict[str, float]:
+    """Return the largest difference of each output on random inputs, relative to the output's largest value.
+
+    Args:
+        old: A graph.
+        new: Another, with the same inputs and outputs.
+        source: Where the old one comes from, for error messages.
+
+    Raises:
+        ModelContractError: The old graph does not run.
+        DifferenceError: An output differs by more than 1e-5 of its largest value, or is NaN in one of them only.
+    """
+    differences: dict[str, float] = {}
+    before, after = _session(old, source), _session(new, f"{source}, rewritten")
+    for index, batch in enumerate(_BATCHES):
+        feeds = random_inputs(old, batch, seed=index)
+        try:
+            expected = before.run(None, feeds)
+        except Exception as error:  # onnxruntime's exceptions share no base class but this one
+            raise ModelContractError(
+                f"{source}: onnxruntime cannot run it on random inputs ({_short(error)}), so a change cannot be checked"
+            ) from error
+        try:
+            actual = after.run(None, feeds)
+        except Exception as error:
+            raise DifferenceError(f"{source}: the rewritten graph does not run ({_short(error)})") from error
+        for output, one, other in zip(before.get_outputs(), expected, actual, strict=True):
+            value = _difference(np.asarray(one), np.asarray(other))
+            differences[output.name] = max(differences.get(output.name, 0.0), value)
+    wrong = {name: value for name, value in differences.items() if not value <= _ALLOWED}
+    if wrong:
+        named = ", ".join(f"'{name}' by {value:.1e}" for name, value in wrong.items())
+        raise DifferenceError(f"{source}: the rewritten graph differs in output {named}; nothing was written")
+    return differences
+
+
+def random_inputs(model: onnx.ModelProto, batch: int, seed: int = 0) -> Feeds:
+    """Return random inputs for a graph: ``batch`` where the first size of an input is open, 64 for any other name."""
+    random = np.random.default_rng(seed)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    batches = {dims_of(value)[0] for value in inputs if dims_of(value)} - {""}
+    feeds: Feeds = {}
+    for value in inputs:
+        sizes = [
+            size if isinstance(size, int) else batch if not axis or size in batches else _FREE_SIZE
+            for axis, size in enumerate(dims_of(value))
+        ]
+        kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if np.issubdtype(kind, np.floating):
+            feeds[value.name] = random.random(sizes).astype(kind)
+        else:
+            feeds[value.name] = random.integers(0, 256 if kind == np.uint8 else 2, sizes).astype(kind)
+    return feeds
+
+
+def _session(model: onnx.ModelProto, name: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class but this one
+        raise ModelContractError(f"{name}: onnxruntime cannot load it ({_short(error)}); export it again") from error
+
+
+def _difference(one: NDArray[np.generic], other: NDArray[np.generic]) -> float:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return float("inf")
+    if not np.issubdtype(one.dtype, np.number):
+        return 0.0 if np.array_equal(one, other) else float("inf")
+    expected, actual = one.astype(np.float64), other.astype(np.float64)
+    same = (expected == actual) | (np.isnan(expected) & np.isnan(actual))
+    apart = np.where(same, 0.0, np.abs(expected - actual))
+    finite = np.abs(expected[np.isfinite(expected)])
+    largest = np.where(np.isnan(apart), np.inf, apart).max(initial=0.0)
+    return float(largest / max(finite.max(initial=0.0), 1e-30)) if largest else 0.0
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

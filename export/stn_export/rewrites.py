@@ -1,0 +1,368 @@
+"""Graph rewrites: each makes an equal graph that runs faster, or on more engines. Built on onnxscript's rewriter."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnxscript.optimizer import fold_constants_ir
+from onnxscript.rewriter import RewriteRule, RewriteRuleClassBase, RewriteRuleSet
+from onnxscript.rewriter.pattern import MatchResult, Var
+
+from .sampling_grids import LinearGrid, find_linear_grid
+
+_FOLDING_LIMIT = 1 << 20  # numbers in a constant that is computed ahead
+
+
+class Operators(Protocol):
+    """Adds operators to a graph: ``op.Add(a, b)``."""
+
+    def __getattr__(self, kind: str) -> Callable[..., ir.Value]:
+        """Return what adds an operator of a kind."""
+
+
+class Patterns(Protocol):
+    """Describes operators to look for: ``op.Add(a, b)``."""
+
+    def __getattr__(self, kind: str) -> Callable[..., Var]:
+        """Return what describes an operator of a kind."""
+
+
+@dataclass
+class Changes:
+    """What rewriting did to a graph, in sentences.
+
+    Attributes:
+        made: What was changed.
+        kept: Samplers that could not be improved, and why.
+    """
+
+    made: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    def keep(self, sentence: str) -> None:
+        """Note what is not changed, once."""
+        if sentence not in self.kept:
+            self.kept.append(sentence)
+
+
+class Rule(RewriteRuleClassBase):
+    """A rewrite that keeps the nodes it matched, since others may read them; unused ones are removed afterwards."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, remove_nodes=False)
+
+    def bound(self) -> RewriteRule:
+        """Return the rule for the rewriter."""
+        return RewriteRule(self.pattern, self.rewrite, self.check, name=self.name, remove_nodes=self.remove_nodes)
+
+
+def rewrite_samplers(model: ir.Model, changes: Changes) -> None:
+    """Make each sampling grid one matrix product, and each sampler the one that has a fast path; in place.
+
+    Args:
+        model: Any graph.
+        changes: Receives what was done and what was not.
+    """
+    infer_shapes(model)
+    _apply(model, _FastSampler(model, changes))
+
+
+def fold_constants(model: ir.Model) -> None:
+    """Compute what does not depend on the inputs; in place."""
+    fold_constants_ir(model, input_size_limit=_FOLDING_LIMIT, output_size_limit=_FOLDING_LIMIT)
+    _tidy(model)
+
+
+def merge_layers(model: ir.Model) -> None:
+    """Fold scale and shift in front of a convolution into its weights, and put Relu before MaxPool; in place.
+
+    Zeros that a convolution pads with would need the shift too, so a padded one takes the scale alone. Relu and
+    MaxPool commute exactly, and onnxruntime computes a Relu behind a convolution together with it.
+    """
+    infer_shapes(model)
+    while _apply(model, *(_IntoConv(kind) for kind in ("Mul", "Div", "Add", "Sub"))):
+        pass
+    _apply(model, _ReluBeforePool())
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Write the shapes that follow from the inputs' into the graph."""
+    logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it cannot infer is not the user's to mend
+    ir.passes.common.ShapeInferencePass()(model)
+
+
+def _apply(model: ir.Model, *rules: Rule) -> int:
+    count = RewriteRuleSet([rule.bound() for rule in rules]).apply_to_model(model)
+    if count:
+        _tidy(model)
+        infer_shapes(model)
+    return count
+
+
+def _tidy(model: ir.Model) -> None:
+    for step in (
+        ir.passes.common.RemoveUnusedNodesPass(),
+        ir.passes.common.NameFixPass(),
+        ir.passes.common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        ir.passes.common.DeduplicateInitializersPass(),
+        ir.passes.common.CommonSubexpressionEliminationPass(),
+    ):
+        step(model)
+
+
+class _FastSampler(Rule):
+    """Makes a grid that is linear in theta one matrix product, and the sampler bilinear with zeros, align_corners 0.
+
+    That is the one combination with a fast path in onnxruntime's kernel (onnxruntime#27359). With align_corners, +-1
+    are the centres of the border pixels, which lie at (size - 1) / size of the way to their edges: the basis is
+    scaled. What border padding reads outside is what lies nearest inside: the grid is clipped to the centres.
+    """
+
+    def __init__(self, model: ir.Model, changes: Changes) -> None:
+        super().__init__("fast sampler")
+        self.model = model
+        self.changes = changes
+        self.found: dict[str, LinearGrid | str] = {}
+
+    def pattern(self, op: Patterns, image: Var, grid: Var) -> Var:
+        return op.GridSample(image, grid, _allow_other_attributes=True, _outputs=["sampled"])
+
+    def check(self, context: object, image: ir.Value, grid: ir.Value, sampled: ir.Value) -> MatchResult:
+        name = node_name(sampled)
+        if grid.shape is not None and len(grid.shape) == 5:
+            self.changes.keep(f"{name}: it samples volumes (5-D), this works on images (4-D)")
+            return _result(False, "5-D")
+        if _is_clipped(grid):
+            return _result(False, "done before")
+        self.found[name] = found = find_linear_grid(grid, self.model)
+        improvable = _has_fast_equal(sampled, image) and (isinstance(found, LinearGrid) or _grid_size(grid) is not None)
+        if isinstance(found, str):
+            self.changes.keep(f"{name}: {found}")
+            return _result(improvable, found)
+        return _result(improvable or not found.is_product, "nothing to gain")
+
+    def rewrite(self, op: Operators, image: ir.Value, grid: ir.Value, sampled: ir.Value) -> ir.Value:
+        name, found, made = node_name(sampled), self.found[node_name(sampled)], self.changes.made
+        padding = text_attribute(sampled, "padding_mode", "zeros")
+        clips = scales = False
+        size = found.size if isinstance(found, LinearGrid) else _grid_size(grid) or (0, 0)
+        edges = np.ones(2 * size[0] * size[1], np.float32)
+        if _has_fast_equal(sampled, image):
+            clips, scales = padding == "border", whole_attribute(sampled, "align_corners", 0) == 1
+            height, width = _image_size(image) or (1, 1)
+            edges = np.tile(np.array([(width - 1) / width, (height - 1) / height], np.float32), size[0] * size[1])
+        if isinstance(found, LinearGrid):
+            points = _product(op, found, edges if scales else np.ones_like(edges), name)
+            if not found.is_product:
+                made.append(f"the grid of {name} ({size[1]} x {size[0]}) is one matrix product with a constant")
+        else:
+            points = op.Reshape(grid, constant(op, np.array([-1, len(edges)]), f"{name}.flat_shape"))
+            points = op.Mul(points, constant(op, edges, f"{name}.edges")) if scales else points
+        if scales:
+            made.append(f"align_corners of {name} is expressed in its grid")
+        if clips:
+            points = op.Max(points, constant(op, -edges, f"{name}.first_pixel"))
+            points = op.Min(points, constant(op, edges, f"{name}.last_pixel"))
+            made.append(f"border padding of {name} is expressed in its grid")
+        points = op.Reshape(points, constant(op, np.array([-1, *size, 2]), f"{name}.grid_shape"))
+        changed = {"padding_mode": "zeros"} if clips else {}
+        return _sampler(op, image, points, sampled, **changed, **({"align_corners": 0} if scales else {}))
+
+
+def _product(op: Operators, found: LinearGrid, scale: NDArray[np.float32], name: str) -> ir.Value:
+    theta = found.theta
+    if len(theta.shape or ()) != 2:
+        theta = op.Reshape(theta, constant(op, np.array([-1, len(found.basis)]), f"{name}.theta_shape"))
+    points = op.MatMul(theta, constant(op, found.basis * scale, f"{name}.basis"))
+    if found.offset is None:
+        return points
+    return op.Add(points, constant(op, found.offset * scale, f"{name}.offset"))
+
+
+def _has_fast_equal(sampled: ir.Value, image: ir.Value) -> bool:
+    """Return whether a sampler can be, and is not yet, bilinear with zeros and align_corners 0."""
+    padding, corners = text_attribute(sampled, "padding_mode", "zeros"), whole_attribute(sampled, "align_corners", 0)
+    bilinear = text_attribute(sampled, "mode", "bilinear") in ("bilinear", "linear")
+    fast = padding == "zeros" and corners == 0
+    if image.dtype != ir.DataType.FLOAT:
+        return False
+    return bilinear and padding != "reflection" and not fast and _image_size(image) is not None
+
+
+def _is_clipped(grid: ir.Value) -> bool:
+    """Return whether a grid ends as border padding expressed in the grid does: Max, Min, Reshape."""
+    kinds: list[str] = []
+    value: ir.Value | None = grid
+    while len(kinds) < 3 and value is not None and (node := value.producer()) is not None:
+        kinds.append(node.op_type)
+        value = node.inputs[0]
+    return kinds == ["Reshape", "Min", "Max"]
+
+
+class _IntoConv(Rule):
+    """Folds ``Conv(x kind operand)`` into the weights, for an operand that is one number a channel, or one."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"{kind} into Conv")
+        self.kind = kind
+
+    def pattern(self, op: Patterns, x: Var, operand: Var, weight: Var) -> Var:
+        inner = getattr(op, self.kind)(x, operand, _outputs=["inner"])
+        return op.Conv(inner, weight, _allow_other_inputs=True, _allow_other_attributes=True, _outputs=["convolved"])
+
+    def check(
+        self,
+        context: object,
+        x: ir.Value,
+        operand: ir.Value,
+        weight: ir.Value,
+        inner: ir.Value,
+        convolved: ir.Value,
+    ) -> MatchResult:
+        node, values, kernel = convolved.producer(), _array(operand), _array(weight)
+        if node is None or values is None or kernel is None or any(_array(value) is None for value in node.inputs[2:]):
+            return _result(False, "not constant")
+        if kernel.dtype != np.float32:
+            return _result(False, "of another precision")
+        channels = kernel.shape[1]
+        if x.shape is None or len(x.shape) != kernel.ndim or x.shape[1] != channels:
+            return _result(False, "the operand makes more channels of it")
+        if values.size != 1 and (values.ndim < 3 or values.shape[-3:] != (channels, 1, 1) or values.size != channels):
+            return _result(False, "not one number a channel")
+        if whole_attribute(convolved, "group", 1) != 1 or len(inner.uses()) != 1 or inner.is_graph_output():
+            return _result(False, "grouped, or its input is used elsewhere")
+        padded = any(_wholes(convolved, "pads")) or text_attribute(convolved, "auto_pad", "NOTSET").startswith("SAME")
+        return _result(self.kind in ("Mul", "Div") or not padded, "the padding would need the shift too")
+
+    def rewrite(
+        self,
+        op: Operators,
+        x: ir.Value,
+        operand: ir.Value,
+        weight: ir.Value,
+        inner: ir.Value,
+        convolved: ir.Value,
+    ) -> ir.Value:
+        node = _maker(convolved)
+        kernel, values = _known(weight), _known(operand).reshape(1, -1, 1, 1)
+        bias = _known(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(kernel))
+        if self.kind in ("Mul", "Div"):
+            kernel = kernel * values if self.kind == "Mul" else kernel / values
+        else:
+            bias = bias + (1 if self.kind == "Add" else -1) * (kernel * values).sum(axis=(1, 2, 3))
+        name = node_name(convolved)
+        return op.Conv(
+            x,
+            constant(op, kernel.astype(np.float32), f"{name}.weight_{self.kind}"),
+            constant(op, bias.astype(np.float32), f"{name}.bias_{self.kind}"),
+            **node.attributes,
+        )
+
+
+class _ReluBeforePool(Rule):
+    """Makes ``Relu(MaxPool(x))`` the equal ``MaxPool(Relu(x))``."""
+
+    def __init__(self) -> None:
+        super().__init__("Relu before MaxPool")
+
+    def pattern(self, op: Patterns, x: Var) -> Var:
+        return op.Relu(op.MaxPool(x, _allow_other_attributes=True, _outputs=["pooled"]))
+
+    def check(self, context: object, x: ir.Value, pooled: ir.Value) -> MatchResult:
+        before, pool = x.producer(), pooled.producer()
+        alone = len(pooled.uses()) == 1 and not pooled.is_graph_output() and len(x.uses()) == 1
+        behind_conv = before is not None and before.op_type == "Conv"
+        return _result(alone and behind_conv and pool is not None and len(pool.outputs) == 1, "not behind a Conv alone")
+
+    def rewrite(self, op: Operators, x: ir.Value, pooled: ir.Value) -> ir.Value:
+        return op.MaxPool(op.Relu(x), **_maker(pooled).attributes)
+
+
+def _sampler(op: Operators, image: ir.Value, grid: ir.Value, sampled: ir.Value, **changed: str | int) -> ir.Value:
+    """Return a sampler like the one that made ``sampled``, of another grid or with other attributes."""
+    node = sampled.producer()
+    attributes = {**(node.attributes if node is not None else {}), **changed}
+    again = op.GridSample(image, grid, **attributes)
+    _maker(again).name = node_name(sampled)
+    return again
+
+
+def constant(op: Operators, values: NDArray[np.generic], name: str) -> ir.Value:
+    """Return a constant of the graph; its name is made unique afterwards."""
+    value = op.Constant(value=ir.tensor(values))
+    value.name = name
+    return value
+
+
+def _array(value: ir.Value | None) -> NDArray[np.generic] | None:
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def _known(value: ir.Value | None) -> NDArray[np.float64]:
+    """Return a constant, of which the rule's check knows that it is one."""
+    values = _array(value)
+    if values is None:
+        raise ValueError(f"{value} is not constant")
+    return values.astype(np.float64)
+
+
+def _maker(value: ir.Value) -> ir.Node:
+    """Return the node that makes a tensor, of which the rule's pattern knows that there is one."""
+    node = value.producer()
+    if node is None:
+        raise ValueError(f"{value} is not computed")
+    return node
+
+
+def _image_size(image: ir.Value) -> tuple[int, int] | None:
+    return _whole_sizes(image, slice(2, 4))
+
+
+def _grid_size(grid: ir.Value) -> tuple[int, int] | None:
+    return _whole_sizes(grid, slice(1, 3))
+
+
+def _whole_sizes(value: ir.Value, axes: slice) -> tuple[int, int] | None:
+    """Return two sizes of a 4-D tensor, when both are known."""
+    sizes = list(value.shape or ())
+    first, second = sizes[axes] if len(sizes) == 4 else (None, None)
+    return (first, second) if isinstance(first, int) and isinstance(second, int) else None
+
+
+def node_name(value: ir.Value) -> str:
+    """Return the name of the node that makes a tensor, or the tensor's own."""
+    node = value.producer()
+    return str((node.name if node is not None else None) or value.name)
+
+
+def text_attribute(value: ir.Value, attribute: str, default: str) -> str:
+    """Return a string attribute of the node that makes a tensor."""
+    found = _attribute(value, attribute)
+    return default if found is None else found.as_string()
+
+
+def whole_attribute(value: ir.Value, attribute: str, default: int) -> int:
+    """Return a whole-number attribute of the node that makes a tensor."""
+    found = _attribute(value, attribute)
+    return default if found is None else found.as_int()
+
+
+def _wholes(value: ir.Value, attribute: str) -> tuple[int, ...]:
+    found = _attribute(value, attribute)
+    return () if found is None else tuple(found.as_ints())
+
+
+def _attribute(value: ir.Value, name: str) -> ir.Attr | None:
+    """Return an attribute of the node that made ``value``."""
+    node = value.producer()
+    return None if node is None else node.attributes.get(name)
+
+
+def _result(matches: bool, reason: str) -> MatchResult:
+    result = MatchResult()
+    return result if matches else result.fail(reason)

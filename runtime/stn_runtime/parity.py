@@ -1,0 +1,89 @@
+"""How far two runs of a network are apart, output by output, and how far they may be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Outputs = Mapping[str, NDArray[np.generic]]
+"""What a network answers, by the name of the output."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two runs of a network are apart.
+
+    Attributes:
+        differences: Largest absolute difference, by output.
+        labels_differ: Of how many pictures the most probable label differs.
+        pictures: How many pictures were compared.
+        tolerances: Largest absolute difference allowed, by output.
+        rounding: How far the reference itself is from the same network in float64, by output; where it was measured.
+    """
+
+    differences: Mapping[str, float]
+    labels_differ: int
+    pictures: int
+    tolerances: Mapping[str, float]
+    rounding: Mapping[str, float] = field(default_factory=dict)
+
+    def allowed(self, name: str) -> float:
+        """Return the largest difference allowed for an output.
+
+        The tolerance, or twice the reference's own rounding error where that is larger, up to ten times the
+        tolerance: two correct float32 runs of a sensitive network may err to either side of the exact answer.
+        """
+        return min(max(self.tolerances[name], 2 * self.rounding.get(name, 0.0)), 10 * self.tolerances[name])
+
+    @property
+    def passed(self) -> bool:
+        """Whether every difference is allowed and every label equal."""
+        return not self.labels_differ and all(value <= self.allowed(name) for name, value in self.differences.items())
+
+    def __or__(self, other: "Parity") -> "Parity":
+        """Return the worse of both, under the tolerances of the first."""
+        return Parity(
+            _larger(self.differences, other.differences),
+            self.labels_differ + other.labels_differ,
+            self.pictures + other.pictures,
+            self.tolerances,
+            _larger(self.rounding, other.rounding),
+        )
+
+    def table(self) -> str:
+        """Return a line for each output."""
+        lines = [
+            f"{name:<14} largest difference {value:.2e}  allowed {self.allowed(name):.1e}  "
+            f"{'ok' if value <= self.allowed(name) else 'FAILED'}"
+            for name, value in self.differences.items()
+        ]
+        return "\n".join([*lines, f"{self.pictures} pictures, {self.labels_differ} labels differ"])
+
+
+def compare(expected: Outputs, actual: Outputs, tolerances: Mapping[str, float]) -> Parity:
+    """Return how far ``actual`` outputs are from the ``expected`` ones, both (N, ...); NaN is infinitely far.
+
+    Two labels that tie within the tolerance of ``probabilities`` count as equal.
+    """
+    differences = largest_differences(expected, actual)
+    probabilities = expected["probabilities"].astype(np.float64)
+    rows = np.arange(len(probabilities))
+    best, given = probabilities.argmax(axis=-1), actual["probabilities"].argmax(axis=-1)
+    apart = np.abs(probabilities[rows, best] - probabilities[rows, given])
+    differ = int((apart > tolerances["probabilities"]).sum())
+    return Parity(differences, differ, len(probabilities), tolerances)
+
+
+def largest_differences(expected: Outputs, actual: Outputs) -> dict[str, float]:
+    """Return the largest absolute difference of each output; NaN is infinitely far."""
+    differences = {}
+    for name, values in expected.items():
+        with np.errstate(invalid="ignore"):  # inf - inf
+            apart = np.abs(actual[name].astype(np.float64) - values.astype(np.float64))
+        differences[name] = float(np.where(np.isfinite(apart), apart, np.inf).max(initial=0.0))
+    return differences
+
+
+def _larger(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}

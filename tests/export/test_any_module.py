@@ -1,0 +1,195 @@
+"""``export_onnx``: modules of others, with their own forward, exported fast and equal."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stn_export import Card, ParityError, export_onnx, exporter, plan_export
+from stn_runtime import Classifier, InputError, PreprocessSpec
+
+PORTABLE = plan_export(form="portable")
+
+
+class Tutorial(nn.Module):
+    """A network as PyTorch's tutorial on spatial transformers builds it: affine_grid in its own forward."""
+
+    def __init__(self, align_corners: bool = False, out: tuple[int, int] = (28, 28)) -> None:
+        super().__init__()
+        self.localization = nn.Sequential(
+            nn.Conv2d(1, 8, 7), nn.MaxPool2d(2), nn.ReLU(True), nn.Conv2d(8, 10, 5), nn.MaxPool2d(2), nn.ReLU(True)
+        )
+        self.regression = nn.Sequential(nn.Linear(90, 32), nn.ReLU(True), nn.Linear(32, 6))
+        self.features = nn.Sequential(nn.Conv2d(1, 10, 5), nn.AdaptiveAvgPool2d(4))
+        self.head = nn.Linear(160, 10)
+        self.align_corners, self.out = align_corners, out
+
+    def warped(self, x: Tensor) -> Tensor:
+        theta = self.regression(self.localization(x).view(-1, 90)).view(-1, 2, 3)
+        size = [x.size(0), 1, *self.out]
+        grid = functional.affine_grid(theta, size, align_corners=self.align_corners)
+        return functional.grid_sample(x, grid, align_corners=self.align_corners)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.features(self.warped(x))).flatten(1)
+        return functional.log_softmax(self.head(functional.dropout(x, training=self.training)), dim=1)
+
+
+class Series(Tutorial):
+    """Two transformers, the second on what the first made."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.warped(x))
+
+
+class Plates(nn.Module):
+    """A transformer in front of a recogniser: a plate 94 x 24 RGB to (N, characters, positions)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.locate = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d((2, 8)), nn.Flatten())
+        self.theta = nn.Linear(128, 6)
+        self.recognise = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d((2, 1)), nn.Conv2d(16, 37, 3))
+
+    def forward(self, plate: Tensor) -> dict[str, Tensor]:
+        theta = self.theta(self.locate(plate)).view(-1, 2, 3)
+        grid = functional.affine_grid(theta, list(plate.size()), align_corners=True)
+        straight = functional.grid_sample(plate, grid, align_corners=True, padding_mode="border")
+        return {"characters": self.recognise(straight).mean(dim=2), "straight": straight}
+
+
+class Features(nn.Module):
+    """A transformer on feature maps, and a second input that it does not see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.theta = nn.Linear(6, 6)
+
+    def forward(self, image: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        maps = functional.relu(self.stem(image))
+        theta = self.theta(maps.mean((2, 3))).view(-1, 2, 3)
+        grid = functional.affine_grid(theta, list(maps.shape), align_corners=False)
+        return functional.grid_sample(maps, grid, align_corners=False) + bias[:, :, None, None], theta
+
+
+MODULES: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, ...]], int]] = {
+    "tutorial": (Tutorial, [(1, 1, 28, 28)], 1),
+    "align_corners": (lambda: Tutorial(align_corners=True), [(2, 1, 28, 28)], 1),
+    "other output size": (lambda: Tutorial(out=(20, 12)), [(2, 1, 28, 28)], 1),
+    "series": (Series, [(2, 1, 28, 28)], 2),
+    "plates": (Plates, [(2, 3, 24, 94)], 1),
+    "feature maps": (Features, [(2, 3, 17, 23), (2, 6)], 1),
+}
+
+
+def built(name: str) -> tuple[nn.Module, list[Tensor], int]:
+    torch.manual_seed(0)
+    make, shapes, samplers = MODULES[name]
+    return make().eval(), [torch.rand(*shape) for shape in shapes], samplers
+
+
+def answers(module: nn.Module, inputs: list[Tensor]) -> list[np.ndarray]:
+    with torch.no_grad():
+        found = module(*inputs)
+    found = list(found.values()) if isinstance(found, dict) else found
+    return [tensor.numpy() for tensor in (found if isinstance(found, list | tuple) else [found])]
+
+
+@pytest.mark.parametrize("form", ["fused", "portable"])
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_with_its_own_forward_answers_as_in_pytorch(name: str, form: str, tmp_path: Path) -> None:
+    module, example, samplers = built(name)
+    differences = export_onnx(module, tmp_path / "m.onnx", example, plan=plan_export("cpu", form=form))
+    assert max(differences.values()) < 1e-4
+    counts = Counter(node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node)
+    assert counts["GridSample"] == (samplers if form == "fused" else 0)
+    assert not {"AffineGrid", "ReduceSum"} & set(counts)
+    session = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    inputs = [torch.rand(5, *tensor.shape[1:], generator=torch.Generator().manual_seed(7)) for tensor in example]
+    feeds = {entry.name: tensor.numpy() for entry, tensor in zip(session.get_inputs(), inputs, strict=True)}
+    for expected, actual in zip(answers(module, inputs), session.run(None, feeds), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_inputs_have_the_names_of_forward_and_others_on_request(tmp_path: Path) -> None:
+    module, example, _ = built("feature maps")
+    export_onnx(module, tmp_path / "m.onnx", example)
+    export_onnx(module, tmp_path / "n.onnx", example, input_names=["a", "b"], output_names=["c", "d"])
+    one, other = (onnx.load(tmp_path / name).graph for name in ("m.onnx", "n.onnx"))
+    assert [value.name for value in one.input] == ["image", "bias"]
+    assert [value.name for value in [*other.input, *other.output]] == ["a", "b", "c", "d"]
+
+
+def test_batch_and_size_are_open_as_asked(tmp_path: Path) -> None:
+    module, _, _ = built("feature maps")
+    example = [torch.rand(2, 3, 17, 23), torch.rand(2, 6)]
+    export_onnx(module, tmp_path / "fixed.onnx", example, dynamic_batch=False)
+    export_onnx(module, tmp_path / "open.onnx", example, dynamic_size=True)
+    fixed, opened = (
+        ort.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+        for name in ("fixed.onnx", "open.onnx")
+    )
+    assert [entry.shape for entry in fixed.get_inputs()] == [[2, 3, 17, 23], [2, 6]]
+    assert [isinstance(size, str) for size in opened.get_inputs()[0].shape] == [True, False, True, True]
+    inputs = [torch.rand(3, 3, 40, 31), torch.rand(3, 6)]
+    expected = answers(module, inputs)
+    actual = opened.run(None, {"image": inputs[0].numpy(), "bias": inputs[1].numpy()})
+    np.testing.assert_allclose(actual[0], expected[0], atol=1e-4)
+
+
+def test_a_module_in_training_mode_is_exported_in_evaluation_mode_and_left_as_it_was(tmp_path: Path) -> None:
+    module, example, _ = built("tutorial")
+    module.train()
+    export_onnx(module, tmp_path / "m.onnx", example)
+    assert all(part.training for part in module.modules())
+    assert "Dropout" not in {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
+
+
+def test_with_a_card_it_is_a_model_file_that_the_runtime_runs(tmp_path: Path) -> None:
+    module, _, _ = built("tutorial")
+    card = Card("mine", tuple("0123456789"), PreprocessSpec(28, 28, 1))
+    export_onnx(module, tmp_path / "m.onnx", torch.rand(1, 1, 28, 28), card=card)
+    picture = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    [expected] = answers(module, [torch.from_numpy(picture)[None, None] / 255])
+    prediction = Classifier(tmp_path / "m.onnx").predict(picture)
+    assert prediction.confidence == pytest.approx(float(np.exp(expected.max())), abs=1e-4)
+    assert prediction.label == str(expected.argmax())
+
+
+def test_a_graph_that_differs_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(model: onnx.ModelProto, plan: object) -> onnx.ModelProto:
+        sampler = next(node for node in model.graph.node if node.op_type == "GridSample")
+        next(entry for entry in sampler.attribute if entry.name == "mode").s = b"nearest"
+        return model
+
+    monkeypatch.setattr(exporter, "shape_graph", wrong)
+    module, example, _ = built("feature maps")
+    with pytest.raises(ParityError, match=r"differs from PyTorch in '.*' by .*; nothing was written"):
+        export_onnx(module, tmp_path / "m.onnx", example)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [{"form": "split"}, {"precision": "float16"}])
+def test_split_and_reduced_precision_need_a_card(arguments: dict[str, str], tmp_path: Path) -> None:
+    module, example, _ = built("tutorial")
+    with pytest.raises(InputError, match="needs a classifier with a manifest: give a card"):
+        export_onnx(module, tmp_path / "m.onnx", example, plan=plan_export("cpu", **arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_volumes_have_no_portable_form(tmp_path: Path) -> None:
+    class Volumes(nn.Module):
+        def forward(self, volume: Tensor) -> Tensor:
+            grid = functional.affine_grid(torch.eye(3, 4)[None].expand(len(volume), 3, 4), list(volume.shape))
+            return functional.grid_sample(volume, grid)
+
+    with pytest.raises(InputError, match=r"only images \(4-D\) have a portable form"):
+        export_onnx(Volumes(), tmp_path / "m.onnx", torch.rand(2, 1, 3, 4, 5), dynamic_batch=False, plan=PORTABLE)

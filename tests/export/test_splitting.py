@@ -1,0 +1,99 @@
+"""The split form: two graphs that answer as one, from the frame itself."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from stn_export import Deployment, classifier_graph, export_checkpoint, export_graph, plan_export, verify
+from stn_export.splitting import split_graph
+from stn_models import Architecture, ParallelTransformers, insert_spatial_transformer, make_transformer
+from stn_runtime import Classifier, InputError, PreprocessSpec
+from stn_runtime.images import write_image
+
+from .conftest import SPEC
+
+NO_IMAGES = np.empty((0, 28, 28, 1), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def split_file(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    plan = plan_export("generic-npu", opset=18)
+    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("split") / "split.onnx", plan=plan).path
+
+
+def test_neither_graph_has_a_sampler(graph: onnx.ModelProto) -> None:
+    localization = split_graph(graph)
+    for part in (localization, classifier_graph(localization)):
+        assert "GridSample" not in {node.op_type for node in part.graph.node}
+    assert [output.name for output in localization.graph.output] == ["theta", "outline", "grid_0"]
+    assert [value.name for value in classifier_graph(localization).graph.input] == ["warped_0"]
+
+
+def test_a_frame_of_the_networks_size_gives_what_the_fused_form_gives(
+    split_file: Path, exported: object, checkpoint: Path, tmp_path: Path
+) -> None:
+    fused = export_checkpoint(checkpoint, tmp_path / "fused.onnx").path
+    pictures = list(np.random.default_rng(1).integers(0, 256, (5, 28, 28), np.uint8))
+    for one, other in zip(Classifier(split_file).predict(pictures), Classifier(fused).predict(pictures), strict=True):
+        assert one.label == other.label
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-4)
+        np.testing.assert_allclose(one.outline, other.outline, atol=1e-3)
+        assert np.abs(one.rectified.astype(int) - other.rectified).max() <= 1
+
+
+def test_a_large_frame_is_sampled_at_its_own_resolution(split_file: Path, tmp_path: Path) -> None:
+    frame = np.random.default_rng(2).integers(0, 256, (480, 640, 3), np.uint8)
+    write_image(tmp_path / "frame.png", frame)
+    prediction = Classifier(split_file).predict(tmp_path / "frame.png")
+    assert prediction.rectified.shape == (28, 28)
+    assert 0 < prediction.confidence <= 1
+
+
+def test_parallel_transformers_are_warped_each() -> None:
+    torch.manual_seed(0)
+    pair = ParallelTransformers([make_transformer(1, (28, 28), "affine"), make_transformer(1, (28, 28), "similarity")])
+    for transformer in pair.transformers:
+        nn.init.normal_(transformer.localization.regression.weight, std=0.2)
+    deployment = Deployment(nn.Sequential(pair, nn.Flatten(), nn.Linear(2 * 28 * 28, 10)).eval(), SPEC).eval()
+    model = split_graph(export_graph(deployment, SPEC))
+    assert [output.name for output in model.graph.output][2:] == ["grid_0", "grid_1"]
+    assert verify(deployment, model, SPEC, NO_IMAGES, "split").passed
+
+
+def test_a_transformer_on_feature_maps_is_refused() -> None:
+    model = Architecture("st-cnn", {"image_size": 28, "width": 8}).build()
+    insert_spatial_transformer(model, "classifier.1.0.3", example=torch.rand(1, 1, 28, 28))
+    graph = export_graph(Deployment(model.eval(), SPEC).eval(), SPEC)
+    with pytest.raises(InputError, match=r"samples what the network made of it; use the portable form"):
+        split_graph(graph)
+
+
+def test_a_classifier_that_sees_the_image_too_is_refused() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = make_transformer(1, (28, 28))
+            self.head = nn.Linear(2 * 28 * 28, 3)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.cat([image, self.transformer(image)], dim=1).flatten(1))
+
+    graph = export_graph(Deployment(Both().eval(), SPEC).eval(), SPEC)
+    with pytest.raises(InputError, match="a classifier that sees only what the transformers made"):
+        split_graph(graph)
+
+
+def test_a_network_without_a_transformer_is_refused() -> None:
+    spec = PreprocessSpec(28, 28, 1)
+    deployment = Deployment(Architecture("cnn", {"width": 8}).build().eval(), spec).eval()
+    with pytest.raises(InputError, match="the network has none; use the fused form"):
+        split_graph(export_graph(deployment, spec))
+
+
+def test_a_file_of_another_form_has_no_classifier_graph(graph: onnx.ModelProto) -> None:
+    with pytest.raises(InputError, match="not of the split form"):
+        classifier_graph(graph)
