@@ -47,7 +47,9 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list-targets", action=_ListTargets, nargs=0, help="print the targets and what they can do")
     parser.add_argument("--form", choices=get_args(Form), help="instead of the target's")
     parser.add_argument("--precision", choices=get_args(Precision), help="instead of the target's")
-    parser.add_argument("--opset", type=int, metavar="N", help="instead of the target's: 16 to 19, portable from 13")
+    parser.add_argument(
+        "--opset", type=int, metavar="N", help="instead of the target's: 16 to 18; portable and split from 13"
+    )
     parser.add_argument("--exclude", nargs="+", default=[], metavar="NODE", help="nodes that stay in float32")
     parser.add_argument(
         "--data", help="labelled images to measure with, and to calibrate reduced precision: as for 'stn evaluate'"
@@ -116,6 +118,8 @@ def optimize(args: argparse.Namespace) -> int:
         for name, value in done.differences.items()
     ]
     verdict = "unchanged: there is nothing to gain" if done.is_unchanged else "verified against the original"
+    if done.is_unchanged and done.changes.kept:
+        verdict = "unchanged: nothing in it could be improved"
     sys.stdout.write("\n".join([*lines, f"{args.output}: {verdict}"]) + "\n")
     return 0
 

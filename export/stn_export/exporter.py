@@ -1,7 +1,6 @@
 """From PyTorch to a file: one ONNX graph in the form and precision of its target, proven equal before it has a name."""
 
 import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
@@ -18,26 +17,25 @@ from torch import Tensor, nn
 
 from stn_models import CheckpointError, load_checkpoint
 from stn_runtime import ExportSpec, GoldenVector, InputError, Manifest, PreprocessSpec
-from stn_runtime.golden import make_golden
-from stn_runtime.manifest import METADATA_KEY, read_preprocess
+from stn_runtime.golden import make_golden, replay
+from stn_runtime.manifest import METADATA_KEY, Form, read_preprocess
 from stn_runtime.network import Network
 
 from .deployment import Deployment
 from .gates import Gate, GateError, TestSet, blame, measure
 from .onnx_files import STANDARD, opset_of, write_onnx
-from .opsets import lower_opset
+from .opsets import written_in
 from .portable import make_portable
 from .precision import reduce_precision
-from .rewrites import Changes
+from .rewrites import fold_constants, infer_shapes
+from .sampling_grids import LinearGrid, find_linear_grid
 from .splitting import split_graph
 from .targets import Plan, plan_export
 from .tracing import trace
 from .verification import ParityError, Verification, compare_with_module, open_both, torch_outputs, verify
 
 _GOLDEN_REAL, _GOLDEN_RANDOM = 4, 2
-_IR_VERSION = 8  # of the ONNX release that had opset 16: what older engines still open
 _WORST_LAYERS = 3
-_FORBIDDEN = ("AffineGrid", "ReduceSum")
 
 
 @dataclass(frozen=True)
@@ -152,15 +150,16 @@ def export_classifier(
     if plan.precision != "float32" and data is None:
         raise InputError(f"precision {plan.precision} is calibrated and judged on labelled images: give --data")
     deployment = Deployment(network, spec, with_rectified).eval()
-    fused = export_graph(deployment, spec)
-    unknown = sorted(set(exclude) - {node.name for node in fused.graph.node})
+    whole = export_graph(deployment, spec, plan.form)
+    unknown = sorted(set(exclude) - {node.name for node in whole.graph.node})
     if unknown:
         raise InputError(
             f"--exclude {unknown[0]}: the graph has no node of that name; see it in a viewer such as Netron"
         )
     none = np.empty((0, spec.height, spec.width, spec.channels), np.uint8)
     calibration = data.calibration if data is not None else none
-    model = shape_graph(reduce_precision(fused, plan.precision, calibration, exclude), plan)
+    reduced = reduce_precision(whole, plan.precision, calibration, exclude)
+    model = shape_graph(_of_one_picture(reduced) if plan.static else reduced, plan)
     real = images if images is not None else none
     verification = verify(deployment, model, spec, real, plan.form, plan.precision)
     if not verification.passed:
@@ -171,17 +170,18 @@ def export_classifier(
     candidate, _ = open_both(model, deployment, spec, plan.form, plan.precision)
     gate = measure(deployment, candidate, plan.precision, data) if data is not None else None
     if gate is not None and not gate.passed:
-        worst = blame(deployment, fused, spec, plan.precision, data) if plan.precision != "float32" and data else ()
-        advice = " ".join(layer for layer, _ in worst[:_WORST_LAYERS])
         raise GateError(
-            f"{output}: {gate.sentence()}; nothing was written. "
-            + (f"The layers that cost most: try --exclude {advice}" if advice else "It should cost nothing")
+            f"{output}: {gate.sentence()}; nothing was written. {_advice(gate, whole, deployment, spec, data, exclude)}"
         )
     manifest = _manifest(card, deployment, plan, model, verification, gate)
     manifest = replace(manifest, golden=_golden(deployment, candidate, spec, real, plan))
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, manifest.to_json()
-    write_onnx(model.SerializeToString(), output)
+    file = model.SerializeToString()
+    replayed = replay(Network(file, providers=["CPUExecutionProvider"]))
+    if not replayed.passed:
+        raise ParityError(f"{output}: does not replay its own golden vectors, nothing was written\n{replayed.table()}")
+    write_onnx(file, output)
     return Exported(output, manifest, verification, gate)
 
 
@@ -192,7 +192,7 @@ def export_onnx(
     *,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-    dynamic_batch: bool = True,
+    dynamic_batch: bool | None = None,
     dynamic_size: bool = False,
     plan: Plan | None = None,
     card: Card | None = None,
@@ -208,34 +208,42 @@ def export_onnx(
         example: One batch of what the module takes.
         input_names: Of the graph's inputs; by default the names of forward's arguments.
         output_names: Of the graph's outputs; by default the exporter's.
-        dynamic_batch: Whether the batch size stays open.
+        dynamic_batch: Whether the batch size stays open; by default, unless the target wants fixed shapes.
         dynamic_size: Whether height and width of images stay open, which costs the constant grid.
         plan: Form and opset, see ``plan_export``; by default fused, opset 18.
         card: Makes it a model file for ``stn run``, with manifest: the module is then a classifier of images in
             [0, 1], and names and dynamic sizes are those of the contract. See ``export_classifier``.
 
     Returns:
-        Largest difference of each output from PyTorch, relative to the output's largest value.
+        Largest difference of each output from PyTorch, relative to the output's largest value; with a card, as such.
 
     Raises:
         InputError: The module cannot be exported like this.
         ParityError: The graph differs from PyTorch; nothing was written.
     """
     plan, output = plan or plan_export(), Path(path)
-    examples = (example,) if isinstance(example, Tensor) else tuple(example)
+    if plan.precision != "float32":
+        raise InputError(
+            f"precision {plan.precision} is judged on labelled images: use export_classifier(data=...), "
+            "or 'stn export --data' for a checkpoint"
+        )
+    away = {tensor.device for tensor in [*module.parameters(), *module.buffers()]} - {torch.device("cpu")}
+    if away:
+        raise InputError(f"{type(module).__name__} is on {away.pop()}; move it to the CPU first: module.cpu()")
+    examples = tuple(tensor.detach().cpu() for tensor in ([example] if isinstance(example, Tensor) else example))
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         if card is not None:
             return export_classifier(module, output, card, plan=plan).verification.differences
-        if plan.form == "split" or plan.precision != "float32":
-            raise InputError(f"{plan.form} in {plan.precision} needs a classifier with a manifest: give a card")
+        if plan.form == "split":
+            raise InputError("the split form needs a classifier with a manifest: give a card")
         traced = trace(
             module,
             examples,
             input_names=input_names,
             output_names=output_names,
-            dynamic_batch=dynamic_batch,
+            dynamic_batch=not plan.static if dynamic_batch is None else dynamic_batch,
             dynamic_size=dynamic_size,
         )
         model = shape_graph(traced, plan)
@@ -247,8 +255,13 @@ def export_onnx(
     return differences
 
 
-def export_graph(deployment: Deployment, spec: PreprocessSpec) -> onnx.ModelProto:
-    """Return the network as an ONNX graph with a dynamic batch, fused and in float32, checked.
+def export_graph(deployment: Deployment, spec: PreprocessSpec, form: Form = "fused") -> onnx.ModelProto:
+    """Return the network as an ONNX graph with a dynamic batch, in one piece and in float32, checked.
+
+    Args:
+        deployment: The network, in evaluation mode on the CPU.
+        spec: What it takes.
+        form: What is to be made of it: of the split form, the grids stay as the manifest describes the samplers.
 
     Raises:
         InputError: PyTorch cannot export it.
@@ -257,8 +270,8 @@ def export_graph(deployment: Deployment, spec: PreprocessSpec) -> onnx.ModelProt
     example = torch.zeros(2, spec.height, spec.width, spec.channels, dtype=torch.uint8)
     with torch.no_grad():
         names = list(deployment.outputs(example).named())
-    model = trace(deployment, (example,), input_names=["image"], output_names=names)
-    _check_graph(model, len(deployment.transformers))
+    model = trace(deployment, (example,), input_names=["image"], output_names=names, modes=form != "split")
+    _check_graph(model, deployment)
     return model
 
 
@@ -269,32 +282,61 @@ def shape_graph(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
         InputError: It cannot be brought there; the message says why.
     """
     if plan.form == "split":
-        model = split_graph(model)
+        return split_graph(model, plan.opset)
     graph = ir.from_proto(model)
     if plan.form == "portable":
         kept = make_portable(graph)
         if kept:
             raise InputError(kept[0])
-    obstacle = lower_opset(graph, plan.opset, Changes())
-    if obstacle is not None:
-        raise InputError(f"opset {plan.opset}: {obstacle}; use opset {opset_of(model)}")
-    ir.passes.common.RemoveUnusedNodesPass()(graph)
-    shaped = ir.to_proto(graph)
-    shaped.ir_version = _IR_VERSION
-    onnx.checker.check_model(shaped, full_check=True)
-    return shaped
+    return written_in(graph, plan.opset)
 
 
-def _check_graph(model: onnx.ModelProto, transformers: int) -> None:
-    """Refuse a graph that is not the fast one: one sampler for each transformer, and each grid one matrix product."""
-    counts = Counter(node.op_type for node in model.graph.node)
-    faults = [f"{counts[kind]} {kind}" for kind in _FORBIDDEN if transformers and counts[kind]]
-    if counts["GridSample"] < transformers:
-        faults.append(f"{counts['GridSample']} GridSample for {transformers} transformers")
+def _of_one_picture(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph that takes one picture at a time, all shapes fixed."""
+    graph = ir.from_proto(model)
+    for value in (*graph.graph.inputs, *graph.graph.outputs):
+        value.shape = ir.Shape([1, *(value.shape or ())[1:]])
+    for node in graph.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+    fold_constants(graph)
+    infer_shapes(graph)
+    return ir.to_proto(graph)
+
+
+def _check_graph(model: onnx.ModelProto, deployment: Deployment) -> None:
+    """Refuse a graph that is not the fast one: a sampler for each transformer, a grid that is one matrix product."""
+    graph = ir.from_proto(model)
+    infer_shapes(graph)
+    samplers = [node for node in graph.graph if node.op_type == "GridSample"]
+    faults = []
+    if len(samplers) < len(deployment.transformers):
+        faults.append(f"{len(samplers)} GridSample for {len(deployment.transformers)} transformers")
+    linear = sum(transformer.grid != "projective" for transformer in deployment.transformers)
+    found = [find_linear_grid(node.inputs[1], graph) for node in samplers if node.inputs[1] is not None]
+    products = sum(isinstance(grid, LinearGrid) and grid.is_product for grid in found)
+    if products < linear:
+        faults.append(f"{products} of {linear} sampling grids as one matrix product")
     if any(node.domain not in STANDARD for node in model.graph.node):
         faults.append("operators outside the standard")
     if faults:
         raise ParityError(f"the exporter made another graph than expected: {', '.join(faults)}; nothing was written")
+
+
+def _advice(
+    gate: Gate,
+    model: onnx.ModelProto,
+    deployment: Deployment,
+    spec: PreprocessSpec,
+    data: TestSet | None,
+    exclude: Sequence[str],
+) -> str:
+    """Return what to do about a gate that did not pass."""
+    if gate.precision == "float32" or data is None:
+        return "In float32 no answer may change; please report this file"
+    worst = [name for name, _ in blame(deployment, model, spec, gate.precision, data, exclude)[:_WORST_LAYERS]]
+    return f"The layers that cost most: try --exclude {' '.join([*exclude, *worst])}"
 
 
 def _manifest(

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
+from stn_runtime.manifest import METADATA_KEY
+from stn_runtime.session import CLASSIFIER_KEY
+
 from .onnx_files import STANDARD, dims_of, opset_of
+from .opsets import NAMES_OF_MODES
 from .rewrites import infer_shapes, node_name, text_attribute, whole_attribute
 from .sampling_grids import LinearGrid, find_linear_grid
-from .targets import FUSED_OPSETS, Target
-
-_MODES = {"linear": "bilinear", "cubic": "bicubic"}
+from .splitting import classifier_graph
+from .targets import FUSED_OPSETS, OPSET, Target
 
 
 @dataclass(frozen=True)
@@ -35,71 +38,109 @@ def lint(model: onnx.ModelProto, target: Target) -> list[Finding]:
         model: Any ONNX file.
         target: Where it is to run.
     """
-    graph = ir.from_proto(model)
-    infer_shapes(graph)
-    nodes = list(ir.traversal.RecursiveGraphIterator(graph.graph))
-    samplers = [node for node in nodes if node.op_type == "GridSample"]
-    found = [*_about_file(model, nodes, target)]
-    for node in samplers:
-        found += _about_sampler(node, graph, opset_of(model), target)
-    if not samplers:
+    parts = [model]
+    if any(entry.key == CLASSIFIER_KEY for entry in model.metadata_props):
+        parts.append(classifier_graph(model))
+    found = [finding for part in parts for finding in _about_graph(part, target)]
+    if len(parts) > 1 and not target.falls_back:
+        found.append(
+            Finding(
+                False,
+                "it holds two graphs, and a converter sees the first: take the second out with "
+                "stn_export.classifier_graph, and convert both",
+            )
+        )
+    elif not any(_is_about_sampling(part) for part in parts):
         found.append(Finding(False, "there is no GridSample in it: nothing about spatial transformers to look for"))
     return sorted(dict.fromkeys(found), key=lambda finding: not finding.fails)
+
+
+def _is_about_sampling(model: onnx.ModelProto) -> bool:
+    graph = ir.from_proto(model)
+    ir.passes.common.InlinePass()(graph)
+    return any(node.op_type == "GridSample" for node in ir.traversal.RecursiveGraphIterator(graph.graph))
+
+
+def _about_graph(model: onnx.ModelProto, target: Target) -> Iterator[Finding]:
+    graph = ir.from_proto(model)
+    ir.passes.common.InlinePass()(graph)
+    infer_shapes(graph)
+    nodes = list(ir.traversal.RecursiveGraphIterator(graph.graph))
+    yield from _about_file(model, nodes, target)
+    for node in nodes:
+        if node.op_type == "GridSample":
+            yield from _about_sampler(node, graph, opset_of(model), target)
 
 
 def _about_file(model: onnx.ModelProto, nodes: list[ir.Node], target: Target) -> Iterator[Finding]:
     counts = Counter(node.op_type for node in nodes)
     if counts["AffineGrid"]:
         yield Finding(
-            target.provider != "CPUExecutionProvider",
+            not target.falls_back,
             f"{counts['AffineGrid']} AffineGrid: most engines do not have it (tvm#19690), and it is slower than one "
             "matrix product; run 'stn optimize'",
         )
-    foreign = sorted({node.domain for node in nodes if node.domain not in STANDARD})
-    if foreign and (not target.provider or foreign != ["com.microsoft"]):
-        yield Finding(True, f"operators of the domain {', '.join(foreign)}: {target.name} has only the standard ones")
+    foreign = sorted({node.domain for node in nodes if node.domain not in (*STANDARD, *target.domains)})
+    if foreign:
+        yield Finding(
+            True,
+            f"operators of the domain {', '.join(foreign)}: {target.name} has those of {', '.join(target.domains)}",
+        )
     open_inputs = [
         value.name for value in model.graph.input if not all(isinstance(size, int) for size in dims_of(value))
     ]
     if target.static and open_inputs:
-        yield Finding(
-            False,
-            f"input '{open_inputs[0]}' has an open size: {target.name} wants fixed shapes; fix them with "
-            "'python -m onnxruntime.tools.make_dynamic_shape_fixed'",
+        advice = (
+            f"export the checkpoint with --target {target.name}"
+            if any(entry.key == METADATA_KEY for entry in model.metadata_props)
+            else "fix it with 'python -m onnxruntime.tools.make_dynamic_shape_fixed'"
         )
+        yield Finding(False, f"input '{open_inputs[0]}' has an open size, {target.name} wants fixed shapes; {advice}")
 
 
 def _about_sampler(node: ir.Node, graph: ir.Model, opset: int, target: Target) -> Iterator[Finding]:
     sampled = node.outputs[0]
     name, mode = node_name(sampled), text_attribute(sampled, "mode", "bilinear")
-    mode = _MODES.get(mode, mode)
+    mode = NAMES_OF_MODES.get(mode, mode)
     padding, corners = text_attribute(sampled, "padding_mode", "zeros"), whole_attribute(sampled, "align_corners", 0)
-    if not target.opsets:
+    instead = "; there it runs on the CPU" if target.falls_back else ""
+    if not target.versions:
         yield Finding(True, f"{name} is a GridSample: {target.newer}; export with --target {target.name}")
         return
     if node.domain not in STANDARD:
         yield Finding(True, f"{name} is {node.domain}'s GridSample, which only old onnxruntime has; export it again")
         return
-    if opset not in target.opsets:
-        yield Finding(True, f"{name} is of opset {opset}: {target.newer}; run 'stn optimize', which brings it to 18")
-    elif opset not in FUSED_OPSETS:
+    version = onnx.defs.get_schema("GridSample", opset).since_version
+    if version not in target.versions:
+        yield Finding(
+            not target.falls_back,
+            f"{name} is of opset {opset}: {target.newer}; run 'stn optimize', which brings it to {OPSET}",
+        )
+    elif version > FUSED_OPSETS[0]:
         yield Finding(False, f"{name} is of opset {opset}, which other engines read wrongly; run 'stn optimize'")
     image, grid = node.inputs[:2]
     if image is not None and image.shape is not None and len(image.shape) == 5:
-        yield Finding(
-            target.name != "cpu",
-            f"{name} samples volumes (5-D): only onnxruntime on the CPU has it (onnxruntime#21382)",
-        )
+        if target.name != "cpu":
+            yield Finding(
+                not target.falls_back,
+                f"{name} samples volumes (5-D): only onnxruntime on the CPU has it (onnxruntime#21382){instead}",
+            )
         return
     if mode not in target.modes:
-        yield Finding(True, f"{name} has the mode {mode}: {target.name} samples {' and '.join(target.modes)} only")
+        yield Finding(
+            not target.falls_back,
+            f"{name} has the mode {mode}: {target.name} samples {' and '.join(target.modes)} only{instead}",
+        )
     if padding not in target.paddings:
-        yield Finding(True, f"{name} has the padding {padding}: {target.name} has {', '.join(target.paddings)} only")
+        yield Finding(
+            not target.falls_back,
+            f"{name} has the padding {padding}: {target.name} has {', '.join(target.paddings)} only{instead}",
+        )
     if not target.takes_half and image is not None and image.dtype == ir.DataType.FLOAT16:
         yield Finding(
-            True,
-            f"{name} samples in float16: {target.name}'s kernel is float32 (pytorch#94733); "
-            "keep theta, grid and sampler in float32, as 'stn export --precision float16' does",
+            not target.falls_back,
+            f"{name} samples in float16: {target.name}'s kernel is float32{instead}; keep theta, grid and sampler "
+            "in float32, as 'stn export --precision float16' does",
         )
     if mode == "bicubic":
         yield Finding(False, f"{name} is bicubic: PyTorch and onnxruntime differ at borders (onnxruntime#10607)")

@@ -1,5 +1,6 @@
 """ONNX files on disk: read with every fault as one sentence, written under their name only once whole."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -74,12 +75,23 @@ def dims_of(value: onnx.ValueInfoProto) -> list[int | str]:
 
 def has_external_data(path: Path) -> bool:
     """Return whether weights of a file lie in other files."""
-    return any(tensor.external_data for tensor in onnx.load(path, load_external_data=False).graph.initializer)
+    return any(tensor.external_data for tensor in _tensors(onnx.load(path, load_external_data=False).graph))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the constants of a graph and of the graphs inside it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
 
 
 def _external_file(path: Path) -> str | None:
     """Return the first file with weights that ``path`` names and that is not there."""
-    for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+    for tensor in _tensors(onnx.load(path, load_external_data=False).graph):
         for entry in tensor.external_data:
             if entry.key == "location" and not (path.parent / entry.value).is_file():
                 return str(entry.value)

@@ -19,8 +19,6 @@ from .rewrites import (
     whole_attribute,
 )
 
-LEAST_OPSET = 13
-
 _FLOAT, _INDEX = int(ir.DataType.FLOAT), int(ir.DataType.INT32)
 
 
@@ -56,8 +54,12 @@ class _Spelled(Rule):
         mode, result = text_attribute(sampled, "mode", "bilinear"), MatchResult()
         if mode not in ("bilinear", "linear", "nearest"):
             reason = f"{node_name(sampled)}: mode '{mode}' has no portable form; use bilinear or nearest"
-        elif image.shape is None or len(image.shape) != 4:
+        elif image.shape is None or image.dtype is None:
+            reason = f"{node_name(sampled)}: the shape of what it samples is not known; use the fused form"
+        elif len(image.shape) != 4:
             reason = f"{node_name(sampled)}: only images (4-D) have a portable form"
+        elif image.dtype != ir.DataType.FLOAT:
+            reason = f"{node_name(sampled)}: only float32 has a portable form, this is {image.dtype.name.lower()}"
         else:
             return result
         self.kept.append(reason)
@@ -76,21 +78,20 @@ class _Spelled(Rule):
 
         padded = op.Pad(image, build.index([0, 0, before, before, 0, 0, after, after], wide=True))
         pixels = op.Reshape(op.Transpose(padded, perm=[0, 2, 3, 1]), build.channels_last(image))
-        width = build.add(sizes[1], before + after)
-        area = op.Mul(build.add(sizes[0], before + after), width)
+        height, width = (op.Cast(build.add(size, before + after), to=_INDEX) for size in sizes)
 
         to_pixel = op.Round if mode == "nearest" else op.Floor
         left, top = to_pixel(x), to_pixel(y)
         column, row = (op.Add(op.Cast(value, to=_INDEX), build.index(before)) for value in (left, top))
         # NaN passes through Max and Min, and becomes the least whole number
         column, row = (op.Max(value, build.index(0)) for value in (column, row))
-        corner = op.Add(op.Mul(row, op.Cast(width, to=_INDEX)), column)
-        corner = op.Add(corner, build.first_pixels(image, area))
+        corner = op.Add(op.Mul(row, width), column)
+        corner = op.Add(corner, build.first_pixels(image, op.Mul(height, width)))
         flat = op.Reshape(corner, build.index([-1], wide=True))
         if mode == "nearest":
             read = op.Gather(pixels, flat, axis=0)
         else:
-            below = op.Add(flat, op.Cast(width, to=_INDEX))
+            below = op.Add(flat, width)
             column_vector = build.index([-1, 1], wide=True)
             share_x, share_y = (
                 op.Reshape(op.Sub(value, whole), column_vector) for value, whole in ((x, left), (y, top))
@@ -173,7 +174,7 @@ class _Builder:
         """Return the index of each image's first pixel among those of all images, (N, 1, 1)."""
         op = self.op
         count = op.Cast(op.Gather(op.Shape(image), self.index(0)), to=_INDEX)
-        firsts = op.Mul(op.Range(self.index(0), count, self.index(1)), op.Cast(area, to=_INDEX))
+        firsts = op.Mul(op.Range(self.index(0), count, self.index(1)), area)
         return op.Reshape(firsts, self.index([-1, 1, 1], wide=True))
 
     def blend(self, pixels: ir.Value, first: ir.Value, share: ir.Value) -> ir.Value:

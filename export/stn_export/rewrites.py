@@ -12,6 +12,7 @@ from onnxscript.optimizer import fold_constants_ir
 from onnxscript.rewriter import RewriteRule, RewriteRuleClassBase, RewriteRuleSet
 from onnxscript.rewriter.pattern import MatchResult, Var
 
+from .onnx_files import STANDARD
 from .sampling_grids import LinearGrid, find_linear_grid
 
 _FOLDING_LIMIT = 1 << 20  # numbers in a constant that is computed ahead
@@ -60,15 +61,22 @@ class Rule(RewriteRuleClassBase):
         return RewriteRule(self.pattern, self.rewrite, self.check, name=self.name, remove_nodes=self.remove_nodes)
 
 
-def rewrite_samplers(model: ir.Model, changes: Changes) -> None:
+def rewrite_samplers(model: ir.Model, changes: Changes, modes: bool = True) -> None:
     """Make each sampling grid one matrix product, and each sampler the one that has a fast path; in place.
 
     Args:
         model: Any graph.
         changes: Receives what was done and what was not.
+        modes: Whether ``align_corners`` and border padding may be expressed in the grid.
     """
     infer_shapes(model)
-    _apply(model, _FastSampler(model, changes))
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        grid = node.inputs[1] if node.op_type == "GridSample" else None
+        if grid is not None and node.domain not in STANDARD:
+            changes.keep(f"{node_name(node.outputs[0])}: it is the GridSample of {node.domain}; export the file again")
+        elif grid is not None and _is_clipped(grid):
+            changes.keep(f"{node_name(node.outputs[0])}: its grid is clipped already")
+    _apply(model, _FastSampler(model, changes, modes))
 
 
 def fold_constants(model: ir.Model) -> None:
@@ -91,8 +99,13 @@ def merge_layers(model: ir.Model) -> None:
 
 def infer_shapes(model: ir.Model) -> None:
     """Write the shapes that follow from the inputs' into the graph."""
-    logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it cannot infer is not the user's to mend
-    ir.passes.common.ShapeInferencePass()(model)
+    logger = logging.getLogger("onnx_ir")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it cannot infer is not the user's to mend
+    try:
+        ir.passes.common.ShapeInferencePass()(model)
+    finally:
+        logger.setLevel(level)
 
 
 def _apply(model: ir.Model, *rules: Rule) -> int:
@@ -122,10 +135,11 @@ class _FastSampler(Rule):
     scaled. What border padding reads outside is what lies nearest inside: the grid is clipped to the centres.
     """
 
-    def __init__(self, model: ir.Model, changes: Changes) -> None:
+    def __init__(self, model: ir.Model, changes: Changes, modes: bool) -> None:
         super().__init__("fast sampler")
         self.model = model
         self.changes = changes
+        self.modes = modes
         self.found: dict[str, LinearGrid | str] = {}
 
     def pattern(self, op: Patterns, image: Var, grid: Var) -> Var:
@@ -139,7 +153,9 @@ class _FastSampler(Rule):
         if _is_clipped(grid):
             return _result(False, "done before")
         self.found[name] = found = find_linear_grid(grid, self.model)
-        improvable = _has_fast_equal(sampled, image) and (isinstance(found, LinearGrid) or _grid_size(grid) is not None)
+        improvable = self._has_fast_equal(sampled, image) and (
+            isinstance(found, LinearGrid) or _grid_size(grid) is not None
+        )
         if isinstance(found, str):
             self.changes.keep(f"{name}: {found}")
             return _result(improvable, found)
@@ -151,7 +167,7 @@ class _FastSampler(Rule):
         clips = scales = False
         size = found.size if isinstance(found, LinearGrid) else _grid_size(grid) or (0, 0)
         edges = np.ones(2 * size[0] * size[1], np.float32)
-        if _has_fast_equal(sampled, image):
+        if self._has_fast_equal(sampled, image):
             clips, scales = padding == "border", whole_attribute(sampled, "align_corners", 0) == 1
             height, width = _image_size(image) or (1, 1)
             edges = np.tile(np.array([(width - 1) / width, (height - 1) / height], np.float32), size[0] * size[1])
@@ -172,6 +188,17 @@ class _FastSampler(Rule):
         changed = {"padding_mode": "zeros"} if clips else {}
         return _sampler(op, image, points, sampled, **changed, **({"align_corners": 0} if scales else {}))
 
+    def _has_fast_equal(self, sampled: ir.Value, image: ir.Value) -> bool:
+        """Return whether a sampler may be, and is not yet, bilinear with zeros and align_corners 0."""
+        padding, corners = (
+            text_attribute(sampled, "padding_mode", "zeros"),
+            whole_attribute(sampled, "align_corners", 0),
+        )
+        bilinear = text_attribute(sampled, "mode", "bilinear") in ("bilinear", "linear")
+        if not self.modes or not bilinear or padding == "reflection" or (padding == "zeros" and corners == 0):
+            return False
+        return image.dtype == ir.DataType.FLOAT and _image_size(image) is not None
+
 
 def _product(op: Operators, found: LinearGrid, scale: NDArray[np.float32], name: str) -> ir.Value:
     theta = found.theta
@@ -181,16 +208,6 @@ def _product(op: Operators, found: LinearGrid, scale: NDArray[np.float32], name:
     if found.offset is None:
         return points
     return op.Add(points, constant(op, found.offset * scale, f"{name}.offset"))
-
-
-def _has_fast_equal(sampled: ir.Value, image: ir.Value) -> bool:
-    """Return whether a sampler can be, and is not yet, bilinear with zeros and align_corners 0."""
-    padding, corners = text_attribute(sampled, "padding_mode", "zeros"), whole_attribute(sampled, "align_corners", 0)
-    bilinear = text_attribute(sampled, "mode", "bilinear") in ("bilinear", "linear")
-    fast = padding == "zeros" and corners == 0
-    if image.dtype != ir.DataType.FLOAT:
-        return False
-    return bilinear and padding != "reflection" and not fast and _image_size(image) is not None
 
 
 def _is_clipped(grid: ir.Value) -> bool:
@@ -226,8 +243,8 @@ class _IntoConv(Rule):
         node, values, kernel = convolved.producer(), _array(operand), _array(weight)
         if node is None or values is None or kernel is None or any(_array(value) is None for value in node.inputs[2:]):
             return _result(False, "not constant")
-        if kernel.dtype != np.float32:
-            return _result(False, "of another precision")
+        if kernel.dtype != np.float32 or kernel.ndim != 4:
+            return _result(False, "of another precision, or not of images")
         channels = kernel.shape[1]
         if x.shape is None or len(x.shape) != kernel.ndim or x.shape[1] != channels:
             return _result(False, "the operand makes more channels of it")

@@ -20,7 +20,7 @@ _SHAPING = ("Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Identity
 _CHOOSING = ("Slice", "Split", "Gather", "Concat", "ScatterND", "ScatterElements", "Where")
 _LINEAR = ("Add", "Sub", "Mul", "Div", "Neg", "MatMul", "Einsum", "ReduceSum", "AffineGrid")
 _STEPS = frozenset({*_SHAPING, *_CHOOSING, *_LINEAR})
-_PRODUCT_STEPS = frozenset({"Reshape", "MatMul", "Add", "Min", "Max", "Identity", "Flatten"})
+_PRODUCT_STEPS = frozenset({"Reshape", "MatMul", "Add", "Identity", "Flatten"})
 _LARGEST_THETA = 256
 _PROBES = 3
 _LINEAR_TO = 1e-5  # relative to the largest coordinate
@@ -70,9 +70,7 @@ def find_linear_grid(grid: ir.Value, model: ir.Model) -> LinearGrid | str:
 def _dominators(grid: ir.Value, graph: ir.Graph) -> list[ir.Value]:
     """Return the tensors through which every path from the graph's data to ``grid`` leads, nearest first."""
     order = {node: index for index, node in enumerate(graph)}
-    depends: dict[ir.Value, bool] = {}
-    for value in graph.inputs:
-        depends[value] = not value.is_initializer()
+    depends = dict.fromkeys(graph.inputs, True)  # also those with a default value, which a caller may replace
     for step in graph:
         # A shape is known without the data; whatever is made of shapes alone is a constant of the input's size.
         from_data = step.op_type not in ("Shape", "Size") and any(depends.get(value, False) for value in _read(step))
@@ -91,8 +89,14 @@ def _dominators(grid: ir.Value, graph: ir.Graph) -> list[ir.Value]:
         if len(frontier) == 1:
             [only] = frontier
             found.append(only)
-            if only.is_graph_output():  # theta itself: it is computed anyway
+            if _is_answered(only):  # theta itself: it is computed anyway
                 return found
+
+
+def _is_answered(value: ir.Value) -> bool:
+    """Return whether a tensor is an output of the graph, alone or joined to others."""
+    joined = [node.outputs[0] for node, _ in value.uses() if node.op_type == "Concat"]
+    return value.is_graph_output() or any(output.is_graph_output() for output in joined)
 
 
 def _read(node: ir.Node) -> list[ir.Value]:
@@ -163,8 +167,10 @@ def _evaluate(theta: ir.Value, grid: ir.Value, model: ir.Model, rows: NDArray[np
         for first in range(0, len(rows), batch):
             chunk = rows[first : first + batch]
             fed = np.concatenate([chunk, np.zeros((batch - len(chunk), rows.shape[1]), np.float32)])
-            points = session.run(None, {str(theta.name): fed.reshape(batch, *sizes), **feeds})[0]
-            parts.append(np.asarray(points)[: len(chunk)])
+            points = np.asarray(session.run(None, {str(theta.name): fed.reshape(batch, *sizes), **feeds})[0])
+            if len(points) != batch:
+                return "one theta serves a batch of another size"
+            parts.append(points[: len(chunk)])
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
         return f"the part between theta and grid cannot be run alone ({' '.join(str(error).split())[:120]})"
     return np.concatenate(parts).astype(np.float32)

@@ -8,22 +8,26 @@ import onnx_ir as ir
 from stn_runtime import InputError
 from stn_runtime.session import CLASSIFIER_KEY, GRID, WARPED
 
+from .opsets import written_in
 from .rewrites import infer_shapes
 
-_PIXEL_STEPS = frozenset({"Cast", "Transpose", "Div", "Mul", "Reshape", "Identity"})
+PIXEL_STEPS = ("Cast", "Transpose", "Div", "Identity")
+"""The operators between the input, uint8 pixels, and what a transformer on the image samples: layout and scale."""
 
 
-def split_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+def split_graph(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Return a fused graph in the split form: its localisation graph, with the classifier graph in its metadata.
 
     The localisation graph takes ``image`` and answers ``theta``, ``outline`` and, for each transformer, its sampling
     grid ``grid_K``. The classifier graph takes what each grid sampled, ``warped_K`` (N, C, h, w) in [0, 1].
 
     Args:
-        model: With the outputs ``probabilities``, ``theta`` and ``outline``.
+        model: With the outputs ``probabilities``, ``theta`` and ``outline``, its samplers as the network has them.
+        opset: Of both graphs.
 
     Raises:
-        InputError: A transformer samples something else than the image, or the classifier sees the image itself.
+        InputError: A transformer samples something else than the image, the classifier sees the image itself, or a
+            graph cannot be brought to ``opset``.
     """
     graph = ir.from_proto(model)
     samplers = [node for node in graph.graph if node.op_type == "GridSample"]
@@ -37,16 +41,19 @@ def split_graph(model: onnx.ModelProto) -> onnx.ModelProto:
             )
     grids = [value for node in samplers for value in node.inputs[1:2] if value is not None]
     outputs = {str(value.name): value for value in graph.graph.outputs}
+    if "theta" not in outputs:
+        raise InputError("the split form needs transformers that are SpatialTransformer modules; use the portable form")
     image = graph.graph.inputs[0]
     localization = _part(
         graph,
         {"image": image},
         {name: outputs[name] for name in ("theta", "outline")}
         | {GRID.format(number): grid for number, grid in enumerate(grids)},
+        opset,
     )
     warped = {WARPED.format(number): node.outputs[0] for number, node in enumerate(samplers)}
     try:
-        classifier = _part(graph, warped, {"probabilities": outputs["probabilities"]})
+        classifier = _part(graph, warped, {"probabilities": outputs["probabilities"]}, opset)
     except ValueError as error:
         raise InputError(
             "the split form needs a classifier that sees only what the transformers made; use the portable form"
@@ -72,24 +79,28 @@ def classifier_graph(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _is_pixels(value: ir.Value | None) -> bool:
-    """Return whether a tensor is the input image, but for its layout and scale."""
+    """Return whether a tensor is the input image as it must be, (N, C, H, W) in [0, 1]."""
+    divided = 0
     while value is not None:
         if value.is_graph_input():
             return True
         node = value.producer()
-        if node is None or node.op_type not in _PIXEL_STEPS:
+        if node is None or node.op_type not in PIXEL_STEPS:
             return False
+        if node.op_type == "Div":
+            divisor = ir.convenience.get_const_tensor(node.inputs[1])  # type: ignore[arg-type]  # Div has two inputs
+            divided += 1
+            if divisor is None or divided > 1 or divisor.numpy().ravel().tolist() != [255]:
+                return False
         value = node.inputs[0]
     return False
 
 
-def _part(graph: ir.Model, inputs: dict[str, ir.Value], outputs: dict[str, ir.Value]) -> onnx.ModelProto:
-    """Return the part of a graph between tensors, which are renamed."""
+def _part(graph: ir.Model, inputs: dict[str, ir.Value], outputs: dict[str, ir.Value], opset: int) -> onnx.ModelProto:
+    """Return the part of a graph between tensors, which are renamed, in another opset."""
     part = ir.convenience.extract(graph.graph, list(inputs.values()), list(outputs.values()))
     model = ir.Model(part, ir_version=graph.ir_version)
     for name, value in zip([*inputs, *outputs], [*part.inputs, *part.outputs], strict=True):
         value.name = name
     infer_shapes(model)
-    proto = ir.to_proto(model)
-    onnx.checker.check_model(proto, full_check=True)
-    return proto
+    return written_in(model, opset)

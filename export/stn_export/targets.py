@@ -10,7 +10,11 @@ FUSED_OPSETS = range(16, 20)
 
 PORTABLE_OPSETS = range(13, 20)
 
+OPSET = 18
+"""What PyTorch's exporter writes well, and the newest that an export can have."""
+
 _ALL_PADDINGS = ("zeros", "border", "reflection")
+_STANDARD, _MICROSOFT = "ai.onnx", "com.microsoft"
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,14 @@ class Target:
         form: That an export for it has.
         opset: Of the standard operators, that an export for it has.
         precision: That an export for it has.
-        provider: Of onnxruntime; empty for an engine of its own.
-        opsets: Of GridSample that it samples right; none where it has no GridSample.
+        domains: Of operators that it runs; an export has those of ai.onnx only.
+        falls_back: Whether what it does not have runs on the CPU instead: slower, but right.
+        versions: Of GridSample that it samples right, by the opset that introduced them; none without GridSample.
         modes: Of GridSample that it has.
         paddings: Of GridSample that it has.
         takes_half: Whether its GridSample takes float16.
-        static: Whether it wants fixed shapes.
-        newer: What happens beyond ``opsets``, with the public issue.
+        static: Whether it wants fixed shapes; an export for it takes one picture at a time.
+        newer: What happens from opset 20 on, or with any GridSample, with the public issue.
         known: What else is known to go wrong, with the public issue.
     """
 
@@ -38,8 +43,9 @@ class Target:
     form: Form = "fused"
     opset: int = 18
     precision: Precision = "float32"
-    provider: str = ""
-    opsets: range = FUSED_OPSETS
+    domains: tuple[str, ...] = (_STANDARD,)
+    falls_back: bool = False
+    versions: tuple[int, ...] = (16,)
     modes: tuple[str, ...] = ("bilinear", "nearest", "bicubic")
     paddings: tuple[str, ...] = _ALL_PADDINGS
     takes_half: bool = False
@@ -52,21 +58,22 @@ _TABLE = (
     Target(
         "cpu",
         "onnxruntime on a CPU: PC, Raspberry Pi, phone",
-        provider="CPUExecutionProvider",
-        opsets=range(16, 24),
+        domains=(_STANDARD, _MICROSOFT),
+        falls_back=True,
+        versions=(16, 20, 22),
         known=("bilinear with zeros and align_corners 0 is 3 to 4 times faster than other modes (onnxruntime#27359)",),
     ),
     Target(
         "cuda",
         "onnxruntime on an NVIDIA GPU",
-        provider="CUDAExecutionProvider",
-        opsets=range(16, 24),
+        domains=(_STANDARD, _MICROSOFT),
+        falls_back=True,
+        versions=(16, 20, 22),
         known=("before onnxruntime 1.18 GridSample ran on the CPU, with copies (onnxruntime#18942)",),
     ),
     Target(
         "tensorrt",
         "TensorRT, alone or in onnxruntime",
-        provider="TensorrtExecutionProvider",
         modes=("bilinear", "nearest"),
         newer="TensorRT samples nearest instead of bilinear, without a word (TensorRT#4646)",
         known=("some builds sample wrongly and do not say so: verify on the device (lightly-train#917)",),
@@ -74,40 +81,49 @@ _TABLE = (
     Target(
         "openvino",
         "OpenVINO on Intel CPUs and GPUs",
-        provider="OpenVINOExecutionProvider",
         newer="OpenVINO refuses to load it (openvino#33531)",
         known=("its GPU is fast for bilinear with zeros only (openvino#28448)",),
     ),
     Target(
         "directml",
         "onnxruntime on Windows GPUs",
-        provider="DmlExecutionProvider",
+        domains=(_STANDARD, _MICROSOFT),
+        falls_back=True,
         takes_half=True,
         newer="whether DirectML knows the new names of the modes is not documented",
     ),
     Target(
         "coreml",
         "onnxruntime on Apple devices",
-        provider="CoreMLExecutionProvider",
+        domains=(_STANDARD, _MICROSOFT),
+        falls_back=True,
         modes=("bilinear",),
         paddings=("zeros", "border"),
         static=True,
         newer="the first versions of the provider know other names of the modes (onnxruntime#21431)",
-        known=("Core ML resamples on the CPU, not on the GPU or the Neural Engine (coremltools#1875)",),
+        known=(
+            "Core ML resamples on the CPU, not on the GPU or the Neural Engine (coremltools#1875)",
+            "reflection is taken with align_corners 1 only",
+        ),
     ),
     Target(
         "qnn",
         "onnxruntime on Qualcomm NPUs",
-        provider="QNNExecutionProvider",
+        domains=(_STANDARD, _MICROSOFT),
+        falls_back=True,
         modes=("bilinear", "nearest"),
         static=True,
         newer="only builds after July 2025 know the new names of the modes (onnxruntime#25408)",
-        known=("fixed shapes are a must, and int8 on the HTP wants a calibration of its own (onnxruntime#14233)",),
+        known=(
+            "graphs with open shapes stay on the CPU",
+            "int8 on the HTP wants a calibration of its own (onnxruntime#14233)",
+        ),
     ),
     Target(
         "web",
         "onnxruntime-web in a browser",
-        provider="WebGpuExecutionProvider",
+        domains=(_STANDARD, _MICROSOFT),
+        falls_back=True,
         takes_half=True,
         newer="the WebGPU kernel is registered for opsets 16 to 19 only (onnxruntime#28264)",
         known=("WebGPU sampled wrongly in some versions: replay the golden vectors first (onnxruntime#32275)",),
@@ -117,7 +133,7 @@ _TABLE = (
         "OpenCV's dnn module",
         form="split",
         opset=13,
-        opsets=range(0),
+        versions=(),
         static=True,
         newer="OpenCV before 5.0 has no GridSample, and fails on the portable form too (opencv#27700)",
         known=("measured: 5.0 ran all three forms of 'digits' right, 4.14 only the two graphs of the split form",),
@@ -127,7 +143,7 @@ _TABLE = (
         "NPUs with a converter of their own: RKNN, Hailo, Edge TPU, TFLite",
         form="split",
         opset=13,
-        opsets=range(0),
+        versions=(),
         static=True,
         newer="their converters have no GridSample, or convert it and fail on the board (rknn-toolkit2#276)",
     ),
@@ -139,12 +155,13 @@ TARGETS = {target.name: target for target in _TABLE}
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is exported."""
+    """How a model is exported; the attributes are those of ``Target``."""
 
     target: str
     form: Form
     precision: Precision
     opset: int
+    static: bool = False
 
 
 def plan_export(
@@ -165,13 +182,15 @@ def plan_export(
             "nearest without a word (TensorRT#4646); use 18"
         )
     known = FUSED_OPSETS if chosen == "fused" else PORTABLE_OPSETS
+    if opset > OPSET:
+        raise InputError(f"opset {opset}: an export has at most {OPSET}, where GridSample is the same; use {OPSET}")
     if opset not in known:
         reason = "GridSample exists from 16 on" if chosen == "fused" else "its operators exist from 13 on"
         advice = (
-            "use 16 to 19, or --form portable" if chosen == "fused" and opset >= 13 else f"use {known.start} or later"
+            "use 16 to 18, or --form portable" if chosen == "fused" and opset >= 13 else f"use {known.start} or later"
         )
         raise InputError(f"opset {opset} is too old for the {chosen} form: {reason}; {advice}")
-    return Plan(target, chosen, precision or row.precision, opset)
+    return Plan(target, chosen, precision or row.precision, opset, row.static)
 
 
 def find_target(name: str) -> Target:
@@ -186,13 +205,14 @@ def find_target(name: str) -> Target:
 
 
 def target_table() -> str:
-    """Return the targets as a table: form, opset, precision, what they sample, what is known to fail."""
-    lines = [f"{'target':<12} {'form':<9} opset  {'precision':<10} what"]
+    """Return the targets as a table: form, opset, precision, operator domains, what they sample, what fails."""
+    lines = [f"{'target':<12} {'form':<9} opset  {'precision':<10} {'pictures':<9} what"]
     for target in TARGETS.values():
-        lines.append(f"{target.name:<12} {target.form:<9} {target.opset:<5}  {target.precision:<10} {target.summary}")
-        samples = f"{', '.join(target.modes)}; {', '.join(target.paddings)}" if target.opsets else "no GridSample"
-        lines.append(f"{'':<12} samples: {samples}")
-        beyond = f"from opset {target.opsets.stop} on: " if target.opsets else ""
+        row = f"{target.name:<12} {target.form:<9} {target.opset:<5}  {target.precision:<10} "
+        lines.append(f"{row}{'one' if target.static else 'any':<9} {target.summary}")
+        samples = f"{', '.join(target.modes)}; {', '.join(target.paddings)}" if target.versions else "no GridSample"
+        lines.append(f"{'':<12} runs: {', '.join(target.domains)}; samples: {samples}")
+        beyond = "from opset 20 on: " if target.versions else ""
         known = [f"{beyond}{target.newer}", *target.known] if target.newer else target.known
         lines += [f"{'':<12} known: {sentence}" for sentence in known]
     return "\n".join(lines)

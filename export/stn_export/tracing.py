@@ -18,9 +18,7 @@ from stn_runtime import InputError
 
 from .onnx_files import dims_of
 from .rewrites import Changes, fold_constants, infer_shapes, merge_layers, rewrite_samplers
-
-OPSET = 18
-"""Of 16 to 19, which every engine with ``GridSample`` samples right; 20 renamed the modes (TensorRT#4646)."""
+from .targets import OPSET
 
 _IMAGE_AXES = {2: "height", 3: "width"}
 
@@ -37,6 +35,7 @@ def trace(
     output_names: Sequence[str] | None = None,
     dynamic_batch: bool = True,
     dynamic_size: bool = False,
+    modes: bool = True,
 ) -> onnx.ModelProto:
     """Return a module as an ONNX graph, opset 18, with every sampling grid that allows it as one matrix product.
 
@@ -47,6 +46,7 @@ def trace(
         output_names: Of the graph's outputs; by default the exporter's.
         dynamic_batch: Whether axis 0 of every input stays open.
         dynamic_size: Whether axes 2 and 3 of every 4-D input stay open.
+        modes: See ``rewrite_samplers``.
 
     Raises:
         TraceError: The module cannot be exported like this.
@@ -78,7 +78,7 @@ def trace(
                     f"{dims_of(value)[axis]}; export with that size, or make the code follow its input's shape"
                 )
     try:
-        return rewritten(traced)
+        return rewritten(traced, modes)
     except Exception as error:  # onnx and onnx_ir raise many kinds
         raise TraceError(f"{type(module).__name__}: its graph cannot be rewritten ({_cause(error)})") from error
 
@@ -99,11 +99,11 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def rewritten(traced: onnx.ModelProto) -> onnx.ModelProto:
+def rewritten(traced: onnx.ModelProto, modes: bool = True) -> onnx.ModelProto:
     """Return a traced graph with constants computed, samplers and layers rewritten."""
     graph = ir.from_proto(traced)
     fold_constants(graph)
-    rewrite_samplers(graph, Changes())
+    rewrite_samplers(graph, Changes(), modes)
     merge_layers(graph)
     ir.passes.common.ClearMetadataAndDocStringPass()(graph)  # the exporter writes our folders' names into it
     infer_shapes(graph)

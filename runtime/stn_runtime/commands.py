@@ -121,8 +121,9 @@ def models(args: argparse.Namespace) -> int:
     if args.name is None:
         for name, path in released.items():
             manifest = read_manifest(open_session(path), str(path))
+            kind = f"{manifest.export.form} {manifest.export.precision}"
             figures = ", ".join(f"{key} {value:.2f}" for key, value in manifest.metrics.items())
-            sys.stdout.write(f"{name:<12} released, {path.stat().st_size / 1e6:.2f} MB, {figures}\n")
+            sys.stdout.write(f"{name:<24} released, {path.stat().st_size / 1e6:.2f} MB, {kind}, {figures}\n")
     try:
         networks = import_module("stn_models.registry")
     except ModuleNotFoundError as error:
@@ -133,7 +134,7 @@ def models(args: argparse.Namespace) -> int:
         ) from error
     try:
         if args.name is None:
-            sys.stdout.write("".join(f"{name:<12} network, 'stn models {name}'\n" for name in networks.REGISTRY))
+            sys.stdout.write("".join(f"{name:<24} network, 'stn models {name}'\n" for name in networks.REGISTRY))
         else:
             network = networks.Architecture(args.name, networks.parse_options(args.options))
             sys.stdout.write(networks.parameter_table(network.build_without_memory()) + "\n")
@@ -157,6 +158,10 @@ def _card(path: Path, manifest: Manifest) -> str:
     ]
     lines += [f"  {name:<25} {value:.2f}" for name, value in manifest.metrics.items()]
     lines += [f"  parity {name:<18} {value:.1e}" for name, value in manifest.parity.items()]
+    gate = manifest.verification.get("gate")
+    if isinstance(gate, dict):
+        figures = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in gate.items()}
+        lines += [f"  exported, {name:<15} {value}" for name, value in figures.items() if name != "precision"]
     return "\n".join(lines)
 
 

@@ -55,13 +55,16 @@ def replay(network: Network) -> Parity:
     parity = Parity({}, 0, 0, tolerances)
     for index, vector in enumerate(manifest.golden):
         try:
-            actual = network.run(decode_image(vector, manifest.preprocess))
-            expected = {
-                name: _decode(text, np.float32).reshape(actual[name].shape) for name, text in vector.outputs.items()
-            }
-            parity |= compare(expected, actual, tolerances)
-        except (ValueError, KeyError, zlib.error, binascii.Error) as error:
+            image = decode_image(vector, manifest.preprocess)
+            recorded = {name: _decode(text, np.float32) for name, text in vector.outputs.items()}
+        except (ValueError, zlib.error, binascii.Error) as error:
             raise ModelContractError(f"{source}: golden vector {index} is damaged ({error})") from error
+        actual = network.run(image)
+        sizes = {name: values.size for name, values in recorded.items()}
+        if "probabilities" not in recorded or sizes != {name: actual[name].size for name in sizes if name in actual}:
+            raise ModelContractError(f"{source}: golden vector {index} is damaged: it has other outputs than the file")
+        expected = {name: values.reshape(actual[name].shape) for name, values in recorded.items()}
+        parity |= compare(expected, actual, tolerances)
     return parity
 
 

@@ -112,8 +112,15 @@ class Manifest:
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        """Return the manifest as JSON, the form that ``from_json`` reads."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+        """Return the manifest as JSON, the form that ``from_json`` reads.
+
+        Raises:
+            ModelContractError: A number in it is not finite, which JSON cannot say.
+        """
+        try:
+            return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True, allow_nan=False)
+        except ValueError as error:
+            raise ModelContractError(f"{self.name}: its data, metrics or figures hold NaN or infinity") from error
 
     @classmethod
     def from_json(cls, text: str, source: str) -> "Manifest":
@@ -177,13 +184,20 @@ def _check(manifest: Manifest) -> None:
         raise _FieldError("manifest.labels is empty")
     if "probabilities" not in manifest.outputs:
         raise _FieldError("manifest.outputs lacks 'probabilities'")
-    if manifest.export.form == "split" and not all(transformer.on_image for transformer in manifest.transformers):
-        raise _FieldError("manifest.export.form is split, but a transformer does not sample the image")
+    if manifest.export.form == "split":
+        if not manifest.transformers:
+            raise _FieldError("manifest.export.form is split, but there is no transformer")
+        if not all(transformer.on_image for transformer in manifest.transformers):
+            raise _FieldError("manifest.export.form is split, but a transformer does not sample the image")
     end = 0
     for index, transformer in enumerate(manifest.transformers):
         first, last = transformer.theta
         if first != end or last <= first:
             raise _FieldError(f"manifest.transformers[{index}].theta is {first}:{last}, expected to start at {end}")
+        if min(*transformer.input_size, *transformer.output_size) < 1:
+            raise _FieldError(
+                f"manifest.transformers[{index}] makes {transformer.output_size} of {transformer.input_size} pixels"
+            )
         end = last
 
 

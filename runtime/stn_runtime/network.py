@@ -48,6 +48,7 @@ class Network:
 
         self.session = opened(model, self.source)
         self.manifest = manifest or read_manifest(self.session, self.source)
+        self._one_by_one = self.session.get_inputs()[0].shape[0] == 1  # for a target that wants fixed shapes
         self._classifier: ort.InferenceSession | None = None
         if self.manifest.export.form == "split":
             data = _classifier_of(self.session, self.source)
@@ -55,8 +56,15 @@ class Network:
             self._check_classifier(self._classifier)
 
     def _check_classifier(self, classifier: ort.InferenceSession) -> None:
-        expected = [WARPED.format(number) for number in range(len(self.manifest.transformers))]
-        inputs = [entry.name for entry in classifier.get_inputs()]
+        channels = self.manifest.preprocess.channels
+        expected = {
+            WARPED.format(number): [1 if self._one_by_one else "N", channels, *transformer.output_size]
+            for number, transformer in enumerate(self.manifest.transformers)
+        }
+        inputs = {
+            entry.name: [entry.shape[0] if isinstance(entry.shape[0], int) else "N", *entry.shape[1:]]
+            for entry in classifier.get_inputs()
+        }
         if inputs != expected:
             raise ModelContractError(
                 f"{self.source}: its classifier graph takes {inputs}, expected {expected}; export it again"
@@ -74,15 +82,25 @@ class Network:
         Args:
             batch: Preprocessed pictures (N, H, W, C).
             frames: The pictures they were made of; the split form samples these. By default the batch itself.
-            given: Values of further inputs of the graph, where it has any.
+            given: Values of further inputs of the graph, where it has any, one for each picture.
         """
+        pictures: Sequence[Image] = list(batch) if frames is None else frames
+        if self._one_by_one and len(batch) > 1:
+            each = [
+                self.run(
+                    batch[index : index + 1],
+                    pictures[index : index + 1],
+                    {name: values[index : index + 1] for name, values in (given or {}).items()},
+                )
+                for index in range(len(batch))
+            ]
+            return {name: np.concatenate([outputs[name] for outputs in each]) for name in each[0]}
         fed = {"image": batch, **(given or {})}
         if self._classifier is None:
             return dict(zip(self.manifest.outputs, map(np.asarray, self.session.run(None, fed)), strict=True))
         names = [output.name for output in self.session.get_outputs()]
         found = dict(zip(names, map(np.asarray, self.session.run(names, fed)), strict=True))
         spec = self.manifest.preprocess
-        pictures: Sequence[Image] = list(batch) if frames is None else frames
         warped = {
             WARPED.format(number): np.stack(
                 [

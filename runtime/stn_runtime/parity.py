@@ -1,5 +1,6 @@
 """How far two runs of a network are apart, output by output, and how far they may be."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -39,7 +40,11 @@ class Parity:
     @property
     def passed(self) -> bool:
         """Whether every difference is allowed and every label equal."""
-        return not self.labels_differ and all(value <= self.allowed(name) for name, value in self.differences.items())
+        return not self.labels_differ and all(map(self._is_allowed, self.differences))
+
+    def _is_allowed(self, name: str) -> bool:
+        value = self.differences[name]
+        return math.isfinite(value) and value <= self.allowed(name)
 
     def __or__(self, other: "Parity") -> "Parity":
         """Return the worse of both, under the tolerances of the first."""
@@ -55,7 +60,7 @@ class Parity:
         """Return a line for each output."""
         lines = [
             f"{name:<14} largest difference {value:.2e}  allowed {self.allowed(name):.1e}  "
-            f"{'ok' if value <= self.allowed(name) else 'FAILED'}"
+            f"{'ok' if self._is_allowed(name) else 'FAILED'}"
             for name, value in self.differences.items()
         ]
         return "\n".join([*lines, f"{self.pictures} pictures, {self.labels_differ} labels differ"])
@@ -86,4 +91,4 @@ def largest_differences(expected: Outputs, actual: Outputs) -> dict[str, float]:
 
 
 def _larger(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}
+    return {name: float(np.maximum(one.get(name, 0.0), other.get(name, 0.0))) for name in {**one, **other}}

@@ -29,8 +29,36 @@ def grid_sample(
         (N, C, h, w).
     """
     height, width = image.shape[2:]
-    x = _pixels(grid[..., 0], width, padding, align_corners)
-    y = _pixels(grid[..., 1], height, padding, align_corners)
+    # where NaN is read: outside with zeros, else the first pixel
+    nowhere = -3.0 if padding == "zeros" else -1.0
+    shifted = np.nan_to_num(grid.astype(np.float64), nan=nowhere, posinf=1e9, neginf=-1e9) + 1
+    size = np.array([width, height])
+    points = shifted / 2 * (size - 1) if align_corners else (shifted * size - 1) / 2
+    return sample_pixels(image, points, interpolation, padding, align_corners)
+
+
+def sample_pixels(
+    image: NDArray[np.float32],
+    points: NDArray[np.float64],
+    interpolation: Interpolation,
+    padding: Padding,
+    folds_at_centres: bool,
+) -> NDArray[np.float32]:
+    """Return images read at points given in pixels.
+
+    Args:
+        image: (N, C, H, W).
+        points: (N, h, w, 2), finite (x, y); (0, 0) is the centre of the first pixel.
+        interpolation: bilinear, or nearest with ties to the even pixel.
+        padding: What lies outside the image: zeros, border, or reflection.
+        folds_at_centres: Whether reflection is at the centres (True) or at the edges (False) of the border pixels.
+
+    Returns:
+        (N, C, h, w).
+    """
+    height, width = image.shape[2:]
+    x = _inside(points[..., 0], width, padding, folds_at_centres)
+    y = _inside(points[..., 1], height, padding, folds_at_centres)
     if interpolation == "nearest":
         return _read(image, np.rint(x), np.rint(y))
     left, top = np.floor(x), np.floor(y)
@@ -40,17 +68,14 @@ def grid_sample(
     return (above * (1 - bottom_share) + below * bottom_share).astype(np.float32)
 
 
-def _pixels(coordinate: NDArray[np.float32], size: int, padding: Padding, align_corners: bool) -> NDArray[np.float64]:
-    """Return normalised coordinates as pixels along one axis, (0, 0) the centre of the first one."""
-    nowhere = -3.0 if padding == "zeros" else -1.0
-    shifted = np.nan_to_num(coordinate.astype(np.float64), nan=nowhere, posinf=1e9, neginf=-1e9) + 1
-    pixel: NDArray[np.float64] = shifted / 2 * (size - 1) if align_corners else (shifted * size - 1) / 2
-    if padding == "reflection":
-        first, span = (0.0, size - 1.0) if align_corners else (-0.5, float(size))
-        distance = np.abs(pixel - first) % (2 * span) if span else np.zeros_like(pixel)
-        pixel = np.minimum(distance, 2 * span - distance) + first
+def _inside(pixel: NDArray[np.float64], size: int, padding: Padding, folds_at_centres: bool) -> NDArray[np.float64]:
+    """Return coordinates along one axis moved to where their padding reads; with zeros, just outside at most."""
     if padding == "zeros":
         return np.clip(pixel, -2, size + 1)
+    if padding == "reflection":
+        first, span = (0.0, size - 1.0) if folds_at_centres else (-0.5, float(size))
+        distance = np.abs(pixel - first) % (2 * span) if span else np.zeros_like(pixel)
+        pixel = np.minimum(distance, 2 * span - distance) + first
     return np.clip(pixel, 0, size - 1)
 
 

@@ -3,8 +3,11 @@
 The graphs are written as bytes, since a device has no onnx package: field numbers are those of onnx.proto.
 """
 
+import contextlib
+import itertools
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -13,11 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from .reference import Interpolation, Padding, grid_sample
 
+Feeds = dict[str, NDArray[np.float32]]
+
 OPSETS = (16, 18, 20, 22)
 """One of each spelling and registration: the modes were renamed in 20, types were added in 22."""
+
+_INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "nearest")
+_PADDINGS: tuple[Padding, ...] = ("zeros", "border", "reflection")
+
+KINDS = len(OPSETS) * len(_INTERPOLATIONS) * len(_PADDINGS) * 2
+"""How many kinds of sampler are checked on a provider."""
 
 _ALLOWED = 1e-4  # kernels of GPUs blend in other orders; sampling nearest instead of bilinear is off by 1e-1
 _RENAMED = 20
@@ -58,21 +70,20 @@ class SamplerResult:
         return self.error <= _ALLOWED
 
     @property
-    def is_unknown(self) -> bool:
-        """Whether the engine refuses it, which is honest."""
+    def is_refused(self) -> bool:
+        """Whether it does not run at all, which is honest."""
         return bool(np.isnan(self.error))
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether onnxruntime ran it on another provider, with copies to and fro."""
+        return not self.is_refused and self.ran_on != self.provider
 
 
 def check_samplers(providers: Sequence[str]) -> Iterator[SamplerResult]:
     """Yield the result of each opset, interpolation, padding and ``align_corners`` on each provider."""
-    kinds: tuple[Interpolation, ...] = ("bilinear", "nearest")
-    paddings: tuple[Padding, ...] = ("zeros", "border", "reflection")
-    for provider in providers:
-        for opset in OPSETS:
-            for interpolation in kinds:
-                for padding in paddings:
-                    for align_corners in (False, True):
-                        yield _check(provider, opset, interpolation, padding, align_corners)
+    for kind in itertools.product(providers, OPSETS, _INTERPOLATIONS, _PADDINGS, (False, True)):
+        yield _check(*kind)
 
 
 def _check(
@@ -81,35 +92,45 @@ def _check(
     random = np.random.default_rng(0)
     image = random.random(_IMAGE, np.float32)
     grid = random.uniform(-1.4, 1.4, _GRID).astype(np.float32)
+    kind = provider, opset, interpolation, padding, align_corners
     model = sampler_model(opset, interpolation, padding, align_corners)
-    try:
-        answer, microseconds, ran_on = _run(model, provider, {"image": image, "grid": grid})
-    except Exception as error:  # onnxruntime's exceptions share no base class but this one
-        nan, reason = float("nan"), " ".join(str(error).split())[:80]
-        return SamplerResult(provider, opset, interpolation, padding, align_corners, nan, nan, f"none: {reason}")
+    answer, microseconds, ran_on = _run(model, provider, {"image": image, "grid": grid})
+    if answer is None:
+        return SamplerResult(*kind, float("nan"), float("nan"), ran_on)
     expected = grid_sample(image, grid, interpolation, padding, align_corners)
     apart = np.abs(answer.astype(np.float64) - expected)
     largest = float(np.where(np.isfinite(apart), apart, np.inf).max())
-    return SamplerResult(provider, opset, interpolation, padding, align_corners, largest, microseconds, ran_on)
+    return SamplerResult(*kind, largest, microseconds, ran_on)
 
 
-def _run(model: bytes, provider: str, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, float, str]:
-    """Return what a graph answers, the median microseconds of a run, and which provider ran it."""
-    session = ort.InferenceSession(model, _options(), providers=[provider])
+def _run(model: bytes, provider: str, feeds: Feeds) -> tuple[NDArray[np.float32] | None, float, str]:
+    """Return what a graph answers, the median microseconds of a run, and which provider ran it; or None, and why."""
     times = []
-    for _ in range(_TIMED_RUNS):
-        started = time.perf_counter()
-        answer = session.run(None, feeds)[0]
-        times.append(time.perf_counter() - started)
     with tempfile.TemporaryDirectory() as folder:
-        options = _options()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder, "sampler"))
-        profiled = ort.InferenceSession(model, options, providers=[provider])
-        profiled.run(None, feeds)
+        profiling = _options()
+        profiling.enable_profiling = True
+        profiling.profile_file_prefix = str(Path(folder, "sampler"))
+        try:
+            session, profiled = _session(model, _options(), provider), _session(model, profiling, provider)
+            for _ in range(_TIMED_RUNS):
+                started = time.perf_counter()
+                answer = session.run(None, feeds)[0]
+                times.append(time.perf_counter() - started)
+            profiled.run(None, feeds)
+        except Exception as error:  # onnxruntime's exceptions share no base class but this one
+            return None, float("nan"), f"none: {' '.join(str(error).split())[:80]}"
         events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
     ran_on = [event["args"]["provider"] for event in events if event.get("args", {}).get("provider")]
     return np.asarray(answer), 1e6 * statistics.median(times), ran_on[0] if ran_on else "unknown"
+
+
+def _session(model: bytes, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
+    with contextlib.redirect_stdout(sys.stderr):  # where onnxruntime falls back, it prints so
+        session = ort.InferenceSession(model, options, providers=[provider])
+    session.disable_fallback()
+    if session.get_providers()[0] != provider:
+        raise RuntimeError("the provider could not be started")
+    return session
 
 
 def _options() -> ort.SessionOptions:

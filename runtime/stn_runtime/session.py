@@ -1,6 +1,8 @@
 """Opening a model file in onnxruntime, with threads and execution provider chosen openly."""
 
+import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +59,8 @@ def open_session(
     wanted = (
         [provider for provider in _AUTO_PROVIDERS if provider in available] if providers is None else list(providers)
     )
+    if not wanted:
+        raise InputError("no execution provider is named; leave them out, or name one such as CPUExecutionProvider")
     missing = [provider for provider in wanted if provider not in available]
     if missing:
         raise InputError(f"execution provider {missing[0]} is not available here; there are {', '.join(available)}")
@@ -70,16 +74,19 @@ def open_session(
     if live:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=wanted)
+        with contextlib.redirect_stdout(sys.stderr):  # where onnxruntime falls back, it prints so
+            session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=wanted)
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
         reason = " ".join(str(error).split())
         raise ModelContractError(
             f"{name}: onnxruntime cannot load it ({reason[:200]}); export the model again"
         ) from error
-    if providers is not None and session.get_providers()[0] != wanted[0]:
-        raise InputError(
-            f"execution provider {wanted[0]} could not be started; onnxruntime took {session.get_providers()}"
-        )
+    session.disable_fallback()  # in the middle of a run
+    if session.get_providers()[0] != wanted[0]:
+        fault = f"execution provider {wanted[0]} could not be started; onnxruntime took {session.get_providers()[0]}"
+        if providers is not None:
+            raise InputError(fault)
+        sys.stderr.write(f"{fault}\n")
     return session
 
 
@@ -115,8 +122,10 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
         )
     if not is_split and tuple(outputs) != manifest.outputs:
         raise ModelContractError(f"{source}: outputs are {list(outputs)}, the manifest says {list(manifest.outputs)}")
-    if isinstance(inputs[0].shape[0], int):
-        raise ModelContractError(f"{source}: takes {inputs[0].shape[0]} pictures at a time, expected N, any number")
+    if isinstance(inputs[0].shape[0], int) and inputs[0].shape[0] != 1:
+        raise ModelContractError(
+            f"{source}: takes {inputs[0].shape[0]} pictures at a time, expected any number, or one"
+        )
     parameters = manifest.transformers[-1].theta[1] if manifest.transformers else 0
     for name, expected_size in (("theta", parameters), ("outline", len(manifest.transformers))):
         if name in outputs and outputs[name].shape[1] != expected_size:

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from .manifest import TransformerSpec
 from .opencv import cv2
-from .preprocessing import Image, PreprocessSpec, as_channels, place
-from .reference import grid_sample
+from .preprocessing import Image, PreprocessSpec, as_channels, place, preprocess
+from .reference import Padding, sample_pixels
 
-_BORDERS = {
+_BORDERS: dict[tuple[Padding, bool], int] = {
     ("zeros", False): cv2.BORDER_CONSTANT,
     ("zeros", True): cv2.BORDER_CONSTANT,
     ("border", False): cv2.BORDER_REPLICATE,
@@ -20,6 +20,7 @@ _BORDERS = {
 }
 _MARGIN = 2  # averaged pixels around the outermost points, which bilinear interpolation reads too
 _EXACT_TO = 1e-5
+_REMAP_LIMIT = 2**15 - 1  # pixels along an axis (opencv#7601)
 _FAR = 1e3  # of normalised coordinates; OpenCV's remap takes no infinite ones
 
 
@@ -29,9 +30,10 @@ def warp(
     """Return what a transformer's grid samples from a frame of any size.
 
     The frame is averaged down first where the grid's points lie more than a pixel apart, but never below the
-    resolution of the network's input. So small objects in a large frame keep their detail, and a frame of the
-    network's own size gives what the fused form gives. Beyond what a crop keeps, or in the bars of a letterbox, it
-    reads the frame or its padding, where the fused form reads black.
+    resolution of the network's input. So small objects in a large frame keep their detail. A frame that is
+    enlarged for the network, even one way only, is preprocessed first, and gives what the fused form gives. Beyond
+    what a crop keeps, or in the bars of a letterbox, it reads the frame or its padding, where the fused form reads
+    black.
 
     Args:
         frame: (H, W) grey or (H, W, 3) RGB, uint8.
@@ -42,12 +44,15 @@ def warp(
     Returns:
         (channels, h, w) in [0, 1].
     """
+    placement = place(frame.shape[0], frame.shape[1], spec)
+    coarsest = np.array([placement.scale[0] * 2 / spec.width, placement.scale[1] * 2 / spec.height])
+    if min(coarsest) <= 1:  # without more detail, at least one way: its edges are those of the network's input
+        frame, coarsest = preprocess(frame, spec), np.ones(2)
+        placement = place(spec.height, spec.width, spec)
     frame = frame[:, :, 0] if frame.ndim == 3 and frame.shape[2] == 1 else frame
     height, width = frame.shape[:2]
-    placement = place(height, width, spec)
     near = np.nan_to_num(grid, nan=-_FAR, posinf=_FAR, neginf=-_FAR).clip(-_FAR, _FAR)
     points = placement.to_pixels(near * np.asarray(reach(transformer), np.float32))
-    coarsest = np.array([placement.scale[0] * 2 / spec.width, placement.scale[1] * 2 / spec.height])
     left, top, right, bottom = _region(points, width, height, transformer, _MARGIN * np.ceil(coarsest.clip(1)))
     if left >= right or top >= bottom:
         return np.zeros((spec.channels, *grid.shape[:2]), np.float32)
@@ -109,25 +114,27 @@ def _sampled(
     """Return pixels (C, h, w) of an image (H, W, C) at points (h, w, 2) in pixels."""
     height, width = image.shape[:2]
     nearest = transformer.interpolation == "nearest"
-    if not nearest and _remap_is_exact() and max(height, width) < 2**15:
+    if not nearest and max(height, width, *points.shape) < _REMAP_LIMIT and _remap_is_exact():
         border = _BORDERS[transformer.padding, transformer.align_corners]
         blended = cv2.remap(image, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=border)
         return np.ascontiguousarray(blended.reshape(*points.shape[:2], -1).transpose(2, 0, 1), np.float32)
-    size = np.array([width, height], np.float32)
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
-    folds_at_centres = transformer.padding == "reflection" and transformer.align_corners
-    if folds_at_centres:
-        grid = (2 * points / np.maximum(size - 1, 1) - 1).astype(np.float32)
-    else:
-        grid = ((2 * points + 1) / size - 1).astype(np.float32)
-    options = (transformer.interpolation, transformer.padding, folds_at_centres)
-    read: NDArray[np.float32] = grid_sample(planes, grid[None], *options)[0]
-    return read
+    planes = image.transpose(2, 0, 1)[None]
+    at = points.astype(np.float64)[None]
+    read = sample_pixels(planes, at, transformer.interpolation, transformer.padding, transformer.align_corners)
+    return np.asarray(read[0], np.float32)
 
 
 @cache
 def _remap_is_exact() -> bool:
     """Return whether OpenCV blends pixels at the point itself; versions before 5 round it to a 32nd of a pixel."""
-    ramp = np.arange(4, dtype=np.float32)[None].repeat(4, axis=0)
-    at = np.full((1, 1), 1.01, np.float32)
-    return abs(float(cv2.remap(ramp, at, at, cv2.INTER_LINEAR)[0, 0]) - 1.01) < _EXACT_TO
+    random = np.random.default_rng(0)
+    points = random.uniform(-20, 36, (16, 16, 2)).astype(np.float32)
+    for (padding, folds_at_centres), border in _BORDERS.items():
+        for channels in (1, 3):
+            image = random.random((16, 16, channels), np.float32)
+            planes, at = image.transpose(2, 0, 1)[None], points.astype(np.float64)[None]
+            expected = sample_pixels(planes, at, "bilinear", padding, folds_at_centres)[0]
+            blended = cv2.remap(image, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=border)
+            if np.abs(blended.reshape(16, 16, channels).transpose(2, 0, 1) - expected).max() > _EXACT_TO:
+                return False
+    return True

@@ -1,7 +1,8 @@
 """Exported networks against each other: ``python -m tests.benchmarks.bench_export`` prints a table per network.
 
 All contenders of a column are measured in one process and in turns, in another order each round, so that a machine
-that slows down slows all of them. A contender whose answers differ from PyTorch's gets no time.
+that slows down slows all of them. Between two of them is a pause: engines leave their threads spinning for a while,
+which would take a CPU from the next. A contender whose answers differ from PyTorch's gets no time.
 """
 
 import argparse
@@ -68,8 +69,10 @@ NOTES = (
 )
 
 _ROUNDS = (3, 2000)  # at least, at most
+_PAUSE = 0.06  # seconds in which the threads of the contender before stop spinning, and leave both CPUs free
 _LONG = 0.05  # seconds: a call that needs no settling
-_SETTLING = 0.005  # seconds of calls before the one that is timed: it finds its caches, and other threads asleep
+_SETTLING = 0.005  # seconds of calls before those that are timed, so that they find their threads awake
+_TIMED = 0.005  # seconds of calls that are timed; at least one call
 
 
 @dataclass(frozen=True)
@@ -98,26 +101,31 @@ class Column:
     reasons: Mapping[str, str]
 
 
-def time_in_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, list[float]]:
-    """Return the times of each contender, one call a round; the rounds end after ``seconds`` a contender."""
+def time_in_turns(calls: Mapping[str, Call], seconds: float) -> tuple[dict[str, list[float]], int]:
+    """Return the times of each contender and the number of rounds, which end after ``seconds`` a contender."""
     order, shuffle = list(calls), random.Random(0).shuffle
     times: dict[str, list[float]] = {name: [] for name in order}
     least, most = _ROUNDS
-    start = time.perf_counter()
-    for done in range(most):
-        if done >= least and time.perf_counter() - start > seconds * len(order):
-            break
+    start, rounds = time.perf_counter(), 0
+    while rounds < least or (rounds < most and time.perf_counter() - start < seconds * len(order)):
+        rounds += 1
         shuffle(order)
         for name in order:
+            time.sleep(_PAUSE)
             settled = time.perf_counter() + _SETTLING
             while not times[name] or times[name][-1] < _LONG:
                 calls[name]()
                 if time.perf_counter() > settled:
                     break
-            begin = time.perf_counter()
-            calls[name]()
-            times[name].append(time.perf_counter() - begin)
-    return times
+            done = time.perf_counter() + _TIMED
+            while True:
+                begin = time.perf_counter()
+                calls[name]()
+                end = time.perf_counter()
+                times[name].append(end - begin)
+                if end > done:
+                    break
+    return times, rounds
 
 
 def measure(network: nn.Module, files: Mapping[str, Path], images: Tensor, threads: int, seconds: float) -> Column:
@@ -128,14 +136,14 @@ def measure(network: nn.Module, files: Mapping[str, Path], images: Tensor, threa
     calls, reasons = open_contenders(network, files, images, threads)
     wrong = find_wrong(network, calls, images)
     before = _use()
-    times = time_in_turns({name: call for name, call in calls.items() if name not in wrong}, seconds)
+    times, rounds = time_in_turns({name: call for name, call in calls.items() if name not in wrong}, seconds)
     busy, own, total = (now - then for now, then in zip(_use(), before, strict=True))
     others = max(0.0, busy - own) / max(total, 1e-9)
     cells: dict[str, Cell | str] = {name: Cell.of(values) for name, values in times.items()}
     for name, difference in wrong.items():
         cells[name] = "WRONG"
         reasons[name] = f"differs from PyTorch by {difference:.1e} of the largest value"
-    return Column(len(images), threads, max(map(len, times.values()), default=0), others, cells, reasons)
+    return Column(len(images), threads, rounds, others, cells, reasons)
 
 
 def _use() -> tuple[float, float, float]:

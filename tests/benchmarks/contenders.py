@@ -56,9 +56,6 @@ def write_files(network: nn.Module, benchmark: Benchmark, folder: Path) -> tuple
     }
     files: dict[str, Path] = {}
     reasons: dict[str, str] = {}
-    if benchmark.no_split:
-        del ways[SPLIT]
-        reasons[SPLIT] = benchmark.no_split
     for number, (name, write) in enumerate(ways.items()):
         path = folder / f"{number}.onnx"
         try:

@@ -32,13 +32,11 @@ class Benchmark:
         make: Makes it, from images (N, C, H, W) in [0, 1] to logits (N, K).
         shape: (C, H, W) of its input.
         classes: K.
-        no_split: Why the split form is not measured; empty where it is.
     """
 
     make: Callable[[], nn.Module]
     shape: tuple[int, int, int]
     classes: int
-    no_split: str = ""
 
     def build(self) -> nn.Module:
         """Return it in evaluation mode, always with the same weights, its thetas different for each picture."""
@@ -88,9 +86,7 @@ NETWORKS = {
     "st-cnn 42 affine": Benchmark(lambda: st_cnn(image_size=42, grid="affine"), (1, 42, 42), 10),
     "st-cnn 42 tps": Benchmark(lambda: st_cnn(image_size=42, grid="tps"), (1, 42, 42), 10),
     "signs 48, two transformers": Benchmark(Signs, (3, 48, 48), 43),
-    "resnet18 224": Benchmark(
-        _resnet, (3, 224, 224), 10, "verifying a file with a manifest takes minutes at this size"
-    ),
+    "resnet18 224": Benchmark(_resnet, (3, 224, 224), 10),
 }
 """The networks by the name in the tables."""
 

@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 
-from stn_export import Deployment, Exported, export_checkpoint, export_graph
+from stn_export import Deployment, Exported, export_checkpoint, export_graph, plan_export
 from stn_models import Architecture, Checkpoint, save_checkpoint
 from stn_runtime import PreprocessSpec
 
@@ -33,6 +33,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export_checkpoint(checkpoint, tmp_path_factory.mktemp("export") / "small.onnx", license="Apache-2.0")
+
+
+@pytest.fixture(scope="session")
+def split_file(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A file for a target without a sampler, which takes one picture at a time."""
+    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("split") / "split.onnx", plan=plan_export("opencv"))
+
+
+@pytest.fixture(scope="session")
+def single_file(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A file of one graph that takes one picture at a time."""
+    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("single") / "single.onnx", plan=plan_export("qnn"))
 
 
 @pytest.fixture(scope="session")

@@ -177,10 +177,18 @@ def test_a_graph_that_differs_leaves_no_file(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [{"form": "split"}, {"precision": "float16"}])
-def test_split_and_reduced_precision_need_a_card(arguments: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"form": "split"}, "the split form needs a classifier with a manifest: give a card"),
+        ({"precision": "float16"}, r"float16 is judged on labelled images: use export_classifier\(data=\.\.\.\)"),
+    ],
+)
+def test_split_needs_a_card_and_reduced_precision_needs_data(
+    arguments: dict[str, str], message: str, tmp_path: Path
+) -> None:
     module, example, _ = built("tutorial")
-    with pytest.raises(InputError, match="needs a classifier with a manifest: give a card"):
+    with pytest.raises(InputError, match=message):
         export_onnx(module, tmp_path / "m.onnx", example, plan=plan_export("cpu", **arguments))
     assert list(tmp_path.iterdir()) == []
 
@@ -193,3 +201,90 @@ def test_volumes_have_no_portable_form(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"only images \(4-D\) have a portable form"):
         export_onnx(Volumes(), tmp_path / "m.onnx", torch.rand(2, 1, 3, 4, 5), dynamic_batch=False, plan=PORTABLE)
+
+
+class OneForAll(nn.Module):
+    """Takes one theta for a batch of four."""
+
+    def forward(self, image: Tensor, theta: Tensor) -> Tensor:
+        grid = functional.affine_grid(theta, [1, *image.shape[1:]], align_corners=False)
+        return functional.grid_sample(image, grid.expand(4, -1, -1, -1), align_corners=False)
+
+
+class Masked(nn.Module):
+    """Warps pictures and their masks alike, as one batch."""
+
+    def forward(self, image: Tensor, mask: Tensor, theta: Tensor) -> Tensor:
+        grid = functional.affine_grid(theta, list(image.shape), align_corners=True)
+        return functional.grid_sample(torch.cat([image, mask]), grid.repeat(2, 1, 1, 1), align_corners=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "shapes", "dynamic"),
+    [
+        (OneForAll, [(4, 1, 9, 7), (1, 2, 3)], False),
+        (Masked, [(3, 1, 9, 7), (3, 1, 9, 7), (3, 2, 3)], True),
+    ],
+)
+def test_a_grid_that_serves_several_pictures_is_exported_right(
+    module: Callable[[], nn.Module], shapes: list[tuple[int, ...]], dynamic: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(shape) for shape in shapes]
+    export_onnx(module(), tmp_path / "m.onnx", inputs, dynamic_batch=dynamic)
+    session = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    feeds = {entry.name: tensor.numpy() for entry, tensor in zip(session.get_inputs(), inputs, strict=True)}
+    np.testing.assert_allclose(session.run(None, feeds)[0], answers(module(), inputs)[0], atol=1e-5)
+
+
+def test_the_portable_form_of_opset_13_follows_the_size_of_its_input(tmp_path: Path) -> None:
+    module, example, _ = built("feature maps")
+    export_onnx(module, tmp_path / "m.onnx", example, dynamic_size=True, plan=PORTABLE)
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [entry.version for entry in model.opset_import] == [13]
+    session = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    for size in ((40, 31), (9, 12)):
+        inputs = [torch.rand(3, 3, *size), torch.rand(3, 6)]
+        actual = session.run(None, {"image": inputs[0].numpy(), "bias": inputs[1].numpy()})
+        for expected, found in zip(answers(module, inputs), actual, strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+class BeforeConvolution(nn.Module):
+    """A convolution of other than images, behind a scale or a shift."""
+
+    def __init__(self, convolution: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.convolution, self.change = convolution, change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolution(self.change(x))
+
+
+@pytest.mark.parametrize(
+    ("convolution", "change", "shape"),
+    [(nn.Conv1d, lambda x: x * 0.5, (2, 3, 8)), (nn.Conv3d, lambda x: x + 1, (2, 3, 5, 6, 7))],
+    ids=["conv1d", "conv3d"],
+)
+def test_scale_and_shift_before_a_convolution_of_sequences_or_volumes_are_exported_right(
+    convolution: Callable[..., nn.Module], change: Callable[[Tensor], Tensor], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    module, x = BeforeConvolution(convolution(3, 4, 3), change), torch.rand(shape)
+    export_onnx(module, tmp_path / "m.onnx", x)
+    session = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], answers(module, [x])[0], atol=1e-5)
+
+
+def test_an_example_that_requires_a_gradient_is_taken_and_left_as_it_is(tmp_path: Path) -> None:
+    module, example = OneForAll(), [torch.rand(4, 1, 9, 7, requires_grad=True), torch.rand(1, 2, 3)]
+    assert max(export_onnx(module, tmp_path / "m.onnx", example, dynamic_batch=False).values()) < 1e-5
+    assert example[0].requires_grad
+
+
+def test_a_module_on_another_device_is_one_sentence(tmp_path: Path) -> None:
+    module = Tutorial().to("meta")
+    with pytest.raises(InputError, match=r"^Tutorial is on meta; move it to the CPU first: module\.cpu\(\)$"):
+        export_onnx(module, tmp_path / "m.onnx", torch.rand(1, 1, 28, 28))
+    assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from stn_export import Exported, ParityError, exporter
+from stn_export import Exported, ParityError, exporter, gates, rewrites
 from stn_runtime.cli import main
 from stn_runtime.images import write_image
 from stn_runtime.session import open_session, read_manifest
@@ -118,15 +119,24 @@ def test_a_target_without_a_sampler_gets_the_split_form(
 
 
 def test_reduced_precision_is_measured_on_labelled_images(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "m.onnx"
-    options = ["--precision", "float16", "--data", "sklearn-digits"]
-    status = main(["export", str(checkpoint), "-o", str(output), *options])
-    said = capsys.readouterr()
-    assert "sklearn-digits: top-1" in said.out + said.err
-    assert output.exists() == (status == 0)  # random weights may lose labels; then there is no file
-    assert main(["export", str(checkpoint), "-o", str(output), "--data", str(tmp_path / "none")]) == 2
+    asked = ["export", str(checkpoint), "-o", str(output), "--precision", "float16", "--data"]
+    assert main([*asked, str(tmp_path / "none")]) == 2
+    assert not output.exists()
+    monkeypatch.setattr(gates, "LARGEST_DROP", {"float16": 100.0})  # random weights answer by a hair
+    assert main([*asked, "sklearn-digits"]) == 0
+    said = capsys.readouterr().out
+    assert "sklearn-digits: top-1" in said
+    assert "of 360 labels differ" in said
+    assert "fused, float16, opset 18, verified" in said
+    assert main(["verify", str(output)]) == 0
+    monkeypatch.setattr(gates, "LARGEST_SHIFT", -1.0)
+    refused = tmp_path / "refused.onnx"
+    assert main([*asked[:3], str(refused), *asked[4:], "sklearn-digits"]) == 1
+    assert "FAILED; nothing was written. The layers that cost most: try --exclude" in capsys.readouterr().err
+    assert not refused.exists()
 
 
 def test_optimize_says_what_it_changed_and_what_it_left(
@@ -138,6 +148,51 @@ def test_optimize_says_what_it_changed_and_what_it_left(
     assert main(["optimize", str(tmp_path / "none.onnx"), "-o", str(tmp_path / "m.onnx")]) == 2
     assert capsys.readouterr().err == f"stn: {tmp_path / 'none.onnx'}: no such file\n"
     assert main(["optimize", str(exported.path), "-o", "m.txt"]) == 2
+
+
+def slow_file(path: Path) -> Path:
+    """Write a file with one grid to gain from, and one that is not linear."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> graph (float[N, 6] theta, float[N, 1, 5, 7] image) =>'
+        " (float[N, 1, 4, 3] y, float[N, 1, 4, 3] z) <int64[3] matrix = {-1, 2, 3}, int64[4] sizes = {-1, 4, 3, 2}> {"
+        ' t = Reshape(theta, matrix) p = Einsum<equation = "nij,pj->npi">(t, base) grid = Reshape(p, sizes)'
+        " y = GridSample(image, grid) bent = Tanh(grid) [bent] z = GridSample(image, bent) }"
+    )
+    base = np.random.default_rng(0).uniform(-1, 1, (12, 3)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(base, "base"))
+    onnx.save(model, path)
+    return path
+
+
+def test_optimize_prints_each_change_and_each_thing_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = slow_file(tmp_path / "slow.onnx"), tmp_path / "fast.onnx"
+    assert main(["optimize", str(source), "-o", str(target)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        "changed",
+        "changed",
+        "kept",
+        "output 'y'",
+        "output 'z'",
+        str(target),
+    ]
+    assert "(3 x 4) is one matrix product with a constant" in lines[0]
+    assert "bent: its grid is not computed from a small theta of known size by linear operators" in lines[2]
+    assert lines[-1] == f"{target}: verified against the original"
+    assert "MatMul" in {node.op_type for node in onnx.load(target).graph.node}
+
+
+def test_optimize_writes_nothing_when_the_answers_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = rewrites._product
+    monkeypatch.setattr(rewrites, "_product", lambda op, found, scale, name: truth(op, found, scale / 2, name))
+    source = slow_file(tmp_path / "slow.onnx")
+    assert main(["optimize", str(source), "-o", str(tmp_path / "fast.onnx")]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"stn: {source}: the rewritten graph differs in output 'y' by ")
+    assert [path.name for path in tmp_path.iterdir()] == ["slow.onnx"]
 
 
 def test_doctor_looks_into_a_file_for_a_target(exported: Exported, capsys: pytest.CaptureFixture[str]) -> None:

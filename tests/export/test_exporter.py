@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from stn_export import Deployment, Exported, ParityError, export_checkpoint, export_graph, exporter, verify
+from stn_export import (
+    Card,
+    Deployment,
+    Exported,
+    ParityError,
+    export_checkpoint,
+    export_classifier,
+    export_graph,
+    exporter,
+    verify,
+)
 from stn_models import (
     Architecture,
     ParallelTransformers,
@@ -17,10 +27,10 @@ from stn_models import (
     make_transformer,
 )
 from stn_models.transformer import SpatialTransformer
-from stn_runtime import Classifier, Manifest, PreprocessSpec
+from stn_runtime import Classifier, Manifest, ModelContractError, PreprocessSpec
 from stn_runtime.golden import replay
 from stn_runtime.images import write_image
-from stn_runtime.manifest import METADATA_KEY
+from stn_runtime.manifest import METADATA_KEY, Form
 from stn_runtime.network import Network
 
 from .conftest import LABELS, SPEC
@@ -168,8 +178,8 @@ def test_rectified_is_what_the_last_of_two_transformers_in_series_made() -> None
 def test_a_graph_that_differs_from_pytorch_leaves_no_file(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mirrored_grid(deployment: Deployment, spec: PreprocessSpec) -> onnx.ModelProto:
-        model = export_graph(deployment, spec)
+    def mirrored_grid(deployment: Deployment, spec: PreprocessSpec, form: Form) -> onnx.ModelProto:
+        model = export_graph(deployment, spec, form)
         basis = next(entry for entry in model.graph.initializer if entry.name.endswith("grid.basis"))
         basis.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(basis), basis.name))
         return model
@@ -189,3 +199,29 @@ def test_a_manifest_with_other_outputs_than_the_graph_is_refused_on_the_device(
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(Exception, match=r"outputs are .* the manifest says"):
         Classifier(tmp_path / "other.onnx")
+
+
+def test_a_head_that_sums_over_positions_is_exported() -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer, self.stem = make_transformer(1, (28, 28)), nn.Conv2d(1, 6, 5, stride=4)
+            self.attention, self.head = nn.Linear(6, 1), nn.Linear(6, 10)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            x = self.stem(self.transformer(image)).flatten(2).transpose(1, 2)
+            return self.head((self.attention(x).softmax(1) * x).sum(1))
+
+    torch.manual_seed(0)
+    deployment = Deployment(restless(Attends()), SPEC).eval()
+    graph = export_graph(deployment, SPEC)
+    assert operators(graph)["ReduceSum"] == 1
+    assert verify(deployment, graph, SPEC, np.empty((0, 28, 28, 1), np.uint8)).passed
+
+
+def test_metrics_that_are_no_numbers_are_one_sentence_and_no_file(tmp_path: Path) -> None:
+    network = Architecture("cnn", {"width": 8}).build().eval()
+    card = Card("mine", LABELS, SPEC, metrics={"val_accuracy": float("nan")})
+    with pytest.raises(ModelContractError, match=r"^mine: its data, metrics or figures hold NaN or infinity$"):
+        export_classifier(network, tmp_path / "m.onnx", card)
+    assert list(tmp_path.iterdir()) == []

@@ -230,3 +230,52 @@ def test_the_standard_domain_under_its_other_name_is_lowered_too() -> None:
     assert obstacle is None
     assert [entry.version for entry in result.opset_import] == [18]
     assert attributes(result.graph.node[0])["mode"] == b"bilinear"
+
+
+@pytest.mark.parametrize(
+    "part", ["start = 1", "end = 3", "start = -2", "end = -1", "start = 1, end = 3", "start = -3, end = -1", "end = 9"]
+)
+def test_the_shape_of_some_axes_becomes_a_slice_of_the_shape_of_all(part: str) -> None:
+    model = graph_of(f"s = Shape<{part}>(x) y = Cast<to = 1>(s)", "float[2, 3, 4, 5] x")
+    result = assert_lowered(model, 13)
+    assert [node.op_type for node in result.graph.node] == ["Shape", "Slice", "Cast"]
+    assert attributes(result.graph.node[0]) == {}
+
+
+def test_the_shape_of_all_axes_stays_one_operator() -> None:
+    result = assert_lowered(graph_of("s = Shape(x) y = Cast<to = 1>(s)"), 13)
+    assert [node.op_type for node in result.graph.node] == ["Shape", "Cast"]
+
+
+def test_the_shape_of_some_axes_keeps_them_where_the_older_opset_has_them() -> None:
+    [node, _] = assert_lowered(graph_of("s = Shape<start = 1>(x) y = Cast<to = 1>(s)"), 15).graph.node
+    assert attributes(node) == {"start": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "first", "reason"),
+    [
+        (
+            'y = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel_symmetric">(x, , scales)',
+            19,
+            "Resize has the coordinate_transformation_mode 'half_pixel_symmetric', which opset 18 does not have",
+        ),
+        ('y = Pad<mode = "wrap">(x, pads)', 19, "Pad has the mode 'wrap', which opset 18 does not have"),
+        (
+            "q = QuantizeLinear(x, one, zero) y = DequantizeLinear(q, one, zero)",
+            21,
+            "QuantizeLinear of uint16 exists only after opset 18",
+        ),
+    ],
+)
+def test_a_value_or_a_type_that_the_older_opset_lacks_is_refused(body: str, first: int, reason: str) -> None:
+    known: dict[str, object] = {
+        "scales": np.array([1, 1, 2], np.float32),
+        "pads": [0, 0, 1, 0, 0, 1],
+        "one": np.float32(1),
+        "zero": np.uint16(0),
+    }
+    model = graph_of(body, opset=22, **{name: value for name, value in known.items() if name in body})
+    assert_refused(model, 18, f"{reason}, so it stays opset 22")
+    _, obstacle, _ = lowered(model, first)
+    assert obstacle is None

@@ -1,9 +1,10 @@
 """Files that PyTorch's two exporters and people's own grids make, through ``optimize_onnx``."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stn_export import DifferenceError, Optimized, optimize_onnx, rewrites
+from stn_export.linting import lint
 from stn_export.optimizer import compare_graphs
 from stn_export.sampling_grids import LinearGrid
+from stn_export.targets import find_target
 from stn_runtime import InputError, ModelContractError
 
 pytestmark = pytest.mark.filterwarnings(
@@ -273,6 +276,12 @@ def run(path: Path, image: NDArray[np.float32]) -> NDArray[np.float32]:
     return sampled
 
 
+def run_all(path: Path, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
+    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    answers: list[NDArray[np.float32]] = session.run(None, feeds)
+    return answers
+
+
 def assert_equal(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=RELATIVE * np.abs(expected).max())
 
@@ -306,6 +315,21 @@ def hand_made(body: str, inputs: str, outputs: str, opset: int = 18, **constants
     model.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
     )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def sampler_in_a_function() -> onnx.ModelProto:
+    """Return a graph whose sampler, with its grid, is a function of the file."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18, "somebody": 1]> graph (float[N, 6] theta, float[N, 1, 5, 7] image)'
+        " => (float[N, 1, 4, 3] sampled) { sampled = somebody.Warp(image, theta, base) }"
+        ' <domain: "somebody", opset_import: ["": 18]> Warp (image, theta, base) => (sampled) {'
+        " matrix = Constant<value_ints = [-1, 2, 3]>() sizes = Constant<value_ints = [-1, 4, 3, 2]>()"
+        ' t = Reshape(theta, matrix) p = Einsum<equation = "nij,pj->npi">(t, base) grid = Reshape(p, sizes)'
+        " sampled = GridSample<align_corners = 1>(image, grid) }"
+    )
+    model.graph.initializer.append(numpy_helper.from_array(base((4, 3), True).numpy(), "base"))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -544,7 +568,138 @@ def test_a_half_precision_file_still_runs(sampler: str, tmp_path: Path) -> None:
     )
     onnx.save(model, tmp_path / "source.onnx")
     optimize_onnx(tmp_path / "source.onnx", tmp_path / "target.onnx")
-    ort.InferenceSession((tmp_path / "target.onnx").read_bytes())
+    theta = np.random.default_rng(0).normal(0, 1, (3, 6)).astype(np.float16)
+    feeds = {"theta": theta, "image": pictures((3, 1, 5, 7)).astype(np.float16)}
+    [before] = run_all(tmp_path / "source.onnx", feeds)
+    [after] = run_all(tmp_path / "target.onnx", feeds)
+    assert after.dtype == np.float16
+    assert np.ptp(before) > 0.5
+    np.testing.assert_allclose(after.astype(np.float32), before.astype(np.float32), atol=2e-3)
+
+
+def test_a_base_grid_that_a_caller_may_replace_can_still_be_replaced(tmp_path: Path) -> None:
+    """A constant that is an input too is only a default."""
+    model = hand_made(
+        't = Reshape(theta, matrix) p = Einsum<equation = "nij,pj->npi">(t, base) grid = Reshape(p, sizes)'
+        " sampled = GridSample<align_corners = 1>(image, grid)",
+        "float[N, 6] theta, float[N, 1, 5, 7] image, float[12, 3] base",
+        "float[N, 1, 4, 3] sampled",
+        matrix=[-1, 2, 3],
+        sizes=[-1, 4, 3, 2],
+        base=base((4, 3), True).numpy(),
+    )
+    onnx.save(model, tmp_path / "source.onnx")
+    optimize_onnx(tmp_path / "source.onnx", tmp_path / "target.onnx")
+    feeds = {"theta": np.array([[1, 0, 0, 0, 1, 0]], np.float32), "image": pictures((1, 1, 5, 7))}
+    own = feeds | {"base": base((4, 3), True).numpy() * np.array([0.5, 0.5, 1], np.float32)}
+    for fed in (feeds, own):
+        [expected], [actual] = (run_all(tmp_path / name, fed) for name in ("source.onnx", "target.onnx"))
+        assert_equal(actual, expected)
+    assert np.abs(run_all(tmp_path / "target.onnx", own)[0] - run_all(tmp_path / "target.onnx", feeds)[0]).max() > 0.1
+
+
+def test_a_sampler_inside_a_function_is_found_and_made_fast(tmp_path: Path) -> None:
+    model = sampler_in_a_function()
+    onnx.save(model, tmp_path / "source.onnx")
+    result = optimize_onnx(tmp_path / "source.onnx", tmp_path / "target.onnx")
+    written = onnx.load(tmp_path / "target.onnx")
+    assert not written.functions
+    assert [node.op_type for node in written.graph.node] == ["MatMul", "Reshape", "GridSample"]
+    assert result.changes.kept == []
+    feeds = {"theta": np.random.default_rng(0).normal(0, 1, (3, 6)).astype("f"), "image": pictures((3, 1, 5, 7))}
+    [expected], [actual] = (run_all(tmp_path / name, feeds) for name in ("source.onnx", "target.onnx"))
+    assert_equal(actual, expected)
+
+
+def test_the_linter_looks_into_functions_and_takes_none_for_an_operator() -> None:
+    findings = lint(sampler_in_a_function(), find_target("tensorrt"))
+    assert not any("operators of the domain" in finding.sentence for finding in findings)
+    assert any("is not one matrix product" in finding.sentence for finding in findings)
+
+
+@pytest.mark.parametrize("shown", ["float", "uint8"])
+def test_a_large_warped_picture_is_an_output_like_any_other(shown: str, tmp_path: Path) -> None:
+    """At 512 pixels a coordinate's last bit is 3e-5 of a pixel, and a value of uint8 may round to the next level."""
+    levels = {"float": "s = GridSample<align_corners = 1>(image, grid) sampled = Identity(s)"}
+    levels["uint8"] = "s = GridSample<align_corners = 1>(image, grid) l = Mul(s, white) sampled = Cast<to = 2>(l)"
+    white: dict[str, Any] = {"white": np.float32(255)} if shown == "uint8" else {}
+    model = hand_made(
+        't = Reshape(theta, matrix) p = Einsum<equation = "nij,pj->npi">(t, base) grid = Reshape(p, sizes)'
+        f" {levels[shown]}",
+        "float[N, 6] theta, float[N, 1, 512, 512] image",
+        f"{shown}[N, 1, 512, 512] sampled",
+        matrix=[-1, 2, 3],
+        sizes=[-1, 512, 512, 2],
+        base=base((512, 512), True).numpy(),
+        **white,
+    )
+    onnx.save(model, tmp_path / "source.onnx")
+    result = optimize_onnx(tmp_path / "source.onnx", tmp_path / "target.onnx")
+    assert [text.split(" ")[0] for text in result.changes.made] == ["the", "align_corners", "constants"]
+    assert result.changes.kept == []
+    feeds = {"theta": np.array([[0.8, -0.6, 0.1, 0.6, 0.8, 0]], np.float32), "image": pictures((1, 1, 512, 512))}
+    [expected], [actual] = (run_all(tmp_path / name, feeds) for name in ("source.onnx", "target.onnx"))
+    assert actual.dtype == expected.dtype
+    apart = np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max()
+    assert apart <= (1 if shown == "uint8" else 2e-4)
+
+
+TOO_NEW: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "half_pixel_symmetric": (
+        'sampled = Resize<mode = "linear", coordinate_transformation_mode = "half_pixel_symmetric">(s, , scales)',
+        "Resize has the coordinate_transformation_mode 'half_pixel_symmetric', which opset 18 does not have",
+        {"scales": np.array([1, 1, 2, 2], np.float32)},
+    ),
+    "wrap": (
+        'sampled = Pad<mode = "wrap">(s, pads)',
+        "Pad has the mode 'wrap', which opset 18 does not have",
+        {"pads": [0, 0, 1, 1, 0, 0, 1, 1]},
+    ),
+    "uint16": (
+        "q = QuantizeLinear(s, step, nought) sampled = DequantizeLinear(q, step, nought)",
+        "QuantizeLinear of uint16 exists only after opset 18",
+        {"step": np.float32(2**-14), "nought": np.uint16(0)},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TOO_NEW)
+def test_a_file_that_needs_its_opset_keeps_it_and_gets_a_fast_grid(kind: str, tmp_path: Path) -> None:
+    body, reason, constants = TOO_NEW[kind]
+    model = hand_made(
+        't = Reshape(theta, matrix) p = Einsum<equation = "nij,pj->npi">(t, base) grid = Reshape(p, sizes)'
+        f" s = GridSample(image, grid) {body}",
+        "float[N, 6] theta, float[N, 1, 5, 7] image",
+        "float[N, 1, h, w] sampled",
+        opset=22,
+        matrix=[-1, 2, 3],
+        sizes=[-1, 4, 3, 2],
+        base=base((4, 3), False).numpy(),
+        **constants,
+    )
+    onnx.save(model, tmp_path / "source.onnx")
+    result = optimize_onnx(tmp_path / "source.onnx", tmp_path / "target.onnx")
+    written = onnx.load(tmp_path / "target.onnx")
+    assert result.changes.kept == [f"{reason}, so it stays opset 22"]
+    assert any("is one matrix product with a constant" in text for text in result.changes.made)
+    assert [entry.version for entry in written.opset_import] == [22]
+    [sampler] = samplers(written)
+    assert steps_of(written, sampler) == ["MatMul", "Reshape"]
+    feeds = {"theta": np.random.default_rng(0).normal(0, 1, (3, 6)).astype("f"), "image": pictures((3, 1, 5, 7))}
+    [expected], [actual] = (run_all(tmp_path / name, feeds) for name in ("source.onnx", "target.onnx"))
+    np.testing.assert_allclose(actual, expected, atol=2**-14 if kind == "uint16" else 1e-5)
+
+
+def test_the_sampler_of_onnxruntime_itself_is_kept_and_said(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18, "com.microsoft": 1]> graph (float[N, 4, 3, 2] grid,'
+        " float[N, 1, 5, 7] image) => (float[N, 1, 4, 3] sampled) { sampled = com.microsoft.GridSample(image, grid) }"
+    )
+    onnx.save(model, tmp_path / "source.onnx")
+    result = optimize_onnx(tmp_path / "source.onnx", tmp_path / "target.onnx")
+    assert result.is_unchanged
+    [sentence] = result.changes.kept
+    assert sentence.endswith(": it is the GridSample of com.microsoft; export the file again")
 
 
 # A rewritten graph that is wrong

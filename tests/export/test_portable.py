@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,11 +14,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional
 
+from stn_export import export_onnx, plan_export
 from stn_export.opsets import lower_opset
-from stn_export.portable import LEAST_OPSET, make_portable
+from stn_export.portable import make_portable
 from stn_export.rewrites import Changes
+from stn_export.targets import PORTABLE_OPSETS
+from stn_runtime import InputError
 
 # Operators that every engine of the last years has
 PRIMITIVES = set(
@@ -78,7 +83,7 @@ def portable(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph at opset 13 whose samplers are spelled out."""
     graph = ir.from_proto(model)
     assert make_portable(graph) == []
-    assert lower_opset(graph, LEAST_OPSET, Changes()) is None
+    assert lower_opset(graph, PORTABLE_OPSETS.start, Changes()) is None
     spelled = ir.to_proto(graph)
     onnx.checker.check_model(spelled, full_check=True)
     return spelled
@@ -267,3 +272,34 @@ def test_the_portable_form_takes_any_batch_and_size_that_the_sampler_takes(
             torch.from_numpy(image), torch.from_numpy(grid), mode=mode, align_corners=False
         )
         np.testing.assert_allclose(actual, expected.numpy(), atol=1e-6)
+
+
+def test_pixels_are_counted_exactly_beyond_what_float32_counts() -> None:
+    """The last pixels of two pictures of 17 million: float32 counts to 2 ** 24 alone."""
+    side = 4100
+    assert side**2 > 2**24
+    image = np.random.default_rng(0).random((2, 1, side, side), np.float32)
+    last = np.array([[side - 1, side - 1], [side - 2, side - 1], [side - 1.5, side - 2.5], [17, side - 1]], np.float32)
+    grid = np.tile((2 * last + 1) / side - 1, (2, 1, 1, 1)).astype(np.float32)
+    model = portable(sampler("nearest", "border", 0))
+    [actual] = session(model).run(None, {"image": image, "grid": grid})
+    expected = functional.grid_sample(
+        torch.from_numpy(image), torch.from_numpy(grid), mode="nearest", padding_mode="border", align_corners=False
+    )
+    sure = np.broadcast_to(~near_a_tie(grid, (side, side), 0), actual.shape)
+    assert sure.sum() >= 6
+    np.testing.assert_array_equal(actual[sure], expected.numpy()[sure])
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16], ids=str)
+def test_a_module_of_another_precision_has_no_portable_form(kind: torch.dtype, tmp_path: Path) -> None:
+    class Halfway(nn.Module):
+        def forward(self, image: Tensor, theta: Tensor) -> Tensor:
+            grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
+            return functional.grid_sample(image, grid, align_corners=False)
+
+    example = [torch.rand(2, 1, 5, 7, dtype=kind), torch.rand(2, 2, 3, dtype=kind)]
+    named = {torch.float64: "double", torch.float16: "float16"}[kind]
+    with pytest.raises(InputError, match=f"only float32 has a portable form, this is {named}$"):
+        export_onnx(Halfway(), tmp_path / "m.onnx", example, plan=plan_export(form="portable"))
+    assert list(tmp_path.iterdir()) == []

@@ -202,6 +202,30 @@ def test_a_spline_of_many_numbers_is_found_too() -> None:
     assert found.size == (HEIGHT * 2, WIDTH * 3)
 
 
+def test_bounded_thetas_that_are_joined_to_an_output_are_the_thetas_of_their_grids() -> None:
+    """Only with the bounded numbers as theta is the product that of the output ``theta``."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 20]> graph (float[N, 12] raw, float[N, 1, 5, 7] image)'
+        " => (float[N, 12] theta, float[N, 1, 4, 3] y, float[N, 1, 4, 3] z)"
+        " { a, b = Split<axis = 1, num_outputs = 2>(raw) tame_a = Tanh(a) tame_b = Tanh(b)"
+        " theta_a = Mul(tame_a, limit) theta_b = Mul(tame_b, limit)"
+        " theta = Concat<axis = 1>(theta_a, theta_b) p = MatMul(theta_a, basis) q = MatMul(theta_b, basis)"
+        " one = Reshape(p, sizes) other = Reshape(q, sizes) y = GridSample(image, one) z = GridSample(image, other) }"
+    )
+    limit = np.array([1.5, 0.4, 0.3, 0.4, 1.5, 0.3], np.float32)
+    constants = {"limit": limit, "basis": affine_basis(), "sizes": np.array([-1, HEIGHT, WIDTH, 2])}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=True))
+    grids = [node.inputs[1] for node in graph.graph if node.op_type == "GridSample"]
+    for grid, theta in zip(grids, ("theta_a", "theta_b"), strict=True):
+        assert grid is not None
+        found = find_linear_grid(grid, graph)
+        assert isinstance(found, LinearGrid)
+        assert found.theta.name == theta
+        assert found.is_product
+        np.testing.assert_allclose(found.basis, affine_basis(), atol=1e-6)
+
+
 # Grids that are not
 
 
@@ -461,3 +485,31 @@ def test_a_picture_one_pixel_high_is_sampled_as_before() -> None:
     feeds = {"theta": random.normal(0, 2, (4, 6)).astype(np.float32), "image": random.random((4, 1, 1, 7), np.float32)}
     [expected], [actual] = session(model).run(None, feeds), session(ir.to_proto(graph)).run(None, feeds)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("theta", ["float[1, 2, 3] theta", "float[2, 2, 3] theta"], ids=["one of four", "two of four"])
+def test_a_grid_that_serves_several_pictures_of_a_fixed_batch_is_left_right(theta: str) -> None:
+    """One theta expanded to the batch, or each of two repeated: the product would make too few grids."""
+    one = theta.startswith("float[1")
+    spread = "grid = Expand(g, all)" if one else "grid = Tile(g, twice)"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 20]> graph ({theta}, float[4, 1, 5, 7] image) => (float[4, 1, 4, 3] y)'
+        ' { p = Einsum<equation = "nij,pj->npi">(theta, base) g = Reshape(p, sizes)'
+        f" {spread} y = GridSample<align_corners = 1>(image, grid) }}"
+    )
+    constants = {"base": base(), "sizes": np.array([-1, HEIGHT, WIDTH, 2])}
+    constants |= {"all": np.array([4, HEIGHT, WIDTH, 2])} if one else {"twice": np.array([2, 1, 1, 1])}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=True))
+    fold_constants(graph)
+    rewrite_samplers(graph, Changes())
+    random = np.random.default_rng(0)
+    thetas = random.normal(0, 1, (1 if one else 2, 2, 3)).astype(np.float32)
+    feeds = {"theta": thetas, "image": random.random((4, 1, *IMAGE), np.float32)}
+    points = (base() @ thetas.transpose(0, 2, 1)).reshape(-1, HEIGHT, WIDTH, 2)
+    points = torch.from_numpy(np.tile(points, (4 // len(points), 1, 1, 1)))
+    expected = functional.grid_sample(torch.from_numpy(feeds["image"]), points, align_corners=True)
+    written = ir.to_proto(graph)
+    [actual] = session(written).run(None, feeds)
+    np.testing.assert_allclose(actual, expected.numpy(), atol=1e-5)
+    assert last_sampler(written)["align_corners"] == 0

@@ -6,10 +6,19 @@ import onnx
 import pytest
 import torch
 
-from stn_export import Deployment, export_graph, verify
-from stn_export.verification import SCALES, hostile_thetas, open_both, torch_outputs, with_theta_inputs
+from stn_export import Deployment, Parity, export_graph, verify
+from stn_export.verification import (
+    SCALES,
+    hostile_thetas,
+    open_both,
+    tolerances_of,
+    torch_outputs,
+    with_theta_inputs,
+)
 from stn_models import injected_thetas, make_transformer
 from stn_runtime import InputError
+from stn_runtime.manifest import Precision
+from stn_runtime.parity import compare
 
 from .conftest import SPEC
 
@@ -103,3 +112,30 @@ def test_transformers_used_in_another_order_than_declared_are_verified() -> None
     backwards = Deployment(Backwards().eval(), SPEC).eval()
     assert [used.grid for used in backwards.transformers] == ["affine", "similarity"]
     assert verify(backwards, export_graph(backwards, SPEC), SPEC, NO_IMAGES).passed
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_a_theta_that_is_no_number_never_passes(
+    deployment: Deployment, graph: onnx.ModelProto, precision: Precision
+) -> None:
+    """Only the output: grid and sampler read the theta that is right."""
+    broken = copy.deepcopy(graph)
+    maker = next(node for node in broken.graph.node if "theta" in node.output)
+    for node in broken.graph.node:
+        node.input[:] = ["right" if name == "theta" else name for name in node.input]
+    maker.output[:] = ["right"]
+    broken.graph.initializer.append(onnx.numpy_helper.from_array(np.full(6, np.nan, np.float32), "nan"))
+    broken.graph.node.append(onnx.helper.make_node("Add", ["right", "nan"], ["theta"]))
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
+    network, _ = open_both(broken, deployment, SPEC, "fused", precision)
+    found = compare(torch_outputs(deployment, pictures), network.run(pictures), tolerances_of("fused", precision))
+    assert found.labels_differ == 0
+    assert found.differences["theta"] == np.inf
+    assert all(found.differences[name] <= found.allowed(name) for name in found.differences if name != "theta")
+    assert not found.passed
+
+
+@pytest.mark.parametrize("tolerance", [1e3, np.inf])
+def test_an_infinite_difference_is_not_allowed_whatever_the_tolerance(tolerance: float) -> None:
+    assert not Parity({"theta": np.inf}, 0, 1, {"theta": tolerance}, {"theta": np.inf}).passed
+    assert Parity({"theta": 999.0}, 0, 1, {"theta": tolerance}).passed

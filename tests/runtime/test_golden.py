@@ -132,13 +132,46 @@ def test_a_vector_for_an_output_that_is_not_there_is_damaged(
         replayed(golden=(vector,))
 
 
+OTHER_OUTPUTS = r"/tiny\.onnx: golden vector 1 is damaged: it has other outputs than the file$"
+
+
 def test_a_vector_without_probabilities_is_damaged(
     replayed: Callable[..., Parity], picture: NDArray[np.uint8], expected_of: Answer
 ) -> None:
-    outputs = expected_of(picture)
-    del outputs["probabilities"]
-    with pytest.raises(ModelContractError, match=r"/tiny\.onnx: golden vector 0 is damaged"):
-        replayed(golden=(make_golden(picture, outputs),))
+    whole = expected_of(picture)
+    lacking = {name: values for name, values in whole.items() if name != "probabilities"}
+    with pytest.raises(ModelContractError, match=OTHER_OUTPUTS):
+        replayed(golden=(make_golden(picture, whole), make_golden(picture, lacking)))
+
+
+def test_a_vector_may_have_recorded_the_probabilities_alone(
+    replayed: Callable[..., Parity], picture: NDArray[np.uint8], expected_of: Answer
+) -> None:
+    parity = replayed(golden=(make_golden(picture, {"probabilities": expected_of(picture)["probabilities"]}),))
+    assert parity.passed
+    assert set(parity.differences) == {"probabilities"}
+
+
+@pytest.mark.parametrize("name", ["probabilities", "theta", "outline", "rectified"])
+@pytest.mark.parametrize("by", [-1, 1])
+def test_a_vector_of_outputs_of_another_size_is_damaged(
+    replayed: Callable[..., Parity], picture: NDArray[np.uint8], expected_of: Answer, name: str, by: int
+) -> None:
+    whole = expected_of(picture)
+    other = whole | {name: np.resize(whole[name], whole[name].size + by)}
+    with pytest.raises(ModelContractError, match=OTHER_OUTPUTS):
+        replayed(golden=(make_golden(picture, whole), make_golden(picture, other)))
+
+
+def test_an_error_of_the_run_itself_is_not_blamed_on_the_vectors(
+    replayed: Callable[..., Parity], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("the kernel is out of order")
+
+    monkeypatch.setattr(Network, "run", fail)
+    with pytest.raises(ValueError, match=r"^the kernel is out of order$"):
+        replayed()
 
 
 def test_arrays_are_stored_little_endian_whatever_they_come_as() -> None:

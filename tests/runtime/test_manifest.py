@@ -115,12 +115,29 @@ def test_a_split_file_with_a_transformer_inside_the_network_is_refused(
         Manifest.from_json(_with(other, "export.form", "split"), "x.onnx")
 
 
+def test_a_split_file_without_a_transformer_is_refused(manifest_of: Callable[..., Manifest]) -> None:
+    split = manifest_of(1, export=ExportSpec("split", "cpu", "float32", 18), transformers=())
+    told = r"^x\.onnx: manifest.export.form is split, but there is no transformer; export the model again$"
+    with pytest.raises(ModelContractError, match=told):
+        Manifest.from_json(split.to_json(), "x.onnx")
+
+
 def test_unknown_extra_keys_are_tolerated(manifest: Manifest) -> None:
     data = json.loads(manifest.to_json())
     data["colour_of_the_box"] = "red"
     data["preprocess"]["antialias"] = 3
     data["transformers"][0]["note"] = None
     assert Manifest.from_json(json.dumps(data), "x") == manifest
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", ["metrics", "parity", "data", "verification"])
+def test_a_figure_that_is_no_number_cannot_be_written(
+    manifest_of: Callable[..., Manifest], where: str, bad: float
+) -> None:
+    manifest = manifest_of(1, **{where: {"good": 1.0, "bad": bad}})
+    with pytest.raises(ModelContractError, match=r"^tiny: its data, metrics or figures hold NaN or infinity$"):
+        manifest.to_json()
 
 
 def test_whole_numbers_are_taken_for_figures(manifest: Manifest) -> None:
@@ -171,6 +188,10 @@ def test_a_newer_schema_asks_for_an_update(manifest: Manifest) -> None:
         ("transformers.0.theta", [1, 6], r"manifest.transformers\[0\].theta is 1:6, expected to start at 0"),
         ("transformers.0.theta", [0, 0], r"manifest.transformers\[0\].theta is 0:0"),
         ("transformers.0.input_size", 6, r"manifest.transformers\[0\].input_size must be a list, got 6"),
+        ("transformers.0.input_size", [0, 8], r"manifest.transformers\[0\] makes .* of \(0, 8\) pixels"),
+        ("transformers.0.input_size", [6, -8], r"manifest.transformers\[0\] makes .* of \(6, -8\) pixels"),
+        ("transformers.0.output_size", [0, 4], r"manifest.transformers\[0\] "),
+        ("transformers.0.output_size", [3, -4], r"manifest.transformers\[0\] "),
         ("transformers.0.padding", "mirror", r"manifest.transformers\[0\].padding must be one of zeros, border"),
         ("transformers.0.interpolation", "bicubic", r"manifest.transformers\[0\].interpolation must be one of"),
         ("transformers.0.align_corners", 0, r"manifest.transformers\[0\].align_corners must be bool, got 0"),

@@ -5,6 +5,7 @@ sampled there what the fused file answers of the whole input. So the answer is t
 """
 
 import base64
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from stn_runtime import Classifier, ExportSpec, InputError, Manifest, ModelContractError, TransformerSpec, network
+from stn_runtime import Classifier, ExportSpec, InputError, Manifest, ModelContractError, TransformerSpec
 from stn_runtime.golden import TOLERANCES, make_golden, replay
-from stn_runtime.manifest import METADATA_KEY, Precision
+from stn_runtime.manifest import METADATA_KEY, Form, Precision
 from stn_runtime.network import Network
 from stn_runtime.preprocessing import PreprocessSpec
-from stn_runtime.session import CLASSIFIER_KEY
+from stn_runtime.session import CLASSIFIER_KEY, open_session
 
 from .conftest import HEIGHT, LABELS, THETA, WIDTH, answer, make_manifest, outline_of_theta
 
@@ -32,7 +33,7 @@ SPLIT = ExportSpec("split", "cpu", "float32", 18)
 OUTPUTS = ("probabilities", "theta", "outline", "rectified")
 
 
-def _localisation(channels: int, grids: list[NDArray[Any]]) -> onnx.ModelProto:
+def _localisation(channels: int, grids: list[NDArray[Any]], batch: int | str = "N") -> onnx.ModelProto:
     """Theta, outline and grids, the same for every picture."""
     count = len(grids)
     values: dict[str, Any] = {
@@ -56,18 +57,18 @@ def _localisation(channels: int, grids: list[NDArray[Any]]) -> onnx.ModelProto:
         ),
     ]
     outputs = [
-        helper.make_tensor_value_info("theta", TensorProto.FLOAT, ("N", 6 * count)),
-        helper.make_tensor_value_info("outline", TensorProto.FLOAT, ("N", count, 32, 2)),
+        helper.make_tensor_value_info("theta", TensorProto.FLOAT, (batch, 6 * count)),
+        helper.make_tensor_value_info("outline", TensorProto.FLOAT, (batch, count, 32, 2)),
         *(
-            helper.make_tensor_value_info(f"grid_{number}", TensorProto.FLOAT, ("N", *grid.shape))
+            helper.make_tensor_value_info(f"grid_{number}", TensorProto.FLOAT, (batch, *grid.shape))
             for number, grid in enumerate(grids)
         ),
     ]
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ("N", HEIGHT, WIDTH, channels))
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, (batch, HEIGHT, WIDTH, channels))
     return _model(nodes, [image], outputs, values)
 
 
-def _head(channels: int, grids: list[NDArray[Any]]) -> onnx.ModelProto:
+def _head(channels: int, grids: list[NDArray[Any]], batch: int | str = "N") -> onnx.ModelProto:
     """What the fused file answers, of the last transformer's samples (N, C, h, w) in [0, 1]."""
     last = f"warped_{len(grids) - 1}"
     axes = np.array([1, 2, 3] if channels == 1 else [2, 3])
@@ -93,10 +94,10 @@ def _head(channels: int, grids: list[NDArray[Any]]) -> onnx.ModelProto:
             helper.make_node("Div", ["raised", "sum"], ["probabilities"]),
         ]
     inputs = [
-        helper.make_tensor_value_info(f"warped_{number}", TensorProto.FLOAT, ("N", channels, *grid.shape[:2]))
+        helper.make_tensor_value_info(f"warped_{number}", TensorProto.FLOAT, (batch, channels, *grid.shape[:2]))
         for number, grid in enumerate(grids)
     ]
-    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ("N", 3))]
+    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, (batch, 3))]
     return _model(nodes, inputs, outputs, values)
 
 
@@ -128,7 +129,7 @@ def _split_answer(image: NDArray[np.uint8]) -> Outputs:
 
 @pytest.fixture
 def build_split(tmp_path: Path) -> Callable[..., Path]:
-    """Write a split file: ``build_split(channels, grids=..., classifier=its metadata or None, **manifest_fields)``."""
+    """Write a split file: ``build_split(channels, grids=..., classifier=metadata or None, batch=..., **fields)``."""
 
     def build(
         channels: int = 1,
@@ -136,6 +137,7 @@ def build_split(tmp_path: Path) -> Callable[..., Path]:
         grids: list[NDArray[Any]] | None = None,
         head: onnx.ModelProto | None = None,
         classifier: str | None = "",
+        batch: int | str = "N",
         **changes: Any,  # noqa: ANN401
     ) -> Path:
         grids = grids or [LOOKED_AT]
@@ -147,10 +149,10 @@ def build_split(tmp_path: Path) -> Callable[..., Path]:
         } | changes
         metadata = {METADATA_KEY: make_manifest(channels, **fields).to_json()}
         if classifier == "":
-            classifier = base64.b64encode((head or _head(channels, grids)).SerializeToString()).decode("ascii")
+            classifier = base64.b64encode((head or _head(channels, grids, batch)).SerializeToString()).decode("ascii")
         if classifier is not None:
             metadata[CLASSIFIER_KEY] = classifier
-        model = _localisation(channels, grids)
+        model = _localisation(channels, grids, batch)
         helper.set_model_props(model, metadata)
         path = tmp_path / "split.onnx"
         path.write_bytes(model.SerializeToString())
@@ -163,13 +165,12 @@ def build_split(tmp_path: Path) -> Callable[..., Path]:
 def sessions(monkeypatch: pytest.MonkeyPatch) -> list[ort.InferenceSession]:
     """Every session that a Network opens, in order."""
     opened: list[ort.InferenceSession] = []
-    open_session = network.open_session
 
     def remember(*arguments: Any, **options: Any) -> ort.InferenceSession:  # noqa: ANN401
         opened.append(open_session(*arguments, **options))
         return opened[-1]
 
-    monkeypatch.setattr(network, "open_session", remember)
+    monkeypatch.setattr("stn_runtime.network.open_session", remember)
     return opened
 
 
@@ -188,7 +189,7 @@ def _assert_answers(outputs: Outputs, pictures: NDArray[np.uint8], worked_out: C
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("form", ["fused", "portable"])
-def test_a_file_of_one_graph_answers(build_model: Callable[..., Path], form: str, channels: int) -> None:
+def test_a_file_of_one_graph_answers(build_model: Callable[..., Path], form: Form, channels: int) -> None:
     opened = Network(build_model(channels, export=ExportSpec(form, "cpu", "float32", 18)), threads=1)
     pictures = _pictures(channels)
     outputs = opened.run(pictures)
@@ -361,6 +362,70 @@ def test_graphs_run_as_they_are_where_onnxruntime_may_not_rewrite_them(
     assert levels == {level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL}
 
 
+# --- one picture at a time
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_for_one_picture_at_a_time_answers_a_batch(build_model: Callable[..., Path], channels: int) -> None:
+    opened, pictures = Network(build_model(channels, batch=1), threads=1), _pictures(channels)
+    outputs = opened.run(pictures, [np.zeros((60, 80), np.uint8)] * 3)
+    assert tuple(outputs) == opened.manifest.outputs
+    assert {len(values) for values in outputs.values()} == {3}
+    assert outputs["rectified"].dtype == np.uint8
+    _assert_answers(outputs, pictures, answer)
+
+
+@pytest.mark.parametrize("of_the_input", [True, False], ids=["frames are the input", "larger frames"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_split_file_for_one_picture_at_a_time_answers_as_one_by_one(
+    build_split: Callable[..., Path], channels: int, of_the_input: bool
+) -> None:
+    opened, any_number = (Network(build_split(channels, batch=batch), threads=1) for batch in (1, "N"))
+    pictures = _pictures(channels)
+    rng = np.random.default_rng(0)
+    sizes = [(HEIGHT, WIDTH)] * 3 if of_the_input else [(30, 40), (60, 160), (90, 24)]
+    brightest = [(40, 250, 90), (250, 90, 40), (90, 40, 250)]  # of red, green and blue
+    frames = [
+        rng.integers(0, levels[:channels], (*size, channels), np.uint8)
+        for size, levels in zip(sizes, brightest, strict=True)
+    ]
+    together: Outputs = opened.run(pictures, frames)
+    each = [opened.run(pictures[index : index + 1], frames[index : index + 1]) for index in range(3)]
+    of_any_number: Outputs = any_number.run(pictures, frames)
+    assert tuple(together) == OUTPUTS
+    for name, values in together.items():
+        np.testing.assert_array_equal(values, np.concatenate([outputs[name] for outputs in each]), err_msg=name)
+        np.testing.assert_allclose(values, of_any_number[name], rtol=0, atol=1e-6, err_msg=name)
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert np.abs(together["probabilities"][one] - together["probabilities"][other]).max() > 0.05
+
+
+def test_a_split_file_for_one_picture_at_a_time_samples_the_batch_where_there_are_no_frames(
+    build_split: Callable[..., Path],
+) -> None:
+    pictures = _pictures(3)
+    _assert_answers(Network(build_split(3, batch=1), threads=1).run(pictures), pictures, _split_answer)
+
+
+def test_a_classifier_takes_any_number_of_pictures_for_a_file_that_takes_one(build_model: Callable[..., Path]) -> None:
+    model = Classifier(build_model(1, batch=1), threads=1)
+    frames = [np.full((9, 20), level, np.uint8) for level in (255, 0, 128)]
+    assert [prediction.label for prediction in model.predict(frames)] == ["bright", "dark", "middle"]
+    assert model.predict([]) == []
+
+
+def test_further_inputs_are_given_to_each_picture_of_its_own(build_model: Callable[..., Path]) -> None:
+    model = onnx.load(build_model(1, metadata={}, batch=1))
+    (constant,) = [value for value in model.graph.initializer if value.name == "constant_theta"]
+    model.graph.initializer.remove(constant)
+    model.graph.input.append(helper.make_tensor_value_info("constant_theta", TensorProto.FLOAT, (1, 6)))
+    opened, pictures = Network(model.SerializeToString(), manifest=make_manifest(1), threads=1), _pictures(1)
+    thetas = np.arange(18, dtype=np.float32).reshape(3, 6)
+    outputs = opened.run(pictures, given={"constant_theta": thetas})
+    np.testing.assert_array_equal(outputs["theta"], thetas)
+    _assert_answers({**outputs, "theta": np.tile(THETA, (3, 1))}, pictures, answer)
+
+
 # --- replayed
 
 
@@ -388,6 +453,14 @@ def test_a_split_file_is_replayed_with_the_tolerances_of_its_precision(
         assert parity.passed is passes
 
 
+def test_a_vector_of_an_output_that_the_file_does_not_give_is_damaged(build_split: Callable[..., Path]) -> None:
+    picture = _pictures(1)[0]
+    path = build_split(outputs=OUTPUTS[:3], golden=(make_golden(picture, _split_answer(picture)),))
+    told = r"/split\.onnx: golden vector 0 is damaged: it has other outputs than the file$"
+    with pytest.raises(ModelContractError, match=told):
+        replay(Network(path, threads=1))
+
+
 # --- damaged
 
 
@@ -407,28 +480,50 @@ def test_a_classifier_that_is_not_base64_is_one_sentence(build_split: Callable[.
     _refused(build_split(classifier=text), r"/split\.onnx: its classifier graph is damaged \(.*\); export it again$")
 
 
+CLASSIFIER_DOES_NOT_LOAD = (
+    r"/split\.onnx, its classifier graph: onnxruntime cannot load it \(.*\); export the model again$"
+)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
 def test_a_truncated_classifier_is_one_sentence(build_split: Callable[..., Path], share: float) -> None:
     data = _head(1, [LOOKED_AT]).SerializeToString()
     cut = base64.b64encode(data[: int(len(data) * share)]).decode("ascii")
-    _refused(build_split(classifier=cut), "export")
+    _refused(build_split(classifier=cut), CLASSIFIER_DOES_NOT_LOAD)
 
 
 def test_a_classifier_that_is_no_model_is_one_sentence(build_split: Callable[..., Path]) -> None:
-    _refused(build_split(classifier=base64.b64encode(b"PK\x03\x04").decode("ascii")), "onnxruntime cannot load it")
-
-
-def test_a_damaged_classifier_is_told_with_the_name_of_the_file(build_split: Callable[..., Path]) -> None:
     damaged = base64.b64encode(b"PK\x03\x04").decode("ascii")
-    _refused(build_split(classifier=damaged), r"/split\.onnx, its classifier graph: ")
+    _refused(build_split(classifier=damaged), CLASSIFIER_DOES_NOT_LOAD)
 
 
 def test_a_classifier_of_another_number_of_labels_is_refused(build_split: Callable[..., Path]) -> None:
-    _refused(build_split(labels=("a", "b")), r"split\.onnx: .*labels")
+    told = r"/split\.onnx: output 'probabilities' is \['N', 3\], expected N x 2 labels$"
+    _refused(build_split(labels=("a", "b")), told)
 
 
-def test_a_classifier_that_takes_something_else_is_refused(build_split: Callable[..., Path]) -> None:
-    _refused(build_split(head=_head(1, [LOOKED_AT, LOOKED_AT])), r"split\.onnx: ")
+@pytest.mark.parametrize(
+    ("channels", "grids", "found"),
+    [
+        (1, [LOOKED_AT, LOOKED_AT], "'warped_0': ['N', 1, 3, 4], 'warped_1': ['N', 1, 3, 4]"),
+        (1, [LOOKED_AT[:2]], "'warped_0': ['N', 1, 2, 4]"),
+        (1, [LOOKED_AT.transpose(1, 0, 2)], "'warped_0': ['N', 1, 4, 3]"),
+        (3, [LOOKED_AT], "'warped_0': ['N', 3, 3, 4]"),
+    ],
+    ids=["two pictures", "another height", "width and height swapped", "three channels"],
+)
+def test_a_classifier_that_takes_other_pictures_than_are_sampled_is_refused(
+    build_split: Callable[..., Path], channels: int, grids: list[NDArray[Any]], found: str
+) -> None:
+    told = f"its classifier graph takes {{{found}}}, expected {{'warped_0': ['N', 1, 3, 4]}}; export it again"
+    _refused(build_split(1, head=_head(channels, grids)), rf"/split\.onnx: {re.escape(told)}$")
+
+
+def test_a_classifier_of_one_picture_behind_a_localisation_of_any_number_is_refused(
+    build_split: Callable[..., Path],
+) -> None:
+    told = "its classifier graph takes {'warped_0': [1, 1, 3, 4]}, expected {'warped_0': ['N', 1, 3, 4]}"
+    _refused(build_split(1, head=_head(1, [LOOKED_AT], 1)), rf"/split\.onnx: {re.escape(told)}; export it again$")
 
 
 def test_a_split_file_without_its_grids_is_refused(build_split: Callable[..., Path]) -> None:
@@ -437,11 +532,13 @@ def test_a_split_file_without_its_grids_is_refused(build_split: Callable[..., Pa
     model.graph.output[2].name = "lattice"
     model.graph.node[-1].output[0] = "lattice"
     onnx.save(model, path)
-    _refused(path, r"/split\.onnx: .*(grid|lattice)")
+    told = r"is of the split form, but its outputs are \['theta', 'outline', 'lattice'\]; export it again$"
+    _refused(path, rf"/split\.onnx: {told}")
 
 
 def test_a_fused_file_that_calls_itself_split_is_refused(build_model: Callable[..., Path]) -> None:
-    _refused(build_model(1, export=SPLIT), r"tiny\.onnx: .*split form")
+    told = r"/tiny\.onnx: is of the split form, but its outputs are \['probabilities', .*\]; export it again$"
+    _refused(build_model(1, export=SPLIT), told)
 
 
 def test_a_split_file_that_calls_itself_fused_is_refused(build_split: Callable[..., Path]) -> None:

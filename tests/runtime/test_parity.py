@@ -117,8 +117,22 @@ def test_the_references_own_rounding_counts_twice_up_to_ten_times_the_tolerance(
     assert not parity(allowed * 1.001).passed
 
 
-def test_an_infinite_difference_never_passes() -> None:
-    assert not Parity({"theta": float("inf")}, 0, 1, TOLERANCES, {"theta": float("inf")}).passed
+@pytest.mark.parametrize("tolerance", [1e-4, 1e30, np.inf, np.nan])
+@pytest.mark.parametrize("rounding", [0.0, np.inf, np.nan])
+@pytest.mark.parametrize("difference", [np.inf, np.nan])
+def test_a_difference_that_is_no_number_never_passes(difference: float, tolerance: float, rounding: float) -> None:
+    tolerances = {"probabilities": 1e-5, "theta": tolerance}
+    parity = Parity({"probabilities": 0.0, "theta": difference}, 0, 1, tolerances, {"theta": rounding})
+    assert not parity.passed
+    probabilities, theta, _ = parity.table().splitlines()
+    assert probabilities.endswith("  ok")
+    assert theta.endswith("  FAILED")
+
+
+def test_any_number_passes_where_any_is_allowed() -> None:
+    parity = Parity({"theta": 1e30}, 0, 1, {"theta": np.inf})
+    assert parity.passed
+    assert parity.table().splitlines()[0].endswith("  ok")
 
 
 def test_the_table_has_a_line_for_each_output_and_one_for_the_labels() -> None:

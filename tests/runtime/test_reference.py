@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from stn_runtime.reference import Interpolation, Padding, grid_sample
+from stn_runtime.reference import Interpolation, Padding, grid_sample, sample_pixels
 
 PADDINGS = ("zeros", "border", "reflection")
 WAYS = list(itertools.product(("bilinear", "nearest"), PADDINGS, (False, True)))
@@ -165,6 +165,59 @@ def test_ties_go_to_the_even_pixel_in_every_engine(padding: Padding, sampler: st
     else:
         (read,) = _session("nearest", padding, False, 16).run(None, {"x": PIXELS, "grid": grid})
     assert read.ravel().tolist() == [8, 32, 32]
+
+
+def _of_torch_at(
+    image: NDArray[np.float32], points: NDArray[np.float64], interpolation: str, padding: str, folds_at_centres: bool
+) -> NDArray[np.float64]:
+    """PyTorch's answer at pixels, in float64; its reflection folds at the centres with align_corners."""
+    size = np.array([image.shape[3], image.shape[2]])
+    grid = 2 * points / (size - 1) - 1 if folds_at_centres else (2 * points + 1) / size - 1
+    sampled = torch.nn.functional.grid_sample(
+        torch.from_numpy(image).double(), torch.from_numpy(grid), interpolation, padding, folds_at_centres
+    )
+    return np.asarray(sampled.numpy())
+
+
+ways_at_pixels = pytest.mark.parametrize(("interpolation", "padding", "folds_at_centres"), WAYS)
+
+
+@ways_at_pixels
+@pytest.mark.parametrize(("height", "width"), [(2, 5), (9, 4), (16, 16)])
+def test_pixels_are_read_as_pytorch_reads_them(
+    interpolation: Interpolation, padding: Padding, folds_at_centres: bool, height: int, width: int
+) -> None:
+    rng = np.random.default_rng(height)
+    image = rng.random((2, 3, height, width), np.float32)
+    points = rng.uniform(-3 * width, 4 * width, (2, 12, 15, 2))
+    actual = sample_pixels(image, points, interpolation, padding, folds_at_centres)
+    assert actual.dtype == np.float32
+    expected = _of_torch_at(image, points, interpolation, padding, folds_at_centres)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_where_the_pixels_fold_matters_to_reflection_alone(interpolation: Interpolation, padding: Padding) -> None:
+    rng = np.random.default_rng(3)
+    image = rng.random((1, 2, 4, 6), np.float32)
+    points = rng.uniform(-9, 15, (1, 8, 8, 2))
+    at_edges, at_centres = (sample_pixels(image, points, interpolation, padding, folds) for folds in (False, True))
+    np.testing.assert_array_equal(at_edges, at_centres)
+    folded = [sample_pixels(image, points, interpolation, "reflection", folds) for folds in (False, True)]
+    assert np.abs(folded[0] - folded[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("folds_at_centres", [False, True])
+def test_ties_between_pixels_go_where_pytorch_sends_them(padding: Padding, folds_at_centres: bool) -> None:
+    height, width = (5, 9) if folds_at_centres else (4, 8)  # halves of these are exact in PyTorch's coordinates
+    image = np.arange(1, height * width + 1, dtype=np.float32).reshape(1, 1, height, width)
+    halves = np.arange(-2 * width, 3 * width) + 0.5
+    points = np.stack(np.meshgrid(halves, halves), -1)[None]
+    actual = sample_pixels(image, points, "nearest", padding, folds_at_centres)
+    expected = _of_torch_at(image, points, "nearest", padding, folds_at_centres)
+    np.testing.assert_array_equal(actual, expected)
 
 
 @each_way

@@ -13,6 +13,8 @@ from stn_runtime import Classifier, InputError, Manifest, ModelContractError, Tr
 from stn_runtime.manifest import METADATA_KEY
 from stn_runtime.session import open_session, read_manifest, usable_cpus
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
 
 def _refused(path: Path, told: str) -> None:
     with pytest.raises(ModelContractError, match=told) as caught:
@@ -119,8 +121,18 @@ def test_a_model_with_another_number_of_labels_is_refused(
     _refused(build_model(labels=labels), rf"'probabilities' is \['N', 3\], expected N x {len(labels)} labels")
 
 
-def test_a_model_for_a_fixed_batch_is_refused(build_model: Callable[..., Path]) -> None:
-    _refused(build_model(batch=1), "N")
+@pytest.mark.parametrize("batch", [2, 8])
+def test_a_model_for_a_fixed_batch_of_several_is_refused(build_model: Callable[..., Path], batch: int) -> None:
+    told = rf"tiny\.onnx: takes {batch} pictures at a time, expected any number, or one$"
+    _refused(build_model(batch=batch), told)
+
+
+def test_a_model_for_one_picture_at_a_time_opens(
+    build_model: Callable[..., Path], manifest_of: Callable[..., Manifest]
+) -> None:
+    session = open_session(build_model(batch=1), threads=1)
+    assert session.get_inputs()[0].shape[0] == 1
+    assert read_manifest(session, "tiny.onnx") == manifest_of(1)
 
 
 TWO = tuple(
@@ -139,17 +151,64 @@ def test_a_model_with_other_transformers_than_its_manifest_is_refused(
 def test_a_provider_that_is_not_there_is_named(grey_model: Path) -> None:
     told = r"^execution provider NoSuchProvider is not available here; there are .*CPUExecutionProvider"
     with pytest.raises(InputError, match=told):
-        open_session(grey_model, providers=["CPUExecutionProvider", "NoSuchProvider"])
+        open_session(grey_model, providers=[CPU, "NoSuchProvider"])
+
+
+def test_naming_no_provider_at_all_is_refused(grey_model: Path) -> None:
+    told = "^no execution provider is named; leave them out, or name one such as CPUExecutionProvider$"
+    with pytest.raises(InputError, match=told):
+        open_session(grey_model, providers=[])
+
+
+NOT_STARTED = f"execution provider {CUDA} could not be started; onnxruntime took {CPU}"
+
+
+@pytest.fixture(params=["onnxruntime prints so", "onnxruntime is silent"])
+def _cuda_does_not_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA is listed, but onnxruntime takes the CPU instead."""
+    start = ort.InferenceSession
+
+    def fall_back(model: str, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
+        if request.param == "onnxruntime prints so":
+            print(f"EP Error when using {providers}")  # noqa: T201
+        return start(model, options, providers=[CPU])
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(ort, "InferenceSession", fall_back)
+
+
+@pytest.mark.usefixtures("_cuda_does_not_start")
+@pytest.mark.parametrize("providers", [[CUDA], [CUDA, CPU]], ids=str)
+def test_a_provider_that_was_named_and_does_not_start_is_an_error(
+    grey_model: Path, capsys: pytest.CaptureFixture[str], providers: list[str]
+) -> None:
+    with pytest.raises(InputError, match=f"^{NOT_STARTED}$"):
+        open_session(grey_model, providers=providers)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("_cuda_does_not_start")
+def test_a_provider_that_was_not_named_and_does_not_start_is_one_sentence(
+    grey_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = open_session(grey_model)
+    said = capsys.readouterr()
+    assert session.get_providers() == [CPU]
+    assert said.out == ""
+    assert [line for line in said.err.splitlines() if not line.startswith("EP Error")] == [NOT_STARTED]
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
-def test_a_provider_that_does_not_start_is_an_error(grey_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(ort, "get_available_providers", lambda: available)
-    with pytest.raises(InputError, match=r"^execution provider CUDAExecutionProvider could not be started"):
-        open_session(grey_model, providers=["CUDAExecutionProvider"])
+def test_what_onnxruntime_prints_of_a_provider_it_does_not_know_is_no_output(
+    grey_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["DeadExecutionProvider", CPU])
+    with pytest.raises(InputError, match=r"^execution provider DeadExecutionProvider could not be started; "):
+        open_session(grey_model, providers=["DeadExecutionProvider"])
+    assert capsys.readouterr().out == ""
 
 
-def test_the_cpu_is_taken_when_it_is_named(grey_model: Path) -> None:
-    session = open_session(grey_model, providers=["CPUExecutionProvider"], threads=1)
-    assert session.get_providers() == ["CPUExecutionProvider"]
+def test_a_provider_that_starts_is_not_spoken_of(grey_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session = open_session(grey_model, providers=[CPU], threads=1)
+    assert session.get_providers() == [CPU]
+    assert capsys.readouterr() == ("", "")

@@ -3,6 +3,7 @@
 import itertools
 import math
 import tracemalloc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from stn_runtime import PreprocessSpec, TransformerSpec, warping
-from stn_runtime.preprocessing import Fit
+from stn_runtime.preprocessing import Fit, preprocess
 from stn_runtime.warping import warp
 
 HEIGHT, WIDTH = 13, 17  # of the network's input
@@ -239,7 +240,7 @@ def _smooth(height: int, width: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[0:height, 0:width]
     across, down = 3 * np.pi * (x + 0.5) / width, 2 * np.pi * (y + 0.5) / height
     planes = [0.5 + 0.25 * np.sin(across + phase) + 0.25 * np.cos(down - phase) for phase in (0, 1, 2)]
-    return np.rint(np.stack(planes, -1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.stack(planes, -1) * 255), np.uint8)
 
 
 # A mean over h pixels is off by h^2 f'' / 24 along each axis and a blend of neighbours by h^2 f'' / 8 at most. Both
@@ -272,12 +273,17 @@ def test_a_plain_frame_is_plain_wherever_the_grid_stays_inside(factor: int, padd
     np.testing.assert_allclose(read, 1, atol=1e-5)
 
 
-def test_a_smaller_frame_is_enlarged() -> None:
-    frame = _smooth(12, 16)
-    transformer = _transformer(input_size=(24, 32), output_size=(24, 32))
-    grid = _grid(INSIDE["rotated"], (24, 32))
-    expected = _of_torch(frame.astype(np.float32) / 255, grid, transformer)
-    np.testing.assert_allclose(warp(frame, grid, transformer, SMOOTH), expected, rtol=0, atol=1e-5)
+@pytest.mark.usefixtures("_branch")
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("size", [(12, 16), (4, 4), (24, 500), (300, 20)])
+def test_a_frame_without_more_detail_gives_what_the_network_sees(size: tuple[int, int], padding: str) -> None:
+    frame = np.random.default_rng(1).integers(100, 256, (*size, 3), np.uint8)
+    transformer = _transformer(input_size=(24, 32), output_size=(24, 32), padding=padding)
+    seen = preprocess(frame, SMOOTH).astype(np.float32) / 255
+    for name in ("identity", "rotated", "beyond the edges"):
+        grid = _grid(THETAS[name], (24, 32))
+        expected = _of_torch(seen, grid, transformer)
+        np.testing.assert_allclose(warp(frame, grid, transformer, SMOOTH), expected, rtol=0, atol=1e-5)
 
 
 DETAILED = PreprocessSpec(40, 60, 3)  # of a frame ten times as large
@@ -338,7 +344,7 @@ def test_fine_stripes_average_along_the_axis_they_cross_only(zoom: float) -> Non
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
-@pytest.mark.parametrize("size", [(13, 17), (60, 160), (300, 90), (5, 7)], ids=str)
+@pytest.mark.parametrize("size", [(13, 17), (60, 160), (300, 90)], ids=str)
 @pytest.mark.parametrize("shift", [(9.0, 0.0), (0.0, -9.0), (40.0, 40.0)], ids=str)
 def test_a_grid_wholly_outside_reads_the_padding(fit: Fit, size: tuple[int, int], shift: tuple[float, float]) -> None:
     frame = np.full((*size, 3), (255, 128, 0), np.uint8)
@@ -349,6 +355,26 @@ def test_a_grid_wholly_outside_reads_the_padding(fit: Fit, size: tuple[int, int]
     for padding in ("border", "reflection"):
         read = warp(frame, grid, _transformer(padding=padding), spec)
         np.testing.assert_allclose(read, np.broadcast_to(colour, read.shape), atol=1e-5)
+
+
+@pytest.mark.usefixtures("_branch")
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
+@pytest.mark.parametrize("size", [(5, 7), (7, 5), (3, 16), (13, 17)], ids=str)
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_outside_a_frame_without_more_detail_lies_what_the_network_has_there(
+    fit: Fit, size: tuple[int, int], padding: str
+) -> None:
+    frame = np.random.default_rng(5).integers(100, 256, (*size, 3), np.uint8)
+    spec = PreprocessSpec(HEIGHT, WIDTH, 3, fit=fit)
+    seen = preprocess(frame, spec).astype(np.float32) / 255
+    transformer = _transformer(padding=padding)
+    for shift in ((9.0, 0.0), (0.0, -9.0), (40.0, 40.0), (-1.5, 1.5)):
+        grid = _grid([[0.5, 0.0, shift[0]], [0.0, 0.5, shift[1]]])
+        expected = _of_torch(seen, grid, transformer)
+        # float32 places a point 40 away to 40 x 17 x 2^-24 pixels, and neighbours differ by 1 at most
+        np.testing.assert_allclose(
+            warp(frame, grid, transformer, spec), expected, rtol=0, atol=1e-4, err_msg=str(shift)
+        )
 
 
 def test_the_border_that_is_read_is_the_nearest_one() -> None:
@@ -448,14 +474,89 @@ def test_a_whole_large_frame_is_averaged_before_it_is_converted() -> None:
 # --- OpenCV
 
 
-def test_opencv_is_asked_whether_it_blends_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+BORDERS = {  # the padding, and whether it is with align_corners, that a border of OpenCV is
+    cv2.BORDER_CONSTANT: ("zeros", False),
+    cv2.BORDER_REPLICATE: ("border", False),
+    cv2.BORDER_REFLECT: ("reflection", False),
+    cv2.BORDER_REFLECT_101: ("reflection", True),
+}
+
+
+def _remap_of_torch(image: Floats, x: Floats, y: Floats, border: int) -> Floats:
+    """What a cv2.remap that blends exactly would give."""
+    padding, align_corners = BORDERS[border]
+    size = np.array([image.shape[1], image.shape[0]])
+    points = np.stack((x, y), -1).astype(np.float64)
+    grid = 2 * points / (size - 1) - 1 if align_corners else (2 * points + 1) / size - 1
+    planes = torch.from_numpy(image.reshape(*image.shape[:2], -1).transpose(2, 0, 1)[None]).double()
+    read = torch.nn.functional.grid_sample(planes, torch.from_numpy(grid)[None], "bilinear", padding, align_corners)
+    return np.asarray(read[0].permute(1, 2, 0).numpy().astype(np.float32).squeeze())
+
+
+@pytest.fixture
+def exact_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., Floats]], bool]]:
+    """Say whether OpenCV counts as exact with the remap that is given: ``remap(image, x, y, border)``."""
+
+    def ask(remap: Callable[..., Floats]) -> bool:
+        def replacement(image: Floats, x: Floats, y: Floats, interpolation: int, *, borderMode: int) -> Floats:
+            assert interpolation == cv2.INTER_LINEAR
+            return remap(image, x, y, borderMode)
+
+        warping._remap_is_exact.cache_clear()
+        monkeypatch.setattr(cv2, "remap", replacement)
+        return warping._remap_is_exact()
+
+    yield ask
     warping._remap_is_exact.cache_clear()
-    monkeypatch.setattr(cv2, "remap", lambda *_, **__: np.full((1, 1), 1.0, np.float32))  # 1.01 to a 32nd
-    assert not warping._remap_is_exact()
-    warping._remap_is_exact.cache_clear()
-    monkeypatch.setattr(cv2, "remap", lambda *_, **__: np.full((1, 1), 1.010001, np.float32))
-    assert warping._remap_is_exact()
-    warping._remap_is_exact.cache_clear()
+
+
+def test_an_opencv_that_blends_as_pytorch_does_is_exact(exact_with: Callable[..., bool]) -> None:
+    assert exact_with(_remap_of_torch)
+
+
+def test_an_opencv_that_rounds_points_to_a_32nd_of_a_pixel_is_not_exact(exact_with: Callable[..., bool]) -> None:
+    assert not exact_with(
+        lambda image, x, y, border: _remap_of_torch(image, np.rint(x * 32) / 32, np.rint(y * 32) / 32, border)
+    )
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_opencv_that_is_off_with_one_border_and_number_of_channels_is_not_exact(
+    exact_with: Callable[..., bool], border: int, channels: int
+) -> None:
+    asked = []
+
+    def off_by_a_little(image: Floats, x: Floats, y: Floats, asked_border: int) -> Floats:
+        read = _remap_of_torch(image, x, y, asked_border).copy()
+        if (asked_border, image.size) == (border, image.shape[0] * image.shape[1] * channels):
+            asked.append(asked_border)
+            read[3, 4] += np.float32(1e-3)
+        return read
+
+    assert not exact_with(off_by_a_little)
+    assert asked == [border]
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("length", [2**15 - 2, 2**15 - 1, 2**15], ids=str)
+@pytest.mark.parametrize("axis", ["across", "down"])
+def test_a_frame_as_long_as_opencvs_remap_can_take_and_longer_is_read_whole(
+    monkeypatch: pytest.MonkeyPatch, padding: str, length: int, axis: str
+) -> None:
+    monkeypatch.setattr(warping, "_remap_is_exact", lambda: True)
+    ramp = (np.arange(length) * 250 // length).astype(np.uint8)
+    frame = np.stack((ramp, ramp), 0 if axis == "across" else 1)
+    pixels = np.array([0, 1000, length // 2, length - 1])
+    far = (2 * pixels + 1) / length - 1
+    near = np.full(4, -0.5)  # the centre of the first of two pixels
+    x, y = (far, near) if axis == "across" else (near, far)
+    grid = np.stack((x, y), -1)[None].astype(np.float32)
+    transformer = _transformer(input_size=frame.shape, output_size=(1, 4), padding=padding)
+    read = warp(frame, grid, transformer, PreprocessSpec(frame.shape[0], frame.shape[1], 1))
+    # float32 places these points to 2^15 x 2^-24 pixels, OpenCV 4 to a 32nd, and neighbours are one level apart;
+    # black outside is a whole level range apart from the last pixel
+    np.testing.assert_allclose(read[0, 0], ramp[pixels] / 255, rtol=0, atol=0.005)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
