@@ -27,7 +27,7 @@ from .onnx_files import STANDARD, opset_of, write_onnx
 from .opsets import written_in
 from .portable import make_portable
 from .precision import reduce_precision
-from .rewrites import fold_constants, infer_shapes
+from .rewrites import fold_constants, infer_shapes, is_clipped
 from .sampling_grids import LinearGrid, find_linear_grid
 from .splitting import split_graph
 from .targets import Plan, plan_export
@@ -314,14 +314,19 @@ def _check_graph(model: onnx.ModelProto, deployment: Deployment) -> None:
     if len(samplers) < len(deployment.transformers):
         faults.append(f"{len(samplers)} GridSample for {len(deployment.transformers)} transformers")
     linear = sum(transformer.grid != "projective" for transformer in deployment.transformers)
-    found = [find_linear_grid(node.inputs[1], graph) for node in samplers if node.inputs[1] is not None]
-    products = sum(isinstance(grid, LinearGrid) and grid.is_product for grid in found)
+    grids = [node.inputs[1] for node in samplers]
+    products = sum(grid is not None and (is_clipped(grid) or _is_product(grid, graph)) for grid in grids)
     if products < linear:
         faults.append(f"{products} of {linear} sampling grids as one matrix product")
     if any(node.domain not in STANDARD for node in model.graph.node):
         faults.append("operators outside the standard")
     if faults:
         raise ParityError(f"the exporter made another graph than expected: {', '.join(faults)}; nothing was written")
+
+
+def _is_product(grid: ir.Value, graph: ir.Model) -> bool:
+    found = find_linear_grid(grid, graph)
+    return isinstance(found, LinearGrid) and found.is_product
 
 
 def _advice(

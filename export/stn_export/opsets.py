@@ -147,12 +147,13 @@ def _slice_afterwards(node: ir.Node) -> None:
     ]
     for value in bounds:
         node.graph.register_initializer(value)
-    part = ir.node("Slice", [shape, *bounds], name=f"{node.name}.part")
-    part.outputs[0].type, part.outputs[0].shape = shape.type, shape.shape
-    shape.shape = None
+    part = ir.node("Slice", [shape, *bounds], name=f"{node.name or shape.name}.part")
+    wanted, whole = part.outputs[0], f"{shape.name}.whole"
+    wanted.type, wanted.shape, shape.shape = shape.type, shape.shape, None
     node.graph.insert_after(node, part)
-    ir.convenience.replace_all_uses_with(shape, part.outputs[0], replace_graph_outputs=True)
+    ir.convenience.replace_all_uses_with(shape, wanted, replace_graph_outputs=True)
     part.replace_input_with(0, shape)
+    wanted.name, shape.name = shape.name, whole
 
 
 def _axes(node: ir.Node, opset: int) -> list[int] | None:

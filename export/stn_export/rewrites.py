@@ -74,7 +74,7 @@ def rewrite_samplers(model: ir.Model, changes: Changes, modes: bool = True) -> N
         grid = node.inputs[1] if node.op_type == "GridSample" else None
         if grid is not None and node.domain not in STANDARD:
             changes.keep(f"{node_name(node.outputs[0])}: it is the GridSample of {node.domain}; export the file again")
-        elif grid is not None and _is_clipped(grid):
+        elif grid is not None and is_clipped(grid):
             changes.keep(f"{node_name(node.outputs[0])}: its grid is clipped already")
     _apply(model, _FastSampler(model, changes, modes))
 
@@ -150,7 +150,7 @@ class _FastSampler(Rule):
         if grid.shape is not None and len(grid.shape) == 5:
             self.changes.keep(f"{name}: it samples volumes (5-D), this works on images (4-D)")
             return _result(False, "5-D")
-        if _is_clipped(grid):
+        if is_clipped(grid):
             return _result(False, "done before")
         self.found[name] = found = find_linear_grid(grid, self.model)
         improvable = self._has_fast_equal(sampled, image) and (
@@ -210,7 +210,7 @@ def _product(op: Operators, found: LinearGrid, scale: NDArray[np.float32], name:
     return op.Add(points, constant(op, found.offset * scale, f"{name}.offset"))
 
 
-def _is_clipped(grid: ir.Value) -> bool:
+def is_clipped(grid: ir.Value) -> bool:
     """Return whether a grid ends as border padding expressed in the grid does: Max, Min, Reshape."""
     kinds: list[str] = []
     value: ir.Value | None = grid

@@ -70,6 +70,9 @@ def trace(
     except Exception as error:  # the exporter wraps whatever the module's code raises
         raise TraceError(f"{type(module).__name__}: PyTorch cannot export it ({_cause(error)})") from error
     traced: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only without dynamo
+    returned = {value.name for value in traced.graph.input} & {value.name for value in traced.graph.output}
+    if returned:
+        raise TraceError(f"{type(module).__name__}: returns its input '{returned.pop()}' as it is; leave it out")
     for value, axes in zip(traced.graph.input, open_axes, strict=True):
         for axis, label in axes.items():
             if isinstance(dims_of(value)[axis], int):

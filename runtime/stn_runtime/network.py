@@ -43,16 +43,20 @@ class Network:
     ) -> None:
         self.source = str(model) if isinstance(model, Path) else "the model"
 
-        def opened(part: Path | bytes, name: str) -> ort.InferenceSession:
-            return open_session(part, threads=threads, providers=providers, live=live, optimize=optimize, name=name)
+        def opened(part: Path | bytes, name: str, spins: bool) -> ort.InferenceSession:
+            return open_session(
+                part, threads=threads, providers=providers, live=not spins, optimize=optimize, name=name
+            )
 
-        self.session = opened(model, self.source)
+        self.session = opened(model, self.source, not live)
         self.manifest = manifest or read_manifest(self.session, self.source)
         self._one_by_one = self.session.get_inputs()[0].shape[0] == 1  # for a target that wants fixed shapes
         self._classifier: ort.InferenceSession | None = None
         if self.manifest.export.form == "split":
             data = _classifier_of(self.session, self.source)
-            self._classifier = opened(data, f"{self.source}, its classifier graph")
+            # the graphs and the warp take turns: threads that spin after one would take the CPUs from the next
+            self.session = opened(model, self.source, False)
+            self._classifier = opened(data, f"{self.source}, its classifier graph", False)
             self._check_classifier(self._classifier)
 
     def _check_classifier(self, classifier: ort.InferenceSession) -> None:

@@ -279,3 +279,12 @@ def test_a_value_or_a_type_that_the_older_opset_lacks_is_refused(body: str, firs
     assert_refused(model, 18, f"{reason}, so it stays opset 22")
     _, obstacle, _ = lowered(model, first)
     assert obstacle is None
+
+
+def test_a_slice_of_a_shape_that_is_an_output_keeps_its_name() -> None:
+    text = '<ir_version: 8, opset_import: ["": 18]> graph (float[2,3,4] x) => (int64[k] y) { y = Shape<start = 1>(x) }'
+    result, obstacle, _ = lowered(onnx.parser.parse_model(text), 13)
+    assert obstacle is None
+    assert [value.name for value in result.graph.output] == ["y"]
+    answer = ort.InferenceSession(result.SerializeToString()).run(None, {"x": np.zeros((2, 3, 4), np.float32)})[0]
+    assert answer.tolist() == [3, 4]

@@ -3,6 +3,7 @@
 ``python -m tests.parity.matrix`` prints the table that stands in export/README.md.
 """
 
+import functools
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,10 +58,11 @@ def network(cell: Cell) -> Deployment:
 def measure(cell: Cell, kinds: Iterable[tuple[Form, Precision]]) -> dict[tuple[Form, Precision], Verification]:
     """Return how far each form and precision of a cell is from PyTorch, theta found and theta given."""
     deployment, spec = network(cell), PreprocessSpec(cell.size, cell.size, 1)
-    graph = export_graph(deployment, spec)
     pictures = np.random.default_rng(cell.size).integers(0, 256, (32, cell.size, cell.size, 1), np.uint8)
     found = {}
+    graphs = functools.cache(lambda form: export_graph(deployment, spec, form))
     for form, precision in kinds:
+        graph = graphs(form)
         model = shape_graph(reduce_precision(graph, precision, pictures), plan_export("cpu", form, precision))
         found[form, precision] = verify(deployment, model, spec, pictures[:1], form, precision)
     return found
