@@ -91,13 +91,17 @@ class Classifier:
     @overload
     def predict(self, pictures: Picture) -> Prediction: ...
     @overload
-    def predict(self, pictures: Pictures) -> list[Prediction]: ...
-    def predict(self, pictures: Picture | Pictures) -> Prediction | list[Prediction]:
+    def predict(self, pictures: Pictures, sizes: Sequence[tuple[int, int]] | None = None) -> list[Prediction]: ...
+    def predict(
+        self, pictures: Picture | Pictures, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> Prediction | list[Prediction]:
         """Classify one picture, or several as one batch.
 
         Args:
             pictures: uint8 arrays (H, W) grey or (H, W, 3) RGB (of an OpenCV frame pass ``frame[..., ::-1]``), or
                 paths of image files; one, or a list of any sizes.
+            sizes: (height, width) of the whole pictures, where a list of them was reduced; outlines are in their
+                pixels.
 
         Returns:
             A prediction for one picture, a list of them for a list.
@@ -108,13 +112,13 @@ class Classifier:
         """
         if isinstance(pictures, (np.ndarray, Path, str)):
             return self._predict([pictures])[0]
-        return self._predict(pictures) if len(pictures) else []
+        return self._predict(pictures, sizes) if len(pictures) else []
 
     def run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
         """Return the network's raw outputs by name for a preprocessed batch (N, H, W, C) uint8."""
         return self._network.run(batch)
 
-    def _predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+    def _predict(self, pictures: Sequence[Picture], sizes: Sequence[tuple[int, int]] | None = None) -> list[Prediction]:
         started = time.perf_counter()
         images = [picture if isinstance(picture, np.ndarray) else read_image(Path(picture)) for picture in pictures]
         decoded = time.perf_counter()
@@ -128,10 +132,15 @@ class Classifier:
             "resize": (resized - decoded) * share,
             "infer": (inferred - resized) * share,
         }
-        return [self._prediction(image, outputs, index, latency) for index, image in enumerate(images)]
+        sizes = sizes or [(image.shape[0], image.shape[1]) for image in images]
+        return [self._prediction(size, outputs, index, latency) for index, size in enumerate(sizes)]
 
     def _prediction(
-        self, image: Image, outputs: Mapping[str, NDArray[np.generic]], index: int, latency: Mapping[str, float]
+        self,
+        size: tuple[int, int],
+        outputs: Mapping[str, NDArray[np.generic]],
+        index: int,
+        latency: Mapping[str, float],
     ) -> Prediction:
         probabilities = outputs["probabilities"][index].astype(np.float32)
         best = np.argsort(-probabilities, kind="stable")[: self.topk]
@@ -141,7 +150,7 @@ class Classifier:
         if "theta" in outputs:
             theta = tuple(map(float, outputs["theta"][index].astype(np.float32)))
         if "outline" in outputs:
-            placement = place(image.shape[0], image.shape[1], self.manifest.preprocess)
+            placement = place(*size, self.manifest.preprocess)
             outline = placement.to_pixels(outputs["outline"][index].astype(np.float32)[self._drawn] * self._reach)
         rectified = None
         if "rectified" in outputs:

@@ -15,7 +15,7 @@ from .pipeline import run as run_pipeline
 from .records import JsonLines, Readable, RecordWriter, open_results, writer_for
 from .session import open_session, read_manifest
 from .sinks import View, Window, open_saver
-from .sources import ImageFiles, Source, open_source
+from .sources import ImageFiles, Source, Video, open_source
 from .zoo import find_model, released_models
 
 
@@ -24,12 +24,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="camera number or /dev path, picture, folder, glob, video, or http/rtsp address")
     parser.add_argument("-m", "--model", default="digits", help="released model or .onnx file (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, help="write records to this .jsonl or .csv file")
+    parser.add_argument("--resume", action="store_true", help="go on behind what --output holds already")
     parser.add_argument(
         "--save", type=Path, metavar="PATH", help="save annotated pictures (folder) or video (.mp4, .avi)"
     )
     parser.add_argument("--show", action="store_true", help="open a window: q or Esc ends, space pauses, s snapshot")
     parser.add_argument("--topk", type=_positive, default=5, metavar="K", help="labels a record lists (default: 5)")
     parser.add_argument("--conf", type=_share, default=0.0, metavar="P", help="below this probability a label is null")
+    parser.add_argument(
+        "--full-decode", action="store_true", help="decode JPEGs at full size, whatever the network needs"
+    )
     parser.add_argument("--threads", type=_positive, metavar="N", help="of onnxruntime (default: one a usable CPU)")
     parser.add_argument("--providers", nargs="+", metavar="EP", help="execution providers that must be there")
 
@@ -38,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     """Classify every frame of a source."""
     if args.output is not None:
         writer_for(args.output)
+    elif args.resume:
+        raise InputError("--resume goes on with a results file: name it with --output")
     with ExitStack() as stack:
         source = open_source(args.source)
         stack.callback(source.close)
@@ -45,9 +51,12 @@ def run(args: argparse.Namespace) -> int:
             args.model, threads=args.threads, providers=args.providers, topk=args.topk, live=source.live
         )
         views = _views(args, source)
+        is_split = classifier.manifest.export.form == "split"  # it samples the frame itself
+        if isinstance(source, ImageFiles) and not (views or is_split or args.full_decode):
+            source.reduce_for(classifier.manifest.preprocess)
         for view in views:
             stack.callback(view.close)
-        writer = _writer(args.output, stack)  # last: a typing error must not empty yesterday's results
+        writer = _writer(args, source, stack)  # last: a typing error must not empty yesterday's results
         summary = run_pipeline(source, classifier, writer, views, args.conf)
     place = f", annotated in {args.save}" if args.save else ""
     sys.stderr.write(f"{summary.frames} frames, {summary.failed} failed{place}\n")
@@ -56,11 +65,15 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.failed else 0
 
 
-def _writer(output: Path | None, stack: ExitStack) -> RecordWriter:
-    if output is None:
+def _writer(args: argparse.Namespace, source: Source, stack: ExitStack) -> RecordWriter:
+    if args.output is None:
         return Readable(sys.stdout) if sys.stdout.isatty() else JsonLines(sys.stdout)
-    writer, stream = open_results(output)
+    writer, stream, done = open_results(args.output, args.resume)
     stack.enter_context(stream)
+    if args.resume:
+        sys.stderr.write(f"{args.output}: {done.records} records are there already\n")
+        if isinstance(source, ImageFiles | Video):
+            source.skip(done)
     return writer
 
 

@@ -1,6 +1,8 @@
 """Reading image files of any origin as 8-bit grey or RGB, the right way up."""
 
 import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,29 @@ IMAGE_SUFFIXES = frozenset(
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _ORIENTATION_TAG = 0x0112
 _START_OF_SCAN = 0xDA
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # tables, an extension, arithmetic conditioning
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_REDUCED_GREY = {
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+Reduction = Callable[[int, int], int]
+"""By how much (1, 2, 4 or 8) a picture of a height and width may be reduced."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture from a file, perhaps reduced while it was decoded.
+
+    Attributes:
+        image: (H, W) grey or (H, W, 3) RGB, 8 bits, the right way up.
+        size: (height, width) of the whole picture.
+    """
+
+    image: Image
+    size: tuple[int, int]
 
 
 def read_image(path: Path) -> Image:
@@ -29,30 +54,65 @@ def read_image(path: Path) -> Image:
     Raises:
         ImageReadError: The file cannot be read, is not a whole picture, or is too large; one sentence.
     """
+    return decode_image(_read(path), str(path))
+
+
+def read_reduced(path: Path, reduction: Reduction) -> Decoded:
+    """Return the picture in a file as ``read_image`` does, a JPEG decoded at a fraction of its size where it may be.
+
+    Args:
+        path: The file.
+        reduction: How far it may be reduced; see ``preprocessing.largest_reduction``.
+
+    Raises:
+        ImageReadError: As for ``read_image``.
+    """
+    data, name = _read(path), str(path)
+    found = _jpeg_frame(data) if data.startswith(_JPEG) else None
+    factor = min(reduction(found.height, found.width), reduction(found.width, found.height)) if found else 1
+    if found is None or factor == 1 or found.channels not in (1, 3):
+        image = decode_image(data, name)
+        return Decoded(image, (image.shape[0], image.shape[1]))
+    _check_whole(data, name)
+    flags = (_REDUCED_GREY if found.channels == 1 else _REDUCED)[factor]
+    image = _to_rgb(_to_8_bits(_decoded(data, flags, name), name))
+    upright = image.shape[:2] == (-(-found.height // factor), -(-found.width // factor))
+    size = (found.height, found.width) if upright else (found.width, found.height)
+    return Decoded(image, size)
+
+
+def _read(path: Path) -> bytes:
     try:
         if path.is_fifo():  # reading would wait for a writer, for ever
             raise ImageReadError(f"{path}: is a named pipe, not a picture")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageReadError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return decode_image(data, str(path))
 
 
 def decode_image(data: bytes, name: str) -> Image:
     """Return the picture in ``data``, the bytes of an image file; as ``read_image``, ``name`` is for its errors."""
+    _check_whole(data, name)
+    # Only 'unchanged' keeps transparency, and it applies no EXIF orientation; a JPEG has no transparency.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if data.startswith(_JPEG) else cv2.IMREAD_UNCHANGED
+    return _upright(_to_rgb(_to_8_bits(_decoded(data, flags, name), name)), _orientation(data))
+
+
+def _check_whole(data: bytes, name: str) -> None:
     if not data:
         raise ImageReadError(f"{name}: is empty (0 bytes)")
     if _is_truncated(data):
         raise ImageReadError(f"{name}: is cut off, the end of the picture is missing ({len(data)} bytes)")
-    # Only 'unchanged' keeps transparency, and it applies no EXIF orientation; a JPEG has no transparency.
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if data.startswith(_JPEG) else cv2.IMREAD_UNCHANGED
+
+
+def _decoded(data: bytes, flags: int, name: str) -> NDArray[np.generic]:
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageReadError(f"{name}: cannot be decoded as an image ({_reason(error)})") from error
     if decoded is None:
         raise ImageReadError(f"{name}: cannot be decoded as an image ({len(data)} bytes)")
-    return _upright(_to_rgb(_to_8_bits(decoded, name)), _orientation(data))
+    return decoded
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -97,18 +157,37 @@ def _is_truncated(data: bytes) -> bool:
 
 def _first_scan(data: bytes) -> int:
     """Return where a JPEG's first scan begins, past its header with any thumbnail in it; -1 if there is none."""
+    return next((end for marker, _, end in _segments(data) if marker == _START_OF_SCAN), -1)
+
+
+@dataclass(frozen=True)
+class _JpegFrame:
+    height: int
+    width: int
+    channels: int
+
+
+def _jpeg_frame(data: bytes) -> _JpegFrame | None:
+    """Return what a JPEG's header says of the picture (ITU-T T.81, B.2.2)."""
+    for marker, start, end in _segments(data):
+        if marker in _START_OF_FRAME and end - start >= 8:
+            _, height, width, channels = struct.unpack_from(">BHHB", data, start + 2)
+            return _JpegFrame(height, width, channels) if height and width else None
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the segments of a JPEG's header up to its first scan: marker, where its length stands, where it ends."""
     at = len(_JPEG)
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return -1
+    while at + 4 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
-        at += 2 + length
+        yield marker, at + 2, at + 2 + length
         if marker == _START_OF_SCAN:
-            return at
-    return -1
+            return
+        at += 2 + length
 
 
 def _orientation(data: bytes) -> int:

@@ -73,7 +73,9 @@ def _batches(source: Source, size: int) -> Iterator[list[Frame]]:
 
 
 def _classified(batch: Sequence[Frame], classifier: Classifier, threshold: float) -> Iterator[Record]:
-    predictions = iter(classifier.predict([frame.image for frame in batch if frame.image is not None]))
+    there = [(frame, frame.image) for frame in batch if frame.image is not None]
+    sizes = [frame.size or (image.shape[0], image.shape[1]) for frame, image in there]
+    predictions = iter(classifier.predict([image for _, image in there], sizes))
     for frame in batch:
         record = Record(frame.source, frame.index, frame.time, None, frame.error)
         if frame.image is not None:

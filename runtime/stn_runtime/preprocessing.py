@@ -65,6 +65,13 @@ def place(height: int, width: int, spec: PreprocessSpec) -> Placement:
     )
 
 
+def largest_reduction(height: int, width: int, spec: PreprocessSpec) -> int:
+    """Return by how much, 8, 4, 2 or 1, a picture may be reduced and keep twice the resolution of the input."""
+    scale = place(height, width, spec).scale
+    per_input = min(2 * scale[0] / spec.width, 2 * scale[1] / spec.height)  # pixels of the picture
+    return next((factor for factor in (8, 4, 2) if per_input >= 2 * factor), 1)
+
+
 def preprocess(image: Image, spec: PreprocessSpec) -> Image:
     """Return ``image`` as the network's input, (height, width, channels).
 

@@ -70,9 +70,10 @@ class JsonLines:
 class Csv:
     """Writes records as CSV with a header; lists and objects as JSON within their cell."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, has_header: bool = False) -> None:
         self.stream = stream
-        self._line(dict(zip(CSV_COLUMNS, CSV_COLUMNS, strict=True)))
+        if not has_header:
+            self._line(dict(zip(CSV_COLUMNS, CSV_COLUMNS, strict=True)))
 
     def write(self, record: Record) -> None:
         """Write one record, whole, and flush it."""
@@ -129,15 +130,78 @@ def writer_for(path: Path) -> type[JsonLines | Csv]:
     return writers[path.suffix.lower()]
 
 
-def open_results(path: Path) -> tuple[RecordWriter, TextIO]:
-    """Return a writer for a results file, and the file to close; what the file held is gone.
+@dataclass(frozen=True)
+class Done:
+    """What an interrupted run has written already.
+
+    Attributes:
+        records: How many records there are.
+        sources: The files, cameras or streams that they are of, as ``has`` compares them.
+    """
+
+    records: int = 0
+    sources: frozenset[str] = frozenset()
+
+    def has(self, source: str) -> bool:
+        """Return whether there is a record of a source."""
+        return _printable(source) in self.sources
+
+
+def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO, Done]:
+    """Return a writer for a results file, the file to close, and what it holds already.
+
+    Args:
+        path: Of the results.
+        resume: Whether to keep what the file holds and to go on behind its last whole record; otherwise it is gone.
 
     Raises:
-        InputError: The suffix is neither .jsonl nor .csv, or the file cannot be written.
+        InputError: The suffix is neither .jsonl nor .csv, or the file cannot be read, continued or written.
     """
     writer = writer_for(path)
     try:
-        stream = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        done, end = _written(path, writer) if resume and path.exists() else (Done(), 0)
+        stream = path.open("r+" if end else "w", encoding="utf-8", errors="backslashreplace", newline="")
+        if end:
+            stream.truncate(end)  # what the interruption cut
+            stream.seek(0, io.SEEK_END)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    return writer(stream), stream
+    return (Csv(stream, has_header=end > 0) if writer is Csv else JsonLines(stream)), stream, done
+
+
+def _written(path: Path, writer: type[JsonLines | Csv]) -> tuple[Done, int]:
+    """Return the whole records of a results file, and where the last of them ends, bytes."""
+    sources: set[str] = set()
+    records = end = 0
+    pending = b""
+    with path.open("rb") as stream:
+        for line in stream:
+            pending += line
+            if not line.endswith(b"\n") or (writer is Csv and pending.count(b'"') % 2):  # a name with a line break
+                continue
+            source = _source_of(pending.decode("utf-8", "backslashreplace"), writer)
+            is_header = writer is Csv and not end and source == CSV_COLUMNS[0]
+            if source is None or (writer is Csv and not end and not is_header):
+                raise InputError(f"{path}: was not written by 'stn run', so it cannot be resumed; give another file")
+            if not is_header:
+                sources.add(_printable(source))
+                records += 1
+            end, pending = stream.tell(), b""
+    return Done(records, frozenset(sources)), end
+
+
+def _source_of(line: str, writer: type[JsonLines | Csv]) -> str | None:
+    """Return which source a record is of; None when it is no record."""
+    if writer is Csv:
+        cells = next(csv.reader(io.StringIO(line, newline="")), [])
+        return cells[0] if len(cells) == len(CSV_COLUMNS) else None
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found["source"] if isinstance(found, dict) and isinstance(found.get("source"), str) else None
+
+
+def _printable(source: str) -> str:
+    """Return a name as a results file holds it, where bytes that are no UTF-8 are spelled out."""
+    return source.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 from .cli import GRABBER
 from .errors import ImageReadError, InputError
-from .images import IMAGE_SUFFIXES, read_image
+from .images import IMAGE_SUFFIXES, Reduction, read_reduced
 from .opencv import cv2, encodable
-from .preprocessing import Image
+from .preprocessing import Image, PreprocessSpec, largest_reduction
+from .records import Done
 from .session import usable_cpus
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Frame:
         image: RGB or grey; None when it could not be had.
         error: One sentence when there is no image.
         root: For a file found in a folder, that folder.
+        size: (height, width) of the whole picture, where ``image`` is a reduced one.
         decode_ms: What reading and decoding took; None for a camera, where it cannot be told from waiting.
     """
 
@@ -50,6 +52,7 @@ class Frame:
     image: Image | None
     error: str | None = None
     root: str | None = None
+    size: tuple[int, int] | None = None
     decode_ms: float | None = None
 
 
@@ -121,7 +124,17 @@ class ImageFiles:
     def __init__(self, paths: list[Path], root: Path | None = None) -> None:
         self.paths, self.root = paths, root
         self.total: int | None = len(paths)
+        self._reduction: Reduction = lambda height, width: 1
         self._closed = False
+
+    def skip(self, done: Done) -> None:
+        """Leave out the files of which there is a record already."""
+        self.paths = [path for path in self.paths if not done.has(str(path))]
+        self.total = len(self.paths)
+
+    def reduce_for(self, spec: PreprocessSpec) -> None:
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input."""
+        self._reduction = lambda height, width: largest_reduction(height, width, spec)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield a frame for each file, readable or not."""
@@ -148,8 +161,10 @@ class ImageFiles:
         root = str(self.root) if self.root is not None else None
         started = time.perf_counter()
         try:
-            image = read_image(path)
-            return Frame(str(path), 0, None, image, root=root, decode_ms=_milliseconds_since(started))
+            found = read_reduced(path, self._reduction)
+            return Frame(
+                str(path), 0, None, found.image, root=root, size=found.size, decode_ms=_milliseconds_since(started)
+            )
         except ImageReadError as error:
             return Frame(str(path), 0, None, None, str(error), root=root)
 
@@ -175,7 +190,12 @@ class Video:
         self.rate: float | None = rate if 0 < rate < 1000 else None
         total = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.total: int | None = total if total > 0 else None
+        self._first = 0
         self._closed = False
+
+    def skip(self, done: Done) -> None:
+        """Leave out the frames of which there is a record already."""
+        self._first = done.records
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; a video that ends long before its announced end yields an error last."""
@@ -188,11 +208,14 @@ class Video:
                     break
                 decode_ms = _milliseconds_since(started)
                 position = max(self._capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000
-                yield Frame(str(self.path), index, position, _rgb(image), decode_ms=decode_ms)
+                if index >= self._first:
+                    yield Frame(str(self.path), index, position, _rgb(image), decode_ms=decode_ms)
                 index += 1
         finally:
             self._capture.release()
         if self._closed:
+            return
+        if index < self._first:  # its last record is already the error
             return
         if index == 0:
             yield Frame(str(self.path), 0, None, None, f"{self.path}: has no frame that can be decoded")

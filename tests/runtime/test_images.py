@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stn_runtime import ImageReadError, InputError
-from stn_runtime.images import decode_image, read_image, write_image
+from stn_runtime.images import decode_image, read_image, read_reduced, write_image
 
 PNG_MARK = b"\x89PNG\r\n\x1a\n"
 # Made with Pillow 13: 8 x 8 pixels of C 0 M 255 Y 255 K 0, with an Adobe marker.
@@ -325,3 +325,61 @@ def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(ImageReadError, match=r"pipe\.jpg: is a named pipe"):
         read_image(tmp_path / "pipe.jpg")
+
+
+# --- reduced while they are decoded
+
+
+def _smooth_picture(height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    coarse = np.random.default_rng(0).integers(40, 215, (6, 8, channels), np.uint8)
+    resized = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(resized, np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+@pytest.mark.parametrize("size", [(480, 640), (431, 637)])
+def test_a_reduced_jpeg_is_the_mean_of_its_pixels_and_knows_its_size(
+    tmp_path: Path, size: tuple[int, int], factor: int, channels: int
+) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(_encode(".jpg", _smooth_picture(*size, channels), [cv2.IMWRITE_JPEG_QUALITY, 98]))
+    found, whole = read_reduced(path, lambda height, width: factor), read_image(path)
+    assert found.size == size
+    assert found.image.shape[:2] == (-(-size[0] // factor), -(-size[1] // factor))
+    assert found.image.ndim == whole.ndim
+    rows, columns = size[0] // factor, size[1] // factor
+    means = whole[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, -1).mean(axis=(1, 3))
+    inner = found.image[:rows, :columns].reshape(means.shape)
+    np.testing.assert_allclose(inner[1:-1, 1:-1], means[1:-1, 1:-1], atol=4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_jpeg_is_upright_too(tmp_path: Path, orientation: int) -> None:
+    (tmp_path / "x.jpg").write_bytes(_jpeg_with_exif(_smooth_picture(160, 240, 3), orientation))
+    found, whole = read_reduced(tmp_path / "x.jpg", lambda height, width: 4), read_image(tmp_path / "x.jpg")
+    assert found.size == whole.shape[:2]
+    smaller = cv2.resize(whole, (whole.shape[1] // 4, whole.shape[0] // 4), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(found.image.astype(float)[2:-2, 2:-2], smaller.astype(float)[2:-2, 2:-2], atol=6)
+
+
+def test_the_reduction_is_asked_for_the_size_both_ways_round(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(_encode(".jpg", _smooth_picture(160, 240, 3)))
+    found = read_reduced(tmp_path / "x.jpg", lambda height, width: 8 if height > width else 2)
+    assert found.image.shape == (80, 120, 3)
+
+
+@pytest.mark.parametrize("data", [base64.b64decode(CMYK_JPEG), _encode(".png", np.full((64, 64, 3), 9, np.uint8))])
+def test_what_cannot_be_reduced_is_decoded_whole(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x").write_bytes(data)
+    np.testing.assert_array_equal(
+        read_reduced(tmp_path / "x", lambda height, width: 8).image, read_image(tmp_path / "x")
+    )
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_a_reduced_jpeg_that_is_cut_off_is_an_error_too(tmp_path: Path, share: float) -> None:
+    data = _encode(".jpg", _smooth_picture(160, 240, 3))
+    (tmp_path / "x.jpg").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ImageReadError, match="x\\.jpg: is cut off"):
+        read_reduced(tmp_path / "x.jpg", lambda height, width: 8)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stn_runtime import PreprocessSpec, preprocess
-from stn_runtime.preprocessing import Fit, place
+from stn_runtime.preprocessing import Fit, largest_reduction, place
 
 FITS: tuple[Fit, ...] = ("stretch", "letterbox", "crop")
 
@@ -193,3 +193,21 @@ def test_a_marked_spot_lands_where_the_placement_says(
         at = np.array([2 * (column + 0.5) / spec_width - 1, 2 * (row + 0.5) / spec_height - 1], np.float32)
         truth = (left + (size - 1) / 2, top + (size - 1) / 2)
         np.testing.assert_allclose(placement.to_pixels(at), truth, atol=0.3 * pixel)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fit", "factor"),
+    [
+        (1080, 1920, "stretch", 8),
+        (896, 896, "crop", 8),
+        (895, 2000, "crop", 4),
+        (895, 2000, "letterbox", 8),
+        (224, 4000, "stretch", 2),
+        (223, 4000, "stretch", 1),
+        (30, 30, "crop", 1),
+    ],
+)
+def test_a_reduced_picture_has_at_least_twice_the_pixels_of_the_input(
+    height: int, width: int, fit: Fit, factor: int
+) -> None:
+    assert largest_reduction(height, width, PreprocessSpec(56, 56, 1, fit)) == factor

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stn_runtime import InputError, Prediction, Score
-from stn_runtime.records import CSV_COLUMNS, Csv, JsonLines, Readable, Record, open_results
+from stn_runtime.records import CSV_COLUMNS, Csv, Done, JsonLines, Readable, Record, open_results
 
 NASTY = ["a,b.png", "new\nline.png", 'quo"te.png', "größe 写.png", "caf\udce9.png", "tab\t.png", "\x1b[31m.png", ""]
 
@@ -150,7 +150,7 @@ def test_a_terminal_that_lacks_letters_gets_escapes() -> None:
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".JSONL", ".CSV"])
 def test_the_suffix_says_the_format(tmp_path: Path, suffix: str, undecodable: str) -> None:
-    writer, stream = open_results(tmp_path / f"results{suffix}")
+    writer, stream, _ = open_results(tmp_path / f"results{suffix}")
     with stream:
         writer.write(_record(f"{undecodable},größe\n.png"))
     text = (tmp_path / f"results{suffix}").read_bytes().decode("utf-8")
@@ -186,3 +186,45 @@ def test_each_record_is_flushed_whole(open_writer: Callable[..., Any]) -> None:
         writer.write(_record())
     assert all(text.endswith("\n") for text in writes)
     assert len(writes) >= 3
+
+
+# --- going on with the results of an interrupted run
+
+NAMES = ["a.jpg", 'b "c".jpg', "d\ne.jpg", "f\r.jpg", "g,h.jpg", "\udcff.jpg", "\u4e2d.jpg", "source"]
+
+
+def _write_all(path: Path, names: list[str], resume: bool) -> Done:
+    writer, stream, done = open_results(path, resume)
+    with stream:
+        for name in names:
+            if not done.has(name):
+                writer.write(Record(name, 0, None, None, f"{name}: no"))
+    return done
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_results_cut_at_any_byte_are_completed_without_loss_or_repetition(tmp_path: Path, suffix: str) -> None:
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+    _write_all(whole, NAMES, resume=False)
+    data = whole.read_bytes()
+    for length in range(len(data) + 1):
+        cut.write_bytes(data[:length])
+        done = _write_all(cut, NAMES, resume=True)
+        assert cut.read_bytes() == data, length
+    assert done.records == len(NAMES)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_without_resume_old_results_are_gone(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    _write_all(path, NAMES, resume=False)
+    assert _write_all(path, NAMES[:1], resume=False).records == 0
+    assert len(path.read_text(encoding="utf-8").splitlines()) == (1 if suffix == ".jsonl" else 2)
+
+
+@pytest.mark.parametrize(("name", "text"), [("x.jsonl", "not json\n"), ("x.jsonl", "[1]\n"), ("x.csv", "a,b\n1,2\n")])
+def test_a_file_of_something_else_is_not_resumed_and_not_touched(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="was not written by 'stn run', so it cannot be resumed; give another file"):
+        open_results(tmp_path / name, resume=True)
+    assert (tmp_path / name).read_text(encoding="utf-8") == text

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stn_runtime import InputError
+from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.images import write_image
+from stn_runtime.records import Done
 from stn_runtime.sources import Frame, ImageFiles, Live, Video, open_source
 
 
@@ -37,6 +38,26 @@ def test_the_frames_of_a_folder_come_in_order_with_their_root(folder_of_pictures
     frames = list(open_source(str(folder_of_pictures)))
     assert [int(frame.image.mean()) for frame in frames if frame.image is not None] == [128, 255, 0]
     assert [(frame.index, frame.time, frame.root) for frame in frames] == [(0, None, str(folder_of_pictures))] * 3
+
+
+def test_files_with_a_record_are_left_out(folder_of_pictures: Path) -> None:
+    source = open_source(str(folder_of_pictures))
+    assert isinstance(source, ImageFiles)
+    source.skip(Done(1, frozenset([str(folder_of_pictures / "a" / "c.png")])))
+    assert [Path(frame.source).name for frame in source] == ["d.PNG", "b.png"]
+    assert source.total == 2
+
+
+def test_jpegs_are_reduced_only_when_asked_and_say_their_whole_size(tmp_path: Path) -> None:
+    write_image(tmp_path / "x.jpg", np.full((448, 640, 3), 90, np.uint8))
+    source = ImageFiles([tmp_path / "x.jpg"])
+    [whole] = list(source)
+    source.reduce_for(PreprocessSpec(56, 56, 1))
+    [reduced] = list(source)
+    assert whole.image is not None
+    assert reduced.image is not None
+    assert (whole.image.shape, reduced.image.shape) == ((448, 640, 3), (112, 160, 3))
+    assert (whole.size, reduced.size) == ((448, 640), (448, 640))
 
 
 def test_a_large_folder_keeps_its_order_while_it_is_read_ahead(tmp_path: Path) -> None:
@@ -482,3 +503,12 @@ def test_a_stream_that_ends_is_an_error_record(camera: SimpleNamespace) -> None:
 def test_an_address_where_nothing_answers_is_one_sentence(address: str) -> None:
     with pytest.raises(InputError, match=f"^{address}: cannot be opened; is it connected"):
         open_source(address)
+
+
+def test_a_video_goes_on_behind_the_frames_that_are_done(make_video: Callable[..., Path]) -> None:
+    path = str(make_video())
+    everything, rest = list(open_source(path)), open_source(path)
+    assert isinstance(rest, Video)
+    rest.skip(Done(2))
+    assert [(frame.index, frame.time) for frame in rest] == [(frame.index, frame.time) for frame in everything[2:]]
+    assert len(everything) > 2
