@@ -227,10 +227,17 @@ def export_onnx(
             f"precision {plan.precision} is judged on labelled images: use export_classifier(data=...), "
             "or 'stn export --data' for a checkpoint"
         )
+    if not isinstance(module, nn.Module):
+        raise InputError(f"a torch.nn.Module is exported, this is a {type(module).__name__}")
+    if output.suffix != ".onnx":
+        raise InputError(f"{output}: the output must end in .onnx")
+    given = [example] if isinstance(example, Tensor) else list(example)
+    if not given or not all(isinstance(tensor, Tensor) for tensor in given):
+        raise InputError("the example must be a tensor, or several: one batch of what the module takes")
     away = {tensor.device for tensor in [*module.parameters(), *module.buffers()]} - {torch.device("cpu")}
     if away:
         raise InputError(f"{type(module).__name__} is on {away.pop()}; move it to the CPU first: module.cpu()")
-    examples = tuple(tensor.detach().cpu() for tensor in ([example] if isinstance(example, Tensor) else example))
+    examples = tuple(tensor.detach().cpu() for tensor in given)
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -371,12 +378,17 @@ def _manifest(
         outputs=tuple(verification.own.differences),
         export=ExportSpec(form=plan.form, target=plan.target, precision=plan.precision, opset=opset_of(model)),
         data=card.data,
-        metrics=card.metrics,
+        metrics=card.metrics if gate is None or plan.precision == "float32" else _measured(gate),
         parity=verification.differences,
         verification=report,
         versions=versions,
         license=card.license,
     )
+
+
+def _measured(gate: Gate) -> Mapping[str, float]:
+    """Return the accuracy of the file itself, since the card's is that of the network in float32."""
+    return {gate.source.replace(",", ""): gate.accuracy}
 
 
 def _golden(

@@ -31,6 +31,11 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ModelContractError(f"{path}: is not an ONNX file, or only a part of one; export it again") from error
     if not model.graph.output or not model.opset_import:
         raise ModelContractError(f"{path}: is not an ONNX file, or only a part of one; export it again")
+    newest = onnx.defs.onnx_opset_version()
+    if opset_of(model) > newest:
+        raise ModelContractError(
+            f"{path}: has opset {opset_of(model)}, the onnx package here knows up to {newest}; pip install -U onnx"
+        )
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
@@ -41,7 +46,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             raise ModelContractError(
                 f"{path}: its weights are in '{lost}', which is not beside it; copy that file too, or export it whole"
             ) from error
-        raise ModelContractError(f"{path}: is damaged ({_first_line(error)}); export it again") from error
+        raise ModelContractError(f"{path}: is not valid ONNX ({_first_line(error)}); export it again") from error
     return model
 
 

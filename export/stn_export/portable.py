@@ -59,7 +59,8 @@ class _Spelled(Rule):
         elif len(image.shape) != 4:
             reason = f"{node_name(sampled)}: only images (4-D) have a portable form"
         elif image.dtype != ir.DataType.FLOAT:
-            reason = f"{node_name(sampled)}: only float32 has a portable form, this is {image.dtype.name.lower()}"
+            kind = image.dtype.name.lower()
+            reason = f"{node_name(sampled)}: only float32 has a portable form, this is {kind}; call module.float()"
         else:
             return result
         self.kept.append(reason)

@@ -52,6 +52,8 @@ def find_linear_grid(grid: ir.Value, model: ir.Model) -> LinearGrid | str:
         grid: The second input of a ``GridSample``.
         model: What it belongs to, with shapes inferred.
     """
+    if grid.dtype is not None and grid.dtype != ir.DataType.FLOAT:
+        return f"its grid is in {grid.dtype.name.lower()}; only one in float32 is made a product"
     candidates = [value for value in _dominators(grid, model.graph) if _theta_size(value) is not None]
     if not candidates:
         return "its grid is not computed from a small theta of known size by linear operators"

@@ -1,6 +1,7 @@
 """Where a model is going to run: one row a target, which decides how it is exported and what its linter looks for."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from stn_runtime import InputError
 from stn_runtime.manifest import Form, Precision
@@ -170,9 +171,12 @@ def plan_export(
     """Return how to export for a target; what is given goes before what the target prefers.
 
     Raises:
-        InputError: There is no such target, or the opset does not go with the form.
+        InputError: There is no such target, form or precision, or the opset does not go with the form.
     """
     row = find_target(target)
+    for name, given, known in (("form", form, get_args(Form)), ("precision", precision, get_args(Precision))):
+        if given is not None and given not in known:
+            raise InputError(f"no {name} '{given}'; choose from {', '.join(known)}")
     chosen = form or row.form
     if opset is None:
         opset = row.opset if chosen == row.form else (13 if chosen == "portable" else 18)
@@ -181,13 +185,13 @@ def plan_export(
             f"opset {opset}: from 20 on the modes of GridSample have other names, and some engines then sample "
             "nearest without a word (TensorRT#4646); use 18"
         )
-    known = FUSED_OPSETS if chosen == "fused" else PORTABLE_OPSETS
+    opsets = FUSED_OPSETS if chosen == "fused" else PORTABLE_OPSETS
     if opset > OPSET:
         raise InputError(f"opset {opset}: an export has at most {OPSET}, where GridSample is the same; use {OPSET}")
-    if opset not in known:
+    if opset not in opsets:
         reason = "GridSample exists from 16 on" if chosen == "fused" else "its operators exist from 13 on"
         advice = (
-            "use 16 to 18, or --form portable" if chosen == "fused" and opset >= 13 else f"use {known.start} or later"
+            "use 16 to 18, or --form portable" if chosen == "fused" and opset >= 13 else f"use {opsets.start} or later"
         )
         raise InputError(f"opset {opset} is too old for the {chosen} form: {reason}; {advice}")
     return Plan(target, chosen, precision or row.precision, opset, row.static)

@@ -53,6 +53,13 @@ def trace(
     """
     names = list(input_names) if input_names is not None else _argument_names(module, len(example))
     examples = tuple(_at_least_two(tensor) if dynamic_batch else tensor for tensor in example)
+    batches = {len(tensor) for tensor in example if tensor.ndim}
+    if dynamic_batch and len(batches) > 1:
+        sizes = " and ".join(map(str, sorted(batches)))
+        raise TraceError(
+            f"{type(module).__name__}: its inputs have {sizes} elements along their first axis, which is to be the "
+            "batch; give as many of each, or dynamic_batch=False"
+        )
     open_axes = [_open_axes(tensor, dynamic_batch, dynamic_size) for tensor in examples]
     try:
         with _quiet(), torch.no_grad(), _OpenGrids():
@@ -70,6 +77,9 @@ def trace(
     except Exception as error:  # the exporter wraps whatever the module's code raises
         raise TraceError(f"{type(module).__name__}: PyTorch cannot export it ({_cause(error)})") from error
     traced: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only without dynamo
+    if output_names is not None and len(output_names) != len(traced.graph.output):
+        count = len(traced.graph.output)
+        raise TraceError(f"{type(module).__name__}: has {count} outputs, {len(output_names)} output_names are given")
     returned = {value.name for value in traced.graph.input} & {value.name for value in traced.graph.output}
     if returned:
         raise TraceError(f"{type(module).__name__}: returns its input '{returned.pop()}' as it is; leave it out")
@@ -89,7 +99,7 @@ def trace(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back the exporter's own deprecations and hints, which nobody can mend from outside."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx", "torch.export")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx", "torch.export", "torch._subclasses")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

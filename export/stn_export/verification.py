@@ -42,6 +42,7 @@ SPLIT_TOLERANCES: Mapping[str, float] = {"probabilities": 1e-4, "theta": 1e-5, "
 
 _CPU = ("CPUExecutionProvider",)  # the same everywhere: GPUs round products to fewer bits
 _RELATIVE = 1e-5  # of an output's largest value, for modules of which nothing more is known
+_RELATIVE_HALF = 2e-3  # of outputs in float16: two units of its last place
 
 BATCHES = (1, 3, 64)
 """How many pictures are compared at a time; of large ones fewer, at least 4."""
@@ -266,9 +267,8 @@ def compare_with_module(module: nn.Module, model: onnx.ModelProto, examples: Seq
         try:
             expected = _leaves(module, inputs)
         except Exception as error:  # whatever the module's code raises
-            shapes = " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
             raise InputError(
-                f"{type(module).__name__} does not run on {shapes} ({str(error).splitlines()[0][:160]}), "
+                f"{type(module).__name__} does not run on {_shapes(inputs)} ({str(error).splitlines()[0][:160]}), "
                 "though batch or size were to stay open; export with fixed ones"
             ) from error
         if len(expected) != len(names):
@@ -282,20 +282,54 @@ def compare_with_module(module: nn.Module, model: onnx.ModelProto, examples: Seq
                 given = session.run(names, feeds)
             except Exception as error:  # onnxruntime's exceptions share no base class but this one
                 raise ParityError(
-                    f"the exported graph does not run where PyTorch does ({' '.join(str(error).split())[:160]}); "
-                    "nothing was written"
+                    f"the exported graph does not run on {_shapes(inputs)}, where PyTorch does "
+                    f"({' '.join(str(error).split())[:160]}); nothing was written. A layer may fix a size that was to "
+                    "stay open: export without dynamic_size or dynamic_batch"
                 ) from error
             for name, ours, theirs, true in zip(names, expected, given, exact, strict=True):
-                scale = max(float(np.abs(ours.astype(np.float64)).max(initial=0.0)), 1e-30)
-                value = largest_differences({name: ours}, {name: np.asarray(theirs)})[name] / scale
-                rounding = largest_differences({name: true}, {name: ours})[name] / scale
-                found[name] = max(found.get(name, 0.0), value)
-                allowed[name] = max(allowed.get(name, 0.0), min(max(_RELATIVE, 2 * rounding), 10 * _RELATIVE))
+                if is_nowhere_finite(ours):
+                    raise InputError(
+                        f"{type(module).__name__}: PyTorch's own '{name}' is NaN or infinite everywhere, so the graph "
+                        "cannot be compared; are its weights whole?"
+                    )
+                limit = _RELATIVE_HALF if ours.dtype == np.float16 else _RELATIVE
+                rounding = relative_difference(true.astype(ours.dtype), ours)
+                found[name] = max(found.get(name, 0.0), relative_difference(ours, np.asarray(theirs)))
+                allowed[name] = max(allowed.get(name, 0.0), min(max(limit, 2 * rounding), 10 * limit))
     wrong = {name: value for name, value in found.items() if not value <= allowed[name]}
     if wrong:
         named = ", ".join(f"'{name}' by {value:.1e} (allowed {allowed[name]:.1e})" for name, value in wrong.items())
         raise ParityError(f"the exported graph differs from PyTorch in {named}; nothing was written")
     return found
+
+
+def _shapes(inputs: Sequence[Tensor]) -> str:
+    return " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
+
+
+def relative_difference(one: NDArray[np.generic], other: NDArray[np.generic]) -> float:
+    """Return the largest difference of two tensors, relative to the largest finite value of the first.
+
+    NaN, or infinity, in the same place in both is no difference; in one of them only it is infinitely far. Of uint8,
+    one level is free.
+    """
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return float("inf")
+    if not np.issubdtype(one.dtype, np.number):
+        return 0.0 if np.array_equal(one, other) else float("inf")
+    expected, actual = one.astype(np.float64), other.astype(np.float64)
+    same = (expected == actual) | (np.isnan(expected) & np.isnan(actual))
+    apart = np.where(same, 0.0, np.abs(expected - actual))
+    if one.dtype == np.uint8:  # a value between two levels may round either way
+        apart = np.maximum(apart - 1, 0)
+    finite = np.abs(expected[np.isfinite(expected)])
+    largest = np.where(np.isnan(apart), np.inf, apart).max(initial=0.0)
+    return float(largest / max(finite.max(initial=0.0), 1e-30)) if largest else 0.0
+
+
+def is_nowhere_finite(values: NDArray[np.generic]) -> bool:
+    """Return whether there is nothing in a tensor that could be compared."""
+    return bool(values.size and values.dtype.kind == "f" and not np.isfinite(values).any())
 
 
 def _variations(model: onnx.ModelProto, examples: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:

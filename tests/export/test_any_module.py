@@ -1,5 +1,6 @@
 """``export_onnx``: modules of others, with their own forward, exported fast and equal."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -288,3 +289,61 @@ def test_a_module_on_another_device_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^Tutorial is on meta; move it to the CPU first: module\.cpu\(\)$"):
         export_onnx(module, tmp_path / "m.onnx", torch.rand(1, 1, 28, 28))
     assert list(tmp_path.iterdir()) == []
+
+
+class Broken(nn.Module):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(value))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return functional.grid_sample(image, functional.affine_grid(torch.eye(2, 3)[None], [1, 1, 4, 4])) * self.scale
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_answers_that_are_not_finite_prove_nothing(value: float, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"PyTorch's own '.*' is NaN or infinite everywhere"):
+        export_onnx(Broken(value), tmp_path / "x.onnx", torch.rand(1, 1, 8, 8) + 0.1, dynamic_batch=False)
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_module_in_half_precision_is_held_to_its_own_rounding(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).half().eval()
+    differences = export_onnx(network, tmp_path / "x.onnx", torch.rand(2, 1, 8, 8).half())
+    assert max(differences.values()) < 2e-2
+    found = ort.InferenceSession(tmp_path / "x.onnx").get_inputs()[0].type
+    assert found == "tensor(float16)"
+
+
+class Two(nn.Module):
+    def forward(self, image: Tensor, scale: Tensor) -> Tensor:
+        return image * scale
+
+
+def test_inputs_of_different_batches_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"^Two: its inputs have 1 and 3 elements along their first axis, which is to be"
+    ):
+        export_onnx(Two(), tmp_path / "x.onnx", (torch.rand(3, 1, 4, 4), torch.rand(1)))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "example", "message"),
+    [
+        (abs, "x.onnx", torch.rand(1), "a torch.nn.Module is exported, this is a builtin_function_or_method"),
+        (nn.ReLU(), "x.pt", torch.rand(1), "x.pt: the output must end in .onnx"),
+        (nn.ReLU(), "x.onnx", np.zeros(3, np.float32), "the example must be a tensor, or several"),
+        (nn.ReLU(), "x.onnx", (), "the example must be a tensor, or several"),
+    ],
+)
+def test_what_is_no_module_no_file_or_no_tensor_is_one_sentence(
+    module: object, name: str, example: object, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        export_onnx(module, tmp_path / name, example)  # type: ignore[arg-type]
+
+
+def test_as_many_output_names_as_outputs_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="ReLU: has 1 outputs, 2 output_names are given"):
+        export_onnx(nn.ReLU(), tmp_path / "x.onnx", torch.rand(2, 3), output_names=["a", "b"])

@@ -331,22 +331,23 @@ def test_a_letterboxed_frame_is_black_beyond_its_edges(build_split: Callable[...
 
 def test_threads_reach_both_sessions(build_split: Callable[..., Path], sessions: list[ort.InferenceSession]) -> None:
     Network(build_split(), threads=3)
-    assert [session.get_session_options().intra_op_num_threads for session in sessions] == [3, 3]
+    assert [session.get_session_options().intra_op_num_threads for session in sessions[-2:]] == [3, 3]
 
 
 def test_providers_reach_both_sessions(build_split: Callable[..., Path], sessions: list[ort.InferenceSession]) -> None:
     Network(build_split(), threads=1, providers=["CPUExecutionProvider"])
-    assert [session.get_providers() for session in sessions] == [["CPUExecutionProvider"]] * 2
+    assert [session.get_providers() for session in sessions[-2:]] == [["CPUExecutionProvider"]] * 2
     with pytest.raises(InputError, match="execution provider NoSuchProvider is not available"):
         Network(build_split(), providers=["NoSuchProvider"])
 
 
-def test_a_live_network_lets_the_threads_of_both_sessions_sleep(
-    build_split: Callable[..., Path], sessions: list[ort.InferenceSession]
+@pytest.mark.parametrize("live", [True, False])
+def test_the_threads_of_one_graph_sleep_while_the_other_runs(
+    build_split: Callable[..., Path], sessions: list[ort.InferenceSession], live: bool
 ) -> None:
-    Network(build_split(), threads=1, live=True)
+    Network(build_split(), threads=1, live=live)
     key = "session.intra_op.allow_spinning"
-    assert [session.get_session_options().get_session_config_entry(key) for session in sessions] == ["0", "0"]
+    assert [session.get_session_options().get_session_config_entry(key) for session in sessions[-2:]] == ["0", "0"]
 
 
 @pytest.mark.parametrize("optimize", [True, False])
@@ -358,7 +359,7 @@ def test_graphs_run_as_they_are_where_onnxruntime_may_not_rewrite_them(
     _assert_answers(Network(grey_model, threads=1, optimize=optimize).run(pictures), pictures, answer)
     levels = {session.get_session_options().graph_optimization_level for session in sessions}
     level = ort.GraphOptimizationLevel
-    assert len(sessions) == 3
+    assert len(sessions) == 4  # a split file is opened again once its form is known
     assert levels == {level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL}
 
 

@@ -84,7 +84,7 @@ def ended_by(
     root = tmp_path_factory.mktemp("ended")
     processes = {}
     for name in ("SIGKILL", "SIGINT", "SIGTERM"):
-        epochs = [] if name == "SIGKILL" else ["--epochs", "500"]
+        epochs = [] if name == "SIGKILL" else ["--epochs", "100000"]
         processes[name] = start([*hard_run, *epochs, "--output", str(root / name)])
     ended = {}
     try:
