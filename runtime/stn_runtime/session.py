@@ -1,6 +1,7 @@
 """Opening a model file in onnxruntime, with threads and execution provider chosen openly."""
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -20,14 +21,33 @@ GRID = "grid_{}"
 WARPED = "warped_{}"
 """Inputs of its classifier graph: what the transformer of that number sampled, (N, C, h, w) in [0, 1]."""
 
+_GROUPS = Path("/sys/fs/cgroup")
+_QUOTAS: tuple[tuple[Path, Path | None], ...] = (
+    (_GROUPS / "cpu.max", None),
+    (_GROUPS / "cpu/cpu.cfs_quota_us", _GROUPS / "cpu/cpu.cfs_period_us"),
+)
+
 _AUTO_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many CPUs this process may run on: its CPU set, or its container's quota where that is less."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cpus, math.ceil(_quota())))
+
+
+def _quota() -> float:
+    """Return how many CPUs' time the control group grants on Linux; without a limit, more than there are."""
+    for quota_file, period_file in _QUOTAS:
+        try:
+            words = quota_file.read_text(encoding="ascii").split()
+            words += period_file.read_text(encoding="ascii").split() if period_file is not None else []
+            quota, period = float(words[0]), float(words[1])
+        except (OSError, ValueError, IndexError):  # no such group, or 'max'
+            continue
+        if quota > 0 and period > 0:
+            return quota / period
+    return float(1 << 16)
 
 
 def open_session(
