@@ -58,7 +58,8 @@ def hard_run(pictures: Path) -> list[str]:
 
 def start(arguments: list[str]) -> "subprocess.Popen[str]":
     """'stn' in its own process, on one thread as here."""
-    code = "import sys; from stn_runtime.cli import main; sys.exit(main())"
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's background jobs ignore it
+    code = f"import signal, sys; {heard}; from stn_runtime.cli import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
         stdout=subprocess.PIPE,
