@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from stn_models import CheckpointError, load_checkpoint
 from stn_runtime import InputError, MissingDependencyError, PreprocessSpec, preprocess
+from stn_runtime.files import ImageFiles
 from stn_runtime.manifest import Form, Precision, read_preprocess
-from stn_runtime.sources import ImageFiles, open_source
+from stn_runtime.sources import open_source
 
 from .exporter import export_checkpoint
 from .gates import GateError, TestSet
@@ -153,8 +154,9 @@ def _read_images(source: str, spec: PreprocessSpec) -> NDArray[np.uint8]:
     files = open_source(source)
     if not isinstance(files, ImageFiles):
         raise InputError(f"{source}: --images takes pictures: a file, a folder or a pattern")
-    step = max(1, len(files.paths) // _MOST_IMAGES)  # of every class some, not all of the first
-    chosen = ImageFiles(files.paths[::step][:_MOST_IMAGES])
+    paths = list(files.paths)
+    step = max(1, len(paths) // _MOST_IMAGES)  # of every class some, not all of the first
+    chosen = ImageFiles(paths[::step][:_MOST_IMAGES])
     found = [preprocess(frame.image, spec) for frame in chosen if frame.image is not None]
     if not found:
         raise InputError(f"{source}: none of the files can be read as a picture")

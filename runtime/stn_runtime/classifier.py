@@ -43,6 +43,7 @@ class Prediction:
             (0, 0) the centre of the first pixel. T is 0 for a network without one.
         rectified: What the classifier saw, (h, w) or (h, w, 3) RGB; None when the file has no such output.
         latency_ms: Milliseconds a picture, by stage; of a batch, the batch's time divided by its size.
+        probabilities: Of all labels, (K,), in the manifest's order.
     """
 
     label: str
@@ -52,6 +53,7 @@ class Prediction:
     outline: NDArray[np.float32]
     rectified: Image | None
     latency_ms: Mapping[str, float]
+    probabilities: NDArray[np.float32]
 
 
 class Classifier:
@@ -87,6 +89,16 @@ class Classifier:
         self._reach = np.array([reach(spec) for spec in self.manifest.transformers if spec.on_image], np.float32)
         self._reach = self._reach.reshape(-1, 1, 2)
         self._drawn = [index for index, spec in enumerate(self.manifest.transformers) if spec.on_image]
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The execution providers that are in use, the first preferred."""
+        return tuple(self._network.session.get_providers())
+
+    def warm_up(self) -> None:
+        """Run once, since the first run takes longer."""
+        spec = self.manifest.preprocess
+        self._network.run(np.zeros((1, spec.height, spec.width, spec.channels), np.uint8))
 
     @overload
     def predict(self, pictures: Picture) -> Prediction: ...
@@ -156,4 +168,4 @@ class Classifier:
         if "rectified" in outputs:
             rectified = outputs["rectified"][index].astype(np.uint8)
             rectified = rectified[:, :, 0] if rectified.shape[2] == 1 else rectified
-        return Prediction(top[0].label, top[0].probability, top, theta, outline, rectified, latency)
+        return Prediction(top[0].label, top[0].probability, top, theta, outline, rectified, latency, probabilities)

@@ -1,90 +1,16 @@
-"""The commands of a device: run, verify, models."""
+"""The commands about models: verify and models."""
 
 import argparse
 import sys
-from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
-from .classifier import Classifier
 from .errors import InputError, MissingDependencyError
 from .golden import replay
 from .manifest import Manifest
 from .network import Network
-from .pipeline import run as run_pipeline
-from .records import JsonLines, Readable, RecordWriter, open_results, writer_for
 from .session import open_session, read_manifest
-from .sinks import View, Window, open_saver
-from .sources import ImageFiles, Source, Video, open_source
 from .zoo import find_model, released_models
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``stn run`` takes."""
-    parser.add_argument("source", help="camera number or /dev path, picture, folder, glob, video, or http/rtsp address")
-    parser.add_argument("-m", "--model", default="digits", help="released model or .onnx file (default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, help="write records to this .jsonl or .csv file")
-    parser.add_argument("--resume", action="store_true", help="go on behind what --output holds already")
-    parser.add_argument(
-        "--save", type=Path, metavar="PATH", help="save annotated pictures (folder) or video (.mp4, .avi)"
-    )
-    parser.add_argument("--show", action="store_true", help="open a window: q or Esc ends, space pauses, s snapshot")
-    parser.add_argument("--topk", type=_positive, default=5, metavar="K", help="labels a record lists (default: 5)")
-    parser.add_argument("--conf", type=_share, default=0.0, metavar="P", help="below this probability a label is null")
-    parser.add_argument(
-        "--full-decode", action="store_true", help="decode JPEGs at full size, whatever the network needs"
-    )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="of onnxruntime (default: one a usable CPU)")
-    parser.add_argument("--providers", nargs="+", metavar="EP", help="execution providers that must be there")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Classify every frame of a source."""
-    if args.output is not None:
-        writer_for(args.output)
-    elif args.resume:
-        raise InputError("--resume goes on with a results file: name it with --output")
-    with ExitStack() as stack:
-        source = open_source(args.source)
-        stack.callback(source.close)
-        classifier = Classifier(
-            args.model, threads=args.threads, providers=args.providers, topk=args.topk, live=source.live
-        )
-        views = _views(args, source)
-        is_split = classifier.manifest.export.form == "split"  # it samples the frame itself
-        if isinstance(source, ImageFiles) and not (views or is_split or args.full_decode):
-            source.reduce_for(classifier.manifest.preprocess)
-        for view in views:
-            stack.callback(view.close)
-        writer = _writer(args, source, stack)  # last: a typing error must not empty yesterday's results
-        summary = run_pipeline(source, classifier, writer, views, args.conf)
-    place = f", annotated in {args.save}" if args.save else ""
-    sys.stderr.write(f"{summary.frames} frames, {summary.failed} failed{place}\n")
-    if summary.interrupted:
-        return 130
-    return 1 if summary.failed else 0
-
-
-def _writer(args: argparse.Namespace, source: Source, stack: ExitStack) -> RecordWriter:
-    if args.output is None:
-        return Readable(sys.stdout) if sys.stdout.isatty() else JsonLines(sys.stdout)
-    writer, stream, done = open_results(args.output, args.resume)
-    stack.enter_context(stream)
-    if args.resume:
-        sys.stderr.write(f"{args.output}: {done.records} records are there already\n")
-        if isinstance(source, ImageFiles | Video):
-            source.skip(done)
-    return writer
-
-
-def _views(args: argparse.Namespace, source: Source) -> list[View]:
-    is_pictures = isinstance(source, ImageFiles)
-    views: list[View] = []
-    if args.save:
-        views.append(open_saver(args.save, args.source, not is_pictures, source.rate))
-    if args.show:
-        views.append(Window(wait=is_pictures, rate=None if source.live else source.rate))
-    return views
 
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -176,23 +102,3 @@ def _card(path: Path, manifest: Manifest) -> str:
         figures = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in gate.items()}
         lines += [f"  exported, {name:<15} {value}" for name, value in figures.items() if name != "precision"]
     return "\n".join(lines)
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got '{text}'")
-    return value
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, got '{text}'")
-    return value

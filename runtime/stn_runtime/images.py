@@ -67,7 +67,11 @@ def read_reduced(path: Path, reduction: Reduction) -> Decoded:
     Raises:
         ImageReadError: As for ``read_image``.
     """
-    data, name = _read(path), str(path)
+    return decode_reduced(_read(path), str(path), reduction)
+
+
+def decode_reduced(data: bytes, name: str, reduction: Reduction) -> Decoded:
+    """Return the picture in ``data``, the bytes of an image file; as ``read_reduced``, ``name`` is for its errors."""
     found = _jpeg_frame(data) if data.startswith(_JPEG) else None
     factor = min(reduction(found.height, found.width), reduction(found.width, found.height)) if found else 1
     if found is None or factor == 1 or found.channels not in (1, 3):
@@ -150,12 +154,12 @@ def make_folder(folder: Path) -> None:
 def _is_truncated(data: bytes) -> bool:
     """Return whether the end mark is missing; OpenCV would fill the missing rows with grey and not say so."""
     if data.startswith(_JPEG):
-        start = _first_scan(data)
+        start = first_scan(data)
         return start < 0 or data.find(b"\xff\xd9", start) < 0
     return data.startswith(_PNG) and b"IEND" not in data
 
 
-def _first_scan(data: bytes) -> int:
+def first_scan(data: bytes) -> int:
     """Return where a JPEG's first scan begins, past its header with any thumbnail in it; -1 if there is none."""
     return next((end for marker, _, end in _segments(data) if marker == _START_OF_SCAN), -1)
 

@@ -4,6 +4,10 @@ import logging
 import os
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import InputError, MissingDependencyError
 
@@ -50,6 +54,8 @@ def remedy(error: ImportError) -> str:
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# Without this, Windows takes up to 20 s to open a camera (opencv#17687).
+os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")
 
 try:
     import cv2
@@ -75,4 +81,9 @@ def encodable(path: Path) -> str:
     return str(path)
 
 
-__all__ = ["cv2", "encodable", "installed_wheels", "remedy"]
+def rgb(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401  (what OpenCV's functions give)
+    """Return a picture as OpenCV gives it, grey or BGR, as grey or RGB."""
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[no-any-return]
+
+
+__all__ = ["cv2", "encodable", "installed_wheels", "remedy", "rgb"]

@@ -1,5 +1,8 @@
 """Drawing a prediction on the picture it was made from."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,3 +79,26 @@ def _draw_label(canvas: Image, text: str) -> None:
         (width, height), baseline = cv2.getTextSize(text, _FONT, size, thickness)
     cv2.rectangle(canvas, (0, 0), (width + 8, height + baseline + 8), _PLATE, cv2.FILLED)
     cv2.putText(canvas, text, (4, height + 4), _FONT, size, _INK, thickness, cv2.LINE_AA)
+
+
+def draw_lines(canvas: Image, lines: Sequence[str], place: Literal["bottom", "middle", "right"]) -> None:
+    """Draw lines of text on a dark plate into an RGB picture.
+
+    Args:
+        canvas: The picture.
+        lines: Made smaller where they do not fit.
+        place: At the bottom left, at the left in the middle, or at the top right.
+    """
+    height, width = canvas.shape[:2]
+    texts = [line.encode("utf-8", "replace").decode("utf-8") for line in lines]
+    size = max(0.35, min(height, width) / 900)
+    widest = max(cv2.getTextSize(text, _FONT, size, 1)[0][0] for text in texts)
+    size *= min(1.0, (width - 8) / max(1, widest))
+    boxes = [cv2.getTextSize(text, _FONT, size, 1) for text in texts]
+    step = max(box[0][1] + box[1] for box in boxes) + 2
+    wide, high = max(box[0][0] for box in boxes) + 8, step * len(texts) + 4
+    left = max(0, width - wide) if place == "right" else 0
+    top = {"bottom": max(0, height - high), "middle": max(0, (height - high) // 2), "right": 0}[place]
+    cv2.rectangle(canvas, (left, top), (left + wide, top + high), _PLATE, cv2.FILLED)
+    for number, text in enumerate(texts):
+        cv2.putText(canvas, text, (left + 4, top + step * (number + 1) - 3), _FONT, size, _INK, 1, cv2.LINE_AA)

@@ -4,26 +4,41 @@ import csv
 import io
 import json
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from .classifier import Prediction
 from .errors import InputError
 
-CSV_COLUMNS = ("source", "frame", "time", "label", "confidence", "top", "theta", "outline", "latency_ms", "error")
+CSV_COLUMNS = (
+    "source",
+    "frame",
+    "time",
+    "label",
+    "confidence",
+    "top",
+    "theta",
+    "outline",
+    "uncertain",
+    "latency_ms",
+    "event",
+    "error",
+)
 
 
 @dataclass(frozen=True)
 class Record:
-    """The result for one frame: a prediction, or why there is none.
+    """The result for one frame: a prediction, or why there is none; or an event of a camera.
 
     Attributes:
         source: The file, camera or stream.
         frame: Number of the frame in its source.
         time: Seconds since the start of a video, Unix time of a camera's frame, None for an image file.
         prediction: None when the frame could not be read.
-        error: One sentence when there is no prediction.
+        error: One sentence when there is no prediction, or why a source was lost.
         sure: Whether the confidence reaches the wanted threshold; if not, the record's label is null.
     """
 
@@ -33,10 +48,14 @@ class Record:
     prediction: Prediction | None
     error: str | None = None
     sure: bool = True
+    event: str | None = None
+    uncertain: str | None = None
 
     def fields(self) -> dict[str, Any]:
         """Return the record as plain values, ready for JSON."""
         found: dict[str, Any] = {"source": self.source, "frame": self.frame, "time": self.time}
+        if self.event is not None:
+            return found | {"event": self.event} | ({"error": self.error} if self.error is not None else {})
         if self.prediction is None:
             return found | {"error": self.error}
         prediction = self.prediction
@@ -46,6 +65,7 @@ class Record:
             "top": [{"label": score.label, "probability": _number(score.probability, 6)} for score in prediction.top],
             "theta": [_number(value, 6) for value in prediction.theta],
             "outline": [[[_number(x, 2), _number(y, 2)] for x, y in points] for points in prediction.outline],
+            "uncertain": self.uncertain,
             "latency_ms": {stage: round(value, 3) for stage, value in prediction.latency_ms.items()},
         }
 
@@ -100,11 +120,14 @@ class Readable:
     def write(self, record: Record) -> None:
         """Write one record and flush it."""
         where = record.source if record.time is None else f"{record.source} #{record.frame}"
-        if record.prediction is None:
+        if record.event is not None:
+            text = f"{where}: {record.event.replace('_', ' ')}{f' ({record.error})' if record.error else ''}"
+        elif record.prediction is None:
             text = f"{where}: error: {(record.error or '').removeprefix(f'{record.source}: ')}"
         else:
             label = record.prediction.label if record.sure else f"unsure ({record.prediction.label}?)"
             text = f"{where}: {label}  {record.prediction.confidence:.1%}"
+            text += f"  (uncertain: {record.uncertain})" if record.uncertain else ""
         encoding = self.stream.encoding or "utf-8"
         self.stream.write(
             "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -116,6 +139,13 @@ class Readable:
 
 
 RecordWriter = JsonLines | Csv | Readable
+
+
+class RecordSink(Protocol):
+    """What takes records: a writer, or one on a thread of its own."""
+
+    def write(self, record: Record) -> None:
+        """Take one record."""
 
 
 def writer_for(path: Path) -> type[JsonLines | Csv]:
@@ -135,16 +165,19 @@ class Done:
     """What an interrupted run has written already.
 
     Attributes:
-        records: How many records there are.
-        sources: The files, cameras or streams that they are of, as ``has`` compares them.
+        sources: How many records there are of each file, camera or stream, as ``count`` compares them.
     """
 
-    records: int = 0
-    sources: frozenset[str] = frozenset()
+    sources: Mapping[str, int] = field(default_factory=dict)
 
-    def has(self, source: str) -> bool:
-        """Return whether there is a record of a source."""
-        return _printable(source) in self.sources
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return sum(self.sources.values())
+
+    def count(self, source: str) -> int:
+        """Return how many records there are of a source."""
+        return self.sources.get(_printable(source), 0)
 
 
 def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO, Done]:
@@ -171,8 +204,8 @@ def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO
 
 def _written(path: Path, writer: type[JsonLines | Csv]) -> tuple[Done, int]:
     """Return the whole records of a results file, and where the last of them ends, bytes."""
-    sources: set[str] = set()
-    records = end = 0
+    sources: Counter[str] = Counter()
+    end = 0
     pending = b""
     with path.open("rb") as stream:
         for line in stream:
@@ -184,10 +217,9 @@ def _written(path: Path, writer: type[JsonLines | Csv]) -> tuple[Done, int]:
             if source is None or (writer is Csv and not end and not is_header):
                 raise InputError(f"{path}: was not written by 'stn run', so it cannot be resumed; give another file")
             if not is_header:
-                sources.add(_printable(source))
-                records += 1
+                sources[_printable(source)] += 1
             end, pending = stream.tell(), b""
-    return Done(records, frozenset(sources)), end
+    return Done(sources), end
 
 
 def _source_of(line: str, writer: type[JsonLines | Csv]) -> str | None:

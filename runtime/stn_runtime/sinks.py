@@ -1,22 +1,32 @@
-"""Where annotated pictures go: a folder, a video file, a window."""
+"""Where annotated pictures and crops go: folders and video files."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+from typing import Protocol
 
 from .errors import ImageReadError, InputError
+from .frames import Frame
 from .images import make_folder, write_image
 from .opencv import cv2, encodable
 from .overlay import draw
 from .preprocessing import Image
 from .records import Record
-from .sources import VIDEO_SUFFIXES, Frame
+from .video import VIDEO_SUFFIXES
 
 _FALLBACK_RATE = 25.0
+_LONGEST_HOLD = 1.0  # seconds that a saved video stands still where a camera gave nothing
 _WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-_WINDOW = "stn-edge"
-_ESCAPE, _SPACE = 27, 32
+_UNSURE = "_unsure"
+
+
+class View(Protocol):
+    """What is shown each frame with its record."""
+
+    def show(self, frame: Frame, record: Record) -> bool:
+        """Show a frame, or take note of an error or event; return whether to go on."""
+
+    def close(self) -> None:
+        """Finish."""
 
 
 class PictureFolder:
@@ -44,11 +54,7 @@ class PictureFolder:
             target = target.with_name(target.name + ".png")
         if target.exists() and source.exists() and target.samefile(source):
             raise InputError(f"{source}: --save would overwrite it; give another folder")
-        make_folder(target.parent)
-        try:
-            write_image(target, draw(frame.image, record.prediction, record.sure))
-        except ImageReadError as error:
-            raise InputError(str(error)) from error
+        _write(target, draw(frame.image, record.prediction, record.sure))
         return True
 
     def close(self) -> None:
@@ -60,14 +66,16 @@ class VideoFile:
 
     Args:
         path: Of the video; its suffix says the format.
-        rate: Frames a second; 25 when the source does not say.
+        live: Whether frames are dropped on their way: the video then plays as fast as it was filmed all the same.
     """
 
-    def __init__(self, path: Path, rate: float | None) -> None:
-        self.path, self.rate = path, rate or _FALLBACK_RATE
+    def __init__(self, path: Path, live: bool) -> None:
+        self.path, self._live = path, live
         self._writer: cv2.VideoWriter | None = None
+        self._rate = _FALLBACK_RATE
         self._size = (0, 0)
         self._files = 0
+        self._until = 0.0  # the moment, seconds, up to which frames have been written
         make_folder(path.parent)
 
     def show(self, frame: Frame, record: Record) -> bool:
@@ -81,8 +89,9 @@ class VideoFile:
         picture = draw(frame.image, record.prediction, record.sure)
         size = (picture.shape[1], picture.shape[0])
         if self._writer is None or size != self._size:
-            self._writer = self._open(size)
-        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            self._writer = self._open(size, frame.rate)
+        for _ in range(self._repeats(frame.time)):
+            self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         return True
 
     def close(self) -> None:
@@ -90,117 +99,131 @@ class VideoFile:
         if self._writer is not None:
             self._writer.release()
 
-    def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
+    def _repeats(self, moment: float | None) -> int:
+        """Return how often a frame is written so that the file, at its constant rate, keeps the camera's time."""
+        if not self._live or moment is None:
+            return 1
+        if not 0 <= moment - self._until <= _LONGEST_HOLD:
+            self._until = moment if moment > self._until else self._until
+        repeats = max(0, round((moment - self._until) * self._rate) + 1)
+        self._until += repeats / self._rate
+        return repeats
+
+    def _open(self, size: tuple[int, int], rate: float | None) -> cv2.VideoWriter:
         self.close()
         self._files += 1
+        self._rate = rate or _FALLBACK_RATE
         path = self.path if self._files == 1 else self.path.with_stem(f"{self.path.stem}-{self._files}")
         codec = "MJPG" if path.suffix.lower() == ".avi" else "mp4v"
-        writer = cv2.VideoWriter(encodable(path), cv2.VideoWriter.fourcc(*codec), self.rate, size)
+        writer = cv2.VideoWriter(encodable(path), cv2.VideoWriter.fourcc(*codec), self._rate, size)
         self._size = size
         if not writer.isOpened():
             raise InputError(f"{path}: OpenCV cannot write such a video; use .mp4 or .avi")
         return writer
 
 
-class Window:
-    """A window with the annotated frames; q or Esc ends, space pauses, s saves a snapshot.
+class SaveFolder:
+    """Saves annotated pictures, and a video of each video and camera, in a folder.
 
     Args:
-        wait: Whether to wait for a key at each frame (pictures) or to go on (video, camera).
-        rate: Frames a second at which a video is shown; None as they come.
-        snapshots: Folder for snapshots.
-
-    Raises:
-        InputError: There is no display, or this OpenCV has no windows.
+        folder: Made when it is missing.
+        live: Whether frames are dropped on their way.
     """
 
-    def __init__(self, wait: bool, rate: float | None = None, snapshots: Path = Path()) -> None:
-        problem = display_problem()
-        if problem:
-            raise InputError(f"--show: {problem}")
-        self.wait, self.snapshots = wait, snapshots
-        self._delay_ms = max(1, round(1000 / rate)) if rate else 1
-        self._snapshots = 0
-        self._dismissed = False
-        cv2.namedWindow(_WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+    def __init__(self, folder: Path, live: bool) -> None:
+        self.folder, self._live = folder, live
+        self._pictures = PictureFolder(folder)
+        self._videos: dict[str, VideoFile] = {}
 
     def show(self, frame: Frame, record: Record) -> bool:
-        """Show one frame; return whether to go on."""
-        if frame.image is None or record.prediction is None:
-            return True
-        picture = draw(frame.image, record.prediction, record.sure)
-        cv2.imshow(_WINDOW, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        paused = self.wait
-        while not self._dismissed:
-            key = cv2.waitKey(30 if paused else self._delay_ms)
-            if key in (ord("q"), _ESCAPE) or cv2.getWindowProperty(_WINDOW, cv2.WND_PROP_VISIBLE) < 1:
-                return False
-            if key == ord("s"):
-                self._save(picture)
-            elif key == _SPACE:
-                paused = not paused
-            elif key != -1 and self.wait:
-                return True
-            if not paused:
-                return True
-        return False
+        """Save one frame; always goes on.
 
-    def dismiss(self) -> None:
-        """Let a window that waits for a key go on; may be called from a signal handler."""
-        self._dismissed = True
+        Raises:
+            InputError: It would overwrite its source, or cannot be written.
+        """
+        if frame.time is None:
+            return self._pictures.show(frame, record)
+        if frame.source not in self._videos:
+            self._videos[frame.source] = VideoFile(self._target(frame.source), self._live)
+        return self._videos[frame.source].show(frame, record)
 
     def close(self) -> None:
-        """Close the window."""
-        cv2.destroyAllWindows()
+        """Finish the files."""
+        for video in self._videos.values():
+            video.close()
 
-    def _save(self, picture: Image) -> None:
-        while (path := self.snapshots / f"snapshot-{self._snapshots:04d}.png").exists():
-            self._snapshots += 1
-        write_image(path, picture)
+    def _target(self, source: str) -> Path:
+        stem = re.sub(r"[^\w.-]+", "_", source.split("://")[1] if "://" in source else Path(source).stem).strip("_") or "video"
+        taken = {video.path for video in self._videos.values()}
+        names = (self.folder / f"{stem}{f'-{number}' if number else ''}.mp4" for number in range(len(taken) + 1))
+        target = next(path for path in names if path not in taken)
+        _refuse_overwriting(target, source)
+        return target
 
 
-View = PictureFolder | VideoFile | Window
+class Crops:
+    """Saves what the classifier saw in a folder for each label, ready for training.
+
+    Args:
+        folder: Made when it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        make_folder(folder)
+
+    def show(self, frame: Frame, record: Record) -> bool:
+        """Save one crop, with no label below the threshold or when uncertain in ``_unsure``; always goes on.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        prediction = record.prediction
+        if prediction is None or prediction.rectified is None:
+            return True
+        trusted = record.sure and record.uncertain is None
+        label = re.sub(r"[^\w .-]+", "_", prediction.label).strip(". ") or "_" if trusted else _UNSURE
+        source = Path(frame.source)
+        name = source.relative_to(frame.root) if frame.root is not None else Path(source.name)
+        stem = re.sub(r"[^\w.-]+", "_", str(name)).strip("_.") or "frame"
+        number = "" if frame.time is None else f"-{frame.index:06}"
+        _write(self.folder / label / f"{stem}{number}.png", prediction.rectified)
+        return True
+
+    def close(self) -> None:
+        """Nothing is left open."""
 
 
-def open_saver(path: Path, source: str, is_video: bool, rate: float | None) -> PictureFolder | VideoFile:
+def open_saver(path: Path, sources: list[str], has_time: bool, live: bool) -> View:
     """Return what ``--save PATH`` means for a source.
 
     Args:
-        path: A folder, or for a video or camera also a video file.
-        source: As the user named it.
-        is_video: Whether the source is a video or a camera.
-        rate: Its frames a second, if known.
+        path: A folder, or for one video or camera also a video file.
+        sources: As the user named them.
+        has_time: Whether they are one video or cameras.
+        live: Whether they are cameras.
 
     Raises:
         InputError: A video file for pictures, or the place cannot be written.
     """
-    names_video = path.suffix.lower() in VIDEO_SUFFIXES
-    if not is_video:
-        if names_video:
-            raise InputError(f"{path}: pictures are saved in a folder, not in a video; give --save FOLDER")
-        return PictureFolder(path)
-    stem = re.sub(r"[^\w.-]+", "_", Path(source).stem) or "video"
-    target = path if names_video else path / f"{stem}.mp4"
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        return SaveFolder(path, live)
+    if not has_time:
+        raise InputError(f"{path}: pictures are saved in a folder, not in a video; give --save FOLDER")
+    if len(sources) > 1:
+        raise InputError(f"{path}: {len(sources)} sources do not fit one video; give --save FOLDER")
+    _refuse_overwriting(path, sources[0])
+    return VideoFile(path, live)
+
+
+def _refuse_overwriting(target: Path, source: str) -> None:
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise InputError(f"{target}: --save would overwrite the source; give another name")
-    return VideoFile(target, rate)
 
 
-def display_problem() -> str:
-    """Return why no window can be opened, with the remedy, or nothing.
-
-    A missing display makes OpenCV abort the process, so a child process tries first.
-    """
-    gui = next((line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")), "")
-    if "NONE" in gui:
-        return (
-            "this OpenCV is built without windows; pip uninstall -y opencv-python-headless && pip install opencv-python"
-        )
-    attempt = "import cv2; cv2.namedWindow('stn-edge'); cv2.waitKey(1)"
+def _write(target: Path, picture: Image) -> None:
+    make_folder(target.parent)
     try:
-        done = subprocess.run([sys.executable, "-c", attempt], capture_output=True, timeout=30, check=False)
-    except subprocess.TimeoutExpired:
-        return "opening a window took over 30 s; use --save instead"
-    if done.returncode:
-        return "no window can be opened, is there a screen (DISPLAY or WAYLAND_DISPLAY set)? use --save instead"
-    return ""
+        write_image(target, picture)
+    except ImageReadError as error:
+        raise InputError(str(error)) from error

@@ -19,10 +19,10 @@ import onnxruntime as ort
 from tqdm import tqdm
 
 from stn_runtime import Classifier
+from stn_runtime.files import ImageFiles
 from stn_runtime.images import read_image, write_image
 from stn_runtime.pipeline import run
 from stn_runtime.records import JsonLines
-from stn_runtime.sources import ImageFiles
 from stn_runtime.zoo import find_model
 
 HEIGHT, WIDTH = 1080, 1920

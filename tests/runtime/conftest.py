@@ -7,6 +7,7 @@ side from the top left clockwise; rectified is rows 1 to 3 and columns 2 to 5 of
 """
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -256,12 +257,11 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
 
 
 class MjpegCamera:
-    """A network camera on this machine: an endless stream of red JPEGs, 20 a second, until it is unplugged."""
+    """A network camera on this machine: an endless stream of red JPEGs, no two alike, until it is unplugged."""
 
     def __init__(self) -> None:
-        done, data = cv2.imencode(".jpg", np.full((48, 64, 3), (0, 0, 255), np.uint8))
-        assert done
-        jpeg, unplugged = data.tobytes(), threading.Event()
+        encoded = [cv2.imencode(".jpg", np.full((48, 64, 3), (0, 0, level), np.uint8)) for level in range(200, 256)]
+        jpegs, unplugged = [data.tobytes() for _, data in encoded], threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, format: str, *args: object) -> None:
@@ -271,15 +271,17 @@ class MjpegCamera:
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
                 try:
-                    while not unplugged.is_set():
-                        self.wfile.write(head + jpeg + b"\r\n")
+                    for jpeg in itertools.cycle(jpegs):
+                        if unplugged.is_set():
+                            return
+                        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                        self.wfile.write(head.encode() + jpeg + b"\r\n")
                         time.sleep(0.05)
                 except OSError:  # the reader went away
                     pass
 
-        self.unplug = unplugged.set
+        self.unplug, self.plug = unplugged.set, unplugged.clear
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}/stream.mjpg"
@@ -288,9 +290,9 @@ class MjpegCamera:
 
 @pytest.fixture
 def camera() -> Iterator[SimpleNamespace]:
-    """Has the ``url`` of a stream and ``unplug()``."""
+    """Has the ``url`` of a stream, ``unplug()`` and ``plug()``."""
     served = MjpegCamera()
-    yield SimpleNamespace(url=served.url, unplug=served.unplug)
+    yield SimpleNamespace(url=served.url, unplug=served.unplug, plug=served.plug)
     served.unplug()
     served.server.shutdown()
     served.server.server_close()

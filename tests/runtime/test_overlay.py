@@ -29,7 +29,7 @@ def _prediction(
     outline: NDArray[np.float32] | None = None, rectified: NDArray[np.uint8] | None = None, label: str = "7"
 ) -> Prediction:
     outline = np.empty((0, 0, 2), np.float32) if outline is None else outline
-    return Prediction(label, 0.875, (), (), outline, rectified, {})
+    return Prediction(label, 0.875, (), (), outline, rectified, {}, np.ones(1, np.float32))
 
 
 def _assert_near(pixel: NDArray[np.uint8], colour: tuple[int, int, int]) -> None:
@@ -123,7 +123,8 @@ def test_any_label_is_drawn(label: str) -> None:
 def test_a_label_with_a_lone_surrogate_does_not_kill_the_process(spawn: Callable[..., Any]) -> None:
     code = (
         "import numpy as np\nfrom stn_runtime import Prediction\nfrom stn_runtime.overlay import draw\n"
-        "draw(np.zeros((300, 400), np.uint8), Prediction('caf\\udce9', 1, (), (), np.empty((0, 0, 2)), None, {}))"
+        "said = Prediction('caf\\udce9', 1, (), (), np.empty((0, 0, 2)), None, {}, np.ones(1))\n"
+        "draw(np.zeros((300, 400), np.uint8), said)"
     )
     process = spawn(code=code)
     process.communicate(timeout=30)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from stn_runtime import Classifier
-from stn_runtime.pipeline import run
+from stn_runtime.frames import Frame
+from stn_runtime.pipeline import Judgement, run
 from stn_runtime.records import Record
 from stn_runtime.sinks import PictureFolder
-from stn_runtime.sources import Frame, open_source
+from stn_runtime.sources import open_source
 
 
 class Kept:
@@ -27,8 +28,6 @@ class Kept:
 class Listed:
     """A source with the given frames; counts how many were asked for."""
 
-    rate = None
-
     def __init__(self, frames: list[Frame], live: bool = False) -> None:
         self.frames, self.live, self.total = frames, live, len(frames)
         self.given, self.closed = 0, False
@@ -39,6 +38,9 @@ class Listed:
                 return
             self.given += 1
             yield frame
+
+    def ready(self, timeout: float) -> bool:
+        return self.given < len(self.frames)
 
     def close(self) -> None:
         self.closed = True
@@ -97,7 +99,7 @@ def test_a_live_frame_is_classified_before_the_next_is_asked_for(grey: Classifie
 @pytest.mark.parametrize(("threshold", "sure"), [(0.0, True), (0.64, True), (0.65, False), (1.0, False)])
 def test_below_the_threshold_a_record_is_not_sure(grey: Classifier, threshold: float, sure: bool) -> None:
     kept = Kept()
-    run(Listed([_frame(0, 51)]), grey, kept, threshold=threshold - 1e-4)  # type: ignore[arg-type]
+    run(Listed([_frame(0, 51)]), grey, kept, judgement=Judgement(threshold - 1e-4))  # type: ignore[arg-type]
     assert kept.records[0].sure is sure
 
 

@@ -25,6 +25,7 @@ def _prediction(**changes: Any) -> Prediction:  # noqa: ANN401
         "outline": np.array([[[0.126, 1.0], [2.5, 3.0]]], np.float32),
         "rectified": None,
         "latency_ms": {"decode": 1.23456, "infer": 2.0},
+        "probabilities": np.array([0.75, 0.25], np.float32),
     }
     return Prediction(**(values | changes))
 
@@ -62,6 +63,7 @@ def test_a_json_record_has_the_fields_of_the_design() -> None:
         "top": [{"label": "dark", "probability": 0.75}, {"label": "bright", "probability": 0.25}],
         "theta": [0.5, 0.0, 0.25],
         "outline": [[[0.13, 1.0], [2.5, 3.0]]],
+        "uncertain": None,
         "latency_ms": {"decode": 1.235, "infer": 2.0},
     }
 
@@ -197,7 +199,7 @@ def _write_all(path: Path, names: list[str], resume: bool) -> Done:
     writer, stream, done = open_results(path, resume)
     with stream:
         for name in names:
-            if not done.has(name):
+            if not done.count(name):
                 writer.write(Record(name, 0, None, None, f"{name}: no"))
     return done
 

@@ -1,6 +1,7 @@
 """Where annotated pictures go."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,22 @@ import pytest
 from numpy.typing import NDArray
 
 from stn_runtime import InputError, Prediction
+from stn_runtime.frames import Frame
 from stn_runtime.images import read_image, write_image
 from stn_runtime.records import Record
-from stn_runtime.sinks import PictureFolder, VideoFile, Window, display_problem, open_saver
-from stn_runtime.sources import Frame
+from stn_runtime.sinks import PictureFolder, VideoFile, open_saver
 
-PREDICTION = Prediction("7", 0.9, (), (), np.empty((0, 0, 2), np.float32), None, {})
+PREDICTION = Prediction("7", 0.9, (), (), np.empty((0, 0, 2), np.float32), None, {}, np.ones(1, np.float32))
 
 
 def _picture(height: int = 300, width: int = 400, level: int = 128) -> NDArray[np.uint8]:
     return np.full((height, width, 3), level, np.uint8)
 
 
-def _shown(image: NDArray[np.uint8] | None, source: str = "cam", root: str | None = None) -> tuple[Frame, Record]:
-    frame = Frame(source, 0, None, image, root=root)
+def _shown(
+    image: NDArray[np.uint8] | None, source: str = "cam", root: str | None = None, rate: float | None = 12.0
+) -> tuple[Frame, Record]:
+    frame = Frame(source, 0, None, image, root=root, rate=rate)
     return frame, Record(source, 0, None, None if image is None else PREDICTION, "gone" if image is None else None)
 
 
@@ -86,7 +89,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.avi", "x.mp4", "X.AVI", "größe.mp4"])
 @pytest.mark.parametrize("size", [(300, 400), (301, 403)], ids=str)
 def test_a_video_is_written_and_readable_again(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
-    video = VideoFile(tmp_path / "new" / name, 12.0)
+    video = VideoFile(tmp_path / "new" / name, live=False)
     for level in (40, 120, 200):
         assert video.show(*_shown(_picture(*size, level)))
     video.show(*_shown(None))
@@ -99,21 +102,21 @@ def test_a_video_is_written_and_readable_again(tmp_path: Path, name: str, size: 
 
 
 def test_colours_of_a_video_are_kept(tmp_path: Path) -> None:
-    video = VideoFile(tmp_path / "x.avi", None)
+    video = VideoFile(tmp_path / "x.avi", live=False)
     video.show(*_shown(np.full((300, 400, 3), (255, 0, 0), np.uint8)))
     video.close()
     np.testing.assert_allclose(_frames(tmp_path / "x.avi")[0][200, 300], (0, 0, 255), atol=6)  # BGR
 
 
 def test_a_source_that_does_not_say_its_rate_is_saved_at_25(tmp_path: Path) -> None:
-    video = VideoFile(tmp_path / "x.avi", None)
-    video.show(*_shown(_picture()))
+    video = VideoFile(tmp_path / "x.avi", live=False)
+    video.show(*_shown(_picture(), rate=None))
     video.close()
     assert cv2.VideoCapture(str(tmp_path / "x.avi")).get(cv2.CAP_PROP_FPS) == pytest.approx(25)
 
 
 def test_a_change_of_size_starts_another_file(tmp_path: Path) -> None:
-    video = VideoFile(tmp_path / "x.avi", 10.0)
+    video = VideoFile(tmp_path / "x.avi", live=False)
     for height in (300, 300, 480, 300):
         video.show(*_shown(_picture(height, 400)))
     video.close()
@@ -124,7 +127,7 @@ def test_a_change_of_size_starts_another_file(tmp_path: Path) -> None:
 def test_a_video_that_opencv_cannot_write_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.avi").mkdir()
     with pytest.raises(InputError, match=r"x\.avi: OpenCV cannot write such a video; use \.mp4 or \.avi$"):
-        VideoFile(tmp_path / "x.avi", 10.0).show(*_shown(_picture()))
+        VideoFile(tmp_path / "x.avi", live=False).show(*_shown(_picture()))
 
 
 def test_a_video_whose_name_is_not_utf8_does_not_kill_the_process(
@@ -133,9 +136,9 @@ def test_a_video_whose_name_is_not_utf8_does_not_kill_the_process(
     code = (
         "import sys, numpy as np\nfrom pathlib import Path\nfrom stn_runtime import InputError, Prediction\n"
         "from stn_runtime.records import Record\nfrom stn_runtime.sinks import VideoFile\n"
-        "from stn_runtime.sources import Frame\n"
-        "seen = Prediction('7', 1, (), (), np.empty((0, 0, 2)), None, {})\n"
-        "try: VideoFile(Path(sys.argv[1]), 10).show("
+        "from stn_runtime.frames import Frame\n"
+        "seen = Prediction('7', 1, (), (), np.empty((0, 0, 2)), None, {}, np.ones(1))\n"
+        "try: VideoFile(Path(sys.argv[1]), False).show("
         "Frame('c', 0, None, np.zeros((300, 400), np.uint8)), Record('c', 0, None, seen))\n"
         "except InputError as error: print(ascii(str(error)))"
     )
@@ -145,129 +148,44 @@ def test_a_video_whose_name_is_not_utf8_does_not_kill_the_process(
 
 
 def test_a_video_without_frames_is_closed_in_peace(tmp_path: Path) -> None:
-    VideoFile(tmp_path / "x.avi", 10.0).close()
+    VideoFile(tmp_path / "x.avi", live=False).close()
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".MKV"])
 def test_a_video_for_pictures_is_refused(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(InputError, match=rf"x\{suffix}: pictures are saved in a folder, not in a video; give --save"):
-        open_saver(tmp_path / f"x{suffix}", "photos", False, None)
+        open_saver(tmp_path / f"x{suffix}", ["photos"], has_time=False, live=False)
 
 
 def test_save_means_a_folder_for_pictures(tmp_path: Path) -> None:
-    saver = open_saver(tmp_path / "out", "photos", False, None)
-    assert isinstance(saver, PictureFolder)
-    assert saver.folder == tmp_path / "out"
+    saver = open_saver(tmp_path / "out", ["photos"], has_time=False, live=False)
+    saver.show(*_shown(_picture(), "photos/x.png", "photos"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.png"]
 
 
 @pytest.mark.parametrize(
     ("source", "name"),
     [
         ("folder/clip.avi", "clip.mp4"),
-        ("0", "0.mp4"),
-        ("http://host/a b?c=d.mjpg", "a_b_c_d.mp4"),
+        ("camera 0", "camera_0.mp4"),
+        ("http://host/a b?c=d.mjpg", "host_a_b_c_d.mjpg.mp4"),
         ("rtsp://host:554/", "host_554.mp4"),
     ],
 )
 def test_a_folder_for_a_video_gets_a_file_named_after_the_source(tmp_path: Path, source: str, name: str) -> None:
-    saver = open_saver(tmp_path, source, True, 10.0)
-    assert isinstance(saver, VideoFile)
-    assert saver.path == tmp_path / name
+    saver = open_saver(tmp_path, [source], has_time=True, live=False)
+    frame, record = _shown(_picture(), source)
+    saver.show(replace(frame, time=0.0), record)
+    saver.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_the_video_that_is_read_is_not_overwritten(make_video: Callable[..., Path]) -> None:
     path = make_video("clip.mp4")
-    for target in (path, path.parent):  # the second means clip.mp4 in that folder
-        with pytest.raises(InputError, match=r"clip\.mp4: --save would overwrite the source; give another name$"):
-            open_saver(target, str(path), True, 10.0)
-
-
-# --- windows
-
-
-def test_an_opencv_without_windows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
-    told = "^--show: this OpenCV is built without windows; pip uninstall -y opencv-python-headless && pip install"
+    told = r"clip\.mp4: --save would overwrite the source; give another name$"
     with pytest.raises(InputError, match=told):
-        Window(wait=False)
-
-
-def test_without_a_display_no_window_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           QT5\n")
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert display_problem().startswith("no window can be opened, is there a screen (DISPLAY or WAYLAND_DISPLAY set)?")
-
-
-class Screen:
-    """Plays OpenCV's windows: gives the keys in turn, then none."""
-
-    def __init__(self) -> None:
-        self.keys: list[int] = []
-        self.shown: list[NDArray[np.uint8]] = []
-        self.visible = 1.0
-        self.waits = 0
-
-    def wait_key(self, _milliseconds: int) -> int:
-        self.waits += 1
-        assert self.waits < 100, "the window waits for ever"
-        return self.keys.pop(0) if self.keys else -1
-
-
-@pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
-    made = Screen()
-    monkeypatch.setattr("stn_runtime.sinks.display_problem", lambda: "")
-    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
-    monkeypatch.setattr(cv2, "imshow", lambda _, image: made.shown.append(image))
-    monkeypatch.setattr(cv2, "waitKey", made.wait_key)
-    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: made.visible)
-    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
-    return made
-
-
-def test_a_window_shows_bgr_and_goes_on(screen: Screen) -> None:
-    window = Window(wait=False)
-    assert window.show(*_shown(np.full((300, 400, 3), (255, 0, 0), np.uint8)))
-    np.testing.assert_array_equal(screen.shown[0][200, 200], (0, 0, 255))
-    window.close()
-
-
-@pytest.mark.parametrize("key", [ord("q"), 27])
-@pytest.mark.parametrize("wait", [True, False])
-def test_q_and_escape_end(screen: Screen, key: int, wait: bool) -> None:
-    screen.keys = [key]
-    assert not Window(wait).show(*_shown(_picture()))
-
-
-def test_closing_the_window_ends(screen: Screen) -> None:
-    screen.visible = 0.0
-    assert not Window(wait=True).show(*_shown(_picture()))
-
-
-def test_pictures_wait_for_a_key(screen: Screen) -> None:
-    screen.keys = [-1, -1, -1, ord("n")]
-    assert Window(wait=True).show(*_shown(_picture()))
-    assert screen.waits == 4
-
-
-def test_space_pauses_a_video_until_the_next_space(screen: Screen) -> None:
-    screen.keys = [ord(" "), -1, -1, ord(" ")]
-    assert Window(wait=False).show(*_shown(_picture()))
-    assert screen.waits == 4
-
-
-def test_s_saves_a_snapshot_and_never_over_another(screen: Screen, tmp_path: Path) -> None:
-    (tmp_path / "snapshot-0000.png").write_bytes(b"older")
-    window = Window(wait=False, snapshots=tmp_path)
-    for _ in range(2):
-        screen.keys = [ord("s")]
-        assert window.show(*_shown(_picture()))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"snapshot-000{n}.png" for n in range(3)]
-    assert (tmp_path / "snapshot-0000.png").read_bytes() == b"older"
-
-
-def test_a_frame_without_a_picture_is_not_shown(screen: Screen) -> None:
-    assert Window(wait=True).show(*_shown(None))
-    assert not screen.shown
+        open_saver(path, [str(path)], has_time=True, live=False)
+    frame, record = _shown(_picture(), str(path))
+    with pytest.raises(InputError, match=told):  # the folder means clip.mp4 in it
+        open_saver(path.parent, [str(path)], has_time=True, live=False).show(replace(frame, time=0.0), record)

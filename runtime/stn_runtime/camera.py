@@ -1,0 +1,321 @@
+"""Cameras and streams: threads that read all the time, only the newest frame kept, whatever is lost opened again."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .captures import CameraOptions, Capture, Grabbed, open_capture
+from .cli import GRABBER
+from .errors import ImageReadError, InputError
+from .frames import Event, Frame, Selection
+from .images import Decoded, Reduction, decode_reduced
+from .opencv import rgb
+from .preprocessing import PreprocessSpec, largest_reduction
+from .records import Done
+from .service import SIGN_OF_LIFE_SECONDS, notify
+
+log = logging.getLogger(__name__)
+
+_OPEN_SECONDS = 10.0  # that a camera may take until its first picture, where it may not stall for longer anyway
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_RELEASE_SECONDS = 1.0
+_MOST_BLOCKED = 3  # threads that hang in a driver, before the next one is started
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera or stream.
+
+    Attributes:
+        name: For records.
+        open: Opens it, or raises InputError with the reason; called on a thread of its own, since some cameras block.
+    """
+
+    name: str
+    open: Callable[[], Capture]
+
+    @classmethod
+    def named(cls, name: str, shown: str, options: CameraOptions) -> "Camera":
+        """Return what a user named: a number, /dev path, ``picam``, or address."""
+        return cls(shown, lambda: open_capture(name, options))
+
+
+class Live:
+    """Cameras, read at the same time.
+
+    A camera that closes, blocks, repeats one picture or whose clock stands is lost; it is opened again after a pause
+    that grows from half a second to half a minute, without end. Both are frames with an event.
+
+    Args:
+        cameras: At least one.
+        options: How they are watched.
+        selection: Which frames are wanted.
+
+    Raises:
+        InputError: One cannot be opened, unless ``options.wait``.
+    """
+
+    live = True
+    total = None
+
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        options: CameraOptions = CameraOptions(),  # noqa: B008  (frozen)
+        selection: Selection = Selection(),  # noqa: B008  (frozen)
+    ) -> None:
+        # Reentrant, since a signal handler may close while its own thread holds it.
+        self._changed = threading.Condition()
+        self._watches = [_Watch(camera, options, selection, self._changed) for camera in cameras]
+        self._reduction: Reduction = lambda height, width: 1
+        self._stopped = False
+        if not options.wait:
+            self._wait_until_open(max(options.stall_seconds, _OPEN_SECONDS))
+
+    def skip(self, done: Done) -> None:
+        """Do nothing: what a camera shows now has no record yet."""
+
+    def reduce_for(self, spec: PreprocessSpec) -> None:
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input."""
+        self._reduction = lambda height, width: largest_reduction(height, width, spec)
+
+    def ready(self, timeout: float) -> bool:
+        """Return False: the next frame is another moment, and is not waited for."""
+        return False
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the newest frame of each camera in turn, never the same twice, and what happens to them."""
+        try:
+            while (found := self._next()) is not None:
+                frame = found if isinstance(found, Frame) else self._decoded(found)
+                if frame is not None:
+                    yield frame
+        finally:
+            self.close()
+            for watch in self._watches:
+                watch.join(_RELEASE_SECONDS)
+
+    def close(self) -> None:
+        """Let the iteration and the reading threads end; each lets its camera go."""
+        with self._changed:
+            self._stopped = True
+            for watch in self._watches:
+                watch.abandon()
+            self._changed.notify_all()
+
+    def _next(self) -> "Frame | _News | None":
+        with self._changed:
+            while not self._stopped:
+                now = time.monotonic()
+                for position, watch in enumerate(self._watches):
+                    found = watch.news(now)
+                    if found is not None:
+                        self._watches.append(self._watches.pop(position))  # the others come first now
+                        return found
+                due = min(watch.due() for watch in self._watches)
+                notify()
+                self._changed.wait(max(0.001, min(due - time.monotonic(), SIGN_OF_LIFE_SECONDS)))
+        return None
+
+    def _decoded(self, news: "_News") -> Frame | None:
+        started = time.perf_counter()
+        name, data = news.name, news.grabbed.data
+        if isinstance(data, bytes):
+            try:
+                found = decode_reduced(data, name, self._reduction)
+            except ImageReadError as error:  # torn on its way, though its ends are there
+                log.debug("%s", error)
+                return None
+        else:
+            found = Decoded(rgb(data), (data.shape[0], data.shape[1]))
+        taken = 1000 * (time.perf_counter() - started)
+        return Frame(
+            name, news.index, news.grabbed.moment, found.image, size=found.size, decode_ms=taken, rate=news.rate
+        )
+
+    def _wait_until_open(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: all(watch.opened or watch.refusal for watch in self._watches), seconds)
+            for watch in self._watches:
+                if not watch.opened:
+                    self.close()
+                    default = "does not answer; is it connected, switched on, and not in use by another program?"
+                    raise InputError(f"{watch.camera.name}: {watch.refusal or default}")
+
+
+@dataclass(frozen=True, eq=False)
+class _News:
+    name: str
+    index: int
+    grabbed: Grabbed
+    rate: float | None
+
+
+@dataclass
+class _Grabber:
+    """One connection to a camera, with the thread that reads it; all but ``run`` is used under ``changed``."""
+
+    camera: Camera
+    stride: int
+    changed: threading.Condition
+    first_index: int
+    started: float = field(default_factory=time.monotonic)
+    opened: bool = False
+    ended: str | None = None
+    abandoned: bool = False
+    rate: float | None = None
+    newest: tuple[int, Grabbed] | None = None
+    next_index: int = field(init=False)
+    fresh_at: float = 0.0  # by the monotonic clock, when the last new picture came; 0 before the first
+    fault: str = "sent nothing"  # why there is no new picture
+
+    def __post_init__(self) -> None:
+        self.next_index = self.first_index
+
+    def run(self) -> None:
+        reason = "cannot be opened; is it connected, switched on, and not in use by another program?"
+        try:
+            capture = self.camera.open()
+            try:
+                with self.changed:
+                    self.opened, self.rate = True, capture.rate
+                    self.changed.notify_all()
+                reason = "stopped sending frames"
+                self._read(capture)
+            finally:
+                capture.release()
+        except InputError as error:
+            reason = str(error)
+        except Exception as error:  # whatever a camera's driver raises, the camera is gone
+            log.debug("%s: %s", self.camera.name, error)
+        with self.changed:
+            self.ended = reason
+            self.changed.notify_all()
+
+    def _read(self, capture: Capture) -> None:
+        last: Grabbed | None = None
+        runs = False  # whether the clock of the camera has been seen to
+        while (grabbed := capture.read()) is not None and not self.abandoned:
+            repeats = last is not None and grabbed.equals(last)
+            stands = last is not None and grabbed.clock is not None and grabbed.clock == last.clock
+            runs = runs or (last is not None and grabbed.clock != last.clock)
+            last = grabbed
+            if repeats or (stands and runs):
+                self.fault = "repeated one picture" if repeats else "sent pictures of one moment"
+                continue
+            with self.changed:
+                self.fresh_at, self.fault = time.monotonic(), "sent nothing"
+                if (self.next_index - self.first_index) % self.stride == 0:
+                    self.newest = (self.next_index, grabbed)
+                    self.changed.notify_all()
+                self.next_index += 1
+
+
+class _Watch:
+    """Watches one camera: passes its newest frame on once, finds it lost, opens it again. Used under the condition."""
+
+    def __init__(
+        self, camera: Camera, options: CameraOptions, selection: Selection, changed: threading.Condition
+    ) -> None:
+        self.camera, self._options, self._selection, self._changed = camera, options, selection, changed
+        self._threads: list[threading.Thread] = []
+        self._lost = False
+        self._retry_at = np.inf
+        self._pause = _FIRST_PAUSE
+        self._seen = -1
+        self._wanted_at = 0.0
+        self._grabber = self._start()
+
+    @property
+    def opened(self) -> bool:
+        return self._grabber.opened
+
+    @property
+    def refusal(self) -> str | None:
+        return self._grabber.ended
+
+    def news(self, now: float) -> "Frame | _News | None":
+        """Return an unseen frame, or what happened; None when there is nothing."""
+        newest = self._grabber.newest
+        if newest is not None and newest[0] > self._seen:
+            if self._lost:
+                self._lost, self._pause = False, _FIRST_PAUSE
+                return self._event("source_back", newest[0])
+            if now < self._wanted_at:
+                return None
+            self._seen = newest[0]
+            if self._selection.max_fps:
+                # Counted from the wanted moment and not from the frame, so that the rate is met on average.
+                self._wanted_at = max(now, (self._wanted_at or now) + 1 / self._selection.max_fps)
+            return _News(self.camera.name, *newest, self._grabber.rate)
+        if now >= self._retry_at:
+            self._retry(now)
+        reason = self._failure(now)
+        if reason is None:
+            return None
+        self.abandon()
+        self._retry_at = now + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        if self._lost:  # that a camera is still away is no news
+            return None
+        self._lost = True
+        return self._event("source_lost", self._grabber.next_index, reason)
+
+    def due(self) -> float:
+        """Return when to ask for news again if none comes, by the monotonic clock."""
+        times = [self._retry_at]
+        if self._retry_at == np.inf:
+            times.append(self._deadline())
+        newest = self._grabber.newest
+        if newest is not None and newest[0] > self._seen:
+            times.append(self._wanted_at)
+        return min(times)
+
+    def abandon(self) -> None:
+        """Let the reading thread end as soon as it can."""
+        self._grabber.abandoned = True
+
+    def join(self, seconds: float) -> None:
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def _start(self) -> _Grabber:
+        grabber = _Grabber(self.camera, self._selection.stride, self._changed, self._seen + 1)
+        thread = threading.Thread(target=grabber.run, name=f"{GRABBER} {self.camera.name}", daemon=True)
+        self._threads = [*(entry for entry in self._threads if entry.is_alive()), thread]
+        thread.start()
+        return grabber
+
+    def _retry(self, now: float) -> None:
+        alive = sum(thread.is_alive() for thread in self._threads)
+        if alive >= _MOST_BLOCKED:
+            self._retry_at = now + self._pause
+            return
+        self._retry_at = np.inf
+        self._seen = max(self._seen, self._grabber.next_index - 1)
+        self._grabber = self._start()
+
+    def _deadline(self) -> float:
+        if self._grabber.fresh_at:
+            return self._grabber.fresh_at + self._options.stall_seconds
+        return self._grabber.started + max(self._options.stall_seconds, _OPEN_SECONDS)
+
+    def _failure(self, now: float) -> str | None:
+        """Return why the camera is lost, if it is and is not being left alone for a while already."""
+        if self._retry_at < np.inf:
+            return None
+        if self._grabber.ended is not None:
+            return self._grabber.ended
+        if now < self._deadline():
+            return None
+        if not self._grabber.opened:
+            return "does not answer"
+        return f"{self._grabber.fault} for {self._deadline() - (self._grabber.fresh_at or self._grabber.started):g} s"
+
+    def _event(self, event: Event, index: int, reason: str | None = None) -> Frame:
+        error = f"{self.camera.name}: {reason}" if reason is not None else None
+        return Frame(self.camera.name, index, time.time(), None, error, event=event)

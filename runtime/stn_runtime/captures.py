@@ -1,0 +1,245 @@
+"""How cameras and streams are opened: devices and streams through OpenCV, MJPEG over HTTP, the Raspberry Pi's own."""
+
+import os
+import re
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+from .mjpeg import MjpegStream, NotMjpegError
+from .opencv import cv2
+
+PICAM = re.compile(r"picam(?::(\d+))?")
+"""The name of a camera on a Raspberry Pi's ribbon cable: picam, or picam:1 for the second."""
+
+_BACKENDS = {
+    "avfoundation": cv2.CAP_AVFOUNDATION,
+    "dshow": cv2.CAP_DSHOW,
+    "ffmpeg": cv2.CAP_FFMPEG,
+    "gstreamer": cv2.CAP_GSTREAMER,
+    "msmf": cv2.CAP_MSMF,
+    "v4l2": cv2.CAP_V4L2,
+}
+_STREAM_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer+discardcorrupt|flags;low_delay"
+_STREAM_OPTIONS_NAME = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_environment = threading.Lock()
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """How cameras are asked for pictures, and watched.
+
+    Attributes:
+        backend: Of OpenCV, for devices: v4l2, gstreamer, dshow, msmf, avfoundation or ffmpeg; None its own choice.
+        size: (width, height) to ask for, pixels.
+        rate: Frames a second to ask for.
+        mjpg: Whether to ask for Motion JPEG, without which USB cameras are slow at large sizes.
+        stall_seconds: After so long without a new picture a camera is lost.
+        wait: Whether to go on trying a camera that cannot be opened at first.
+    """
+
+    backend: str | None = None
+    size: tuple[int, int] | None = None
+    rate: float | None = None
+    mjpg: bool = False
+    stall_seconds: float = 10.0
+    wait: bool = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether a device is asked for anything."""
+        return self.size is not None or self.rate is not None or self.mjpg
+
+
+@dataclass(frozen=True, eq=False)
+class Grabbed:
+    """A picture as it came.
+
+    Attributes:
+        moment: Unix time.
+        clock: Seconds by the camera's own clock; None where it has none.
+        data: A JPEG, or pixels, grey or BGR as OpenCV gives them.
+    """
+
+    moment: float
+    clock: float | None
+    data: bytes | NDArray[np.uint8]
+
+    def equals(self, other: "Grabbed") -> bool:
+        """Return whether both are the same picture to the last bit, as no sensor gives twice."""
+        if isinstance(self.data, bytes) or isinstance(other.data, bytes):
+            return isinstance(self.data, type(other.data)) and bool(self.data == other.data)
+        if self.data.shape != other.data.shape or not np.array_equal(self.data[::16, ::16], other.data[::16, ::16]):
+            return False
+        return np.array_equal(self.data, other.data)
+
+
+class Capture(Protocol):
+    """An open camera or stream; used on one thread."""
+
+    @property
+    def rate(self) -> float | None:
+        """Frames a second, if it says."""
+
+    def read(self) -> Grabbed | None:
+        """Wait for a picture; None when there will be none any more."""
+
+    def release(self) -> None:
+        """Let the camera go."""
+
+
+def open_capture(name: str, options: CameraOptions) -> Capture:
+    """Open a camera or stream.
+
+    Args:
+        name: A camera's number or /dev path, ``picam``, an address, or for GStreamer a pipeline.
+        options: What to ask for.
+
+    Raises:
+        InputError: It cannot be opened; the sentence lacks the name.
+    """
+    if match := PICAM.fullmatch(name):
+        return _RibbonCamera(int(match[1] or 0), options)
+    if re.match(r"https?://", name):
+        try:
+            return _JpegCapture(MjpegStream(name, options.stall_seconds))
+        except NotMjpegError:
+            return _open_stream(name, options)
+    if re.match(r"rtsps?://", name):
+        return _open_stream(name, options)
+    return _open_device(name, options)
+
+
+def check_backend(backend: str | None) -> None:
+    """Raise InputError unless OpenCV has this back end for cameras here."""
+    if backend is None:
+        return
+    here = {_name for _name, number in _BACKENDS.items() if number in set(cv2.videoio_registry.getBackends())}
+    if backend not in here:
+        raise InputError(f"--backend {backend}: this OpenCV has {', '.join(sorted(here)) or 'none'}")
+
+
+class _JpegCapture:
+    rate = None
+
+    def __init__(self, stream: MjpegStream) -> None:
+        self._stream = stream
+
+    def read(self) -> Grabbed | None:
+        found = self._stream.read()
+        return None if found is None else Grabbed(found[0], None, found[1])
+
+    def release(self) -> None:
+        self._stream.release()
+
+
+class _OpenCvCapture:
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self._capture = capture
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        self.rate: float | None = rate if 0 < rate < 1000 else None
+
+    def read(self) -> Grabbed | None:
+        done = self._capture.grab()
+        moment = time.time()
+        if not done:
+            return None
+        done, image = self._capture.retrieve()
+        if not done:
+            return None
+        clock = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return Grabbed(moment, clock if clock > 0 else None, np.asarray(image, np.uint8))
+
+    def release(self) -> None:
+        self._capture.release()
+
+
+class _RibbonCamera:
+    """A camera on a Raspberry Pi's ribbon cable, which only libcamera can read, through picamera2."""
+
+    def __init__(self, number: int, options: CameraOptions) -> None:
+        try:
+            picamera2 = import_module("picamera2")
+        except ImportError as error:
+            raise InputError(
+                "needs picamera2, which is not installed: sudo apt install python3-picamera2, "
+                "and make the environment with 'python3 -m venv --system-site-packages'"
+            ) from error
+        try:
+            self._camera: Any = picamera2.Picamera2(number)
+            # picamera2 names formats by the bytes of a little-endian word: RGB888 is what OpenCV calls BGR.
+            main = {"format": "RGB888", "size": options.size or (1280, 720)}
+            controls = {"FrameRate": options.rate} if options.rate else {}
+            self._camera.configure(self._camera.create_video_configuration(main=main, controls=controls))
+            self._camera.start()
+        except (IndexError, RuntimeError) as error:
+            raise InputError(
+                f"cannot be opened ({error}); is its cable seated, and does no other program use it?"
+            ) from (error)
+        self.rate = options.rate
+
+    def read(self) -> Grabbed | None:
+        request = self._camera.capture_request()
+        moment = time.time()
+        try:
+            clock = request.get_metadata().get("SensorTimestamp", 0) / 1e9
+            return Grabbed(moment, clock or None, request.make_array("main"))
+        finally:
+            request.release()
+
+    def release(self) -> None:
+        self._camera.stop()
+        self._camera.close()
+
+
+def _open_device(name: str, options: CameraOptions) -> Capture:
+    source = int(name) if name.isdecimal() else name
+    backend = _BACKENDS[options.backend] if options.backend else cv2.CAP_ANY
+    if backend == cv2.CAP_ANY and sys.platform == "linux":
+        backend = cv2.CAP_V4L2  # others would try to read a device as a file
+    capture = cv2.VideoCapture(source, backend)
+    if not capture.isOpened():
+        raise InputError("cannot be opened; is it connected, switched on, and not in use by another program?")
+    if options.mjpg:  # before the size: it decides which sizes and rates there are
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+    if options.size:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, options.size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, options.size[1])
+    if options.rate:
+        capture.set(cv2.CAP_PROP_FPS, options.rate)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # often refused; the reading thread keeps up anyway
+    _report_difference(name, capture, options)
+    return _OpenCvCapture(capture)
+
+
+def _report_difference(name: str, capture: cv2.VideoCapture, options: CameraOptions) -> None:
+    given = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    if options.size not in (None, given) or (options.rate and abs(rate - options.rate) > 0.5):
+        sys.stderr.write(
+            f"camera {name}: gives {given[0]} x {given[1]} at {rate:g} frames a second instead of what was asked for; "
+            "'stn doctor' lists what it can\n"
+        )
+
+
+def _open_stream(address: str, options: CameraOptions) -> Capture:
+    timeout = round(1000 * options.stall_seconds)
+    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, max(timeout, 10_000), cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout]
+    with _environment:  # OpenCV takes what FFmpeg is told from there, for files too
+        given = os.environ.get(_STREAM_OPTIONS_NAME)
+        os.environ.setdefault(_STREAM_OPTIONS_NAME, _STREAM_OPTIONS)
+        try:
+            capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)
+        finally:
+            if given is None:
+                del os.environ[_STREAM_OPTIONS_NAME]
+    if not capture.isOpened():
+        raise InputError("cannot be opened as a stream; is the address right, and the camera switched on?")
+    return _OpenCvCapture(capture)

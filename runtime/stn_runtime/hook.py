@@ -1,0 +1,66 @@
+"""A command of the user's that is run when something happens."""
+
+import json
+import logging
+import os
+import subprocess
+
+from .frames import Frame
+from .records import Record
+
+log = logging.getLogger(__name__)
+
+_SECONDS = 30.0
+"""A command that takes longer is killed."""
+
+
+class Hook:
+    """Runs a command when the label of a source changes, and when a camera is lost or back.
+
+    The command is given to the shell; it gets the record as JSON on standard input, and in its environment
+    ``STN_EVENT`` (label, source_lost or source_back), ``STN_SOURCE``, ``STN_LABEL`` (empty when null) and
+    ``STN_CONFIDENCE``. What it writes goes to our standard error. A picture is a source of its own.
+
+    Args:
+        command: As a shell takes it.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self._labels: dict[str, str] = {}
+
+    def show(self, frame: Frame, record: Record) -> bool:
+        """Run the command if this is an event; always goes on."""
+        prediction = record.prediction
+        if record.event is not None:
+            self._run(record, {"STN_EVENT": record.event})
+        elif prediction is not None:
+            label = prediction.label if record.sure and not record.uncertain else ""
+            if frame.time is None or self._labels.get(frame.source) != label:
+                confidence = f"{prediction.confidence:.6f}"
+                self._run(record, {"STN_EVENT": "label", "STN_LABEL": label, "STN_CONFIDENCE": confidence})
+            if frame.time is not None:
+                self._labels[frame.source] = label
+        return True
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    def _run(self, record: Record, variables: dict[str, str]) -> None:
+        try:
+            done = subprocess.run(
+                self.command,
+                shell=True,
+                input=(json.dumps(record.fields()) + "\n").encode("ascii"),
+                stdout=2,
+                env=os.environ | {"STN_SOURCE": record.source.replace("\0", "")} | variables,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            log.warning("--on-event: the command took over %g s and was ended", _SECONDS)
+        except OSError as error:
+            log.warning("--on-event: the command cannot be run (%s)", error)
+        else:
+            if done.returncode:
+                log.warning("--on-event: the command ended with status %d", done.returncode)

@@ -1,0 +1,240 @@
+"""The command run: classify a camera, a video, or pictures."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from .background import BackgroundView, BackgroundWriter, Worker
+from .captures import CameraOptions
+from .classifier import Classifier
+from .errors import InputError
+from .frames import Selection, Source
+from .hook import Hook
+from .pipeline import Judgement, Summary
+from .pipeline import run as run_pipeline
+from .records import JsonLines, Readable, RecordSink, open_results, writer_for
+from .service import notify
+from .sinks import Crops, View, open_saver
+from .sources import open_source
+from .tuning import tuned_threads
+from .video import Video
+from .window import Window
+from .zoo import find_model
+
+_VIEW_LIMIT, _RECORD_LIMIT = 4, 10_000  # frames or records that may wait for a slow disk or reader
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stn run`` takes."""
+    parser.add_argument(
+        "source",
+        nargs="+",
+        help="camera number, /dev path or picam; picture, folder, glob, video; list of pictures (.txt, or - for "
+        "standard input); http or rtsp address. Several cameras are read at once, several files in turn",
+    )
+    parser.add_argument("-m", "--model", default="digits", help="released model or .onnx file (default: %(default)s)")
+    _add_selection(parser.add_argument_group("which frames"))
+    _add_camera(parser.add_argument_group("cameras"))
+    _add_results(parser.add_argument_group("results"))
+    _add_engine(parser.add_argument_group("engine"))
+
+
+def _add_selection(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--stride", type=_positive, default=1, metavar="N", help="take every Nth frame or picture")
+    group.add_argument("--max-fps", type=_above_zero, metavar="F", help="take at most F frames a second")
+    group.add_argument("--limit", type=_positive, metavar="N", help="end after N frames")
+    group.add_argument("--loop", action="store_true", help="begin again when the files have ended")
+    group.add_argument("--watch", action="store_true", help="wait for new pictures in the folder")
+    group.add_argument("--resume", action="store_true", help="go on behind what --output holds already")
+
+
+def _add_camera(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--backend", metavar="NAME", help="v4l2, gstreamer, dshow, msmf, avfoundation or ffmpeg")
+    group.add_argument("--size", type=_size, metavar="WxH", help="ask for pictures of this size, such as 1280x720")
+    group.add_argument("--rate", type=_above_zero, metavar="F", help="ask for F frames a second")
+    group.add_argument("--mjpg", action="store_true", help="ask for Motion JPEG: USB cameras are slow without it")
+    group.add_argument(
+        "--stall-seconds",
+        type=_above_zero,
+        default=CameraOptions.stall_seconds,
+        metavar="S",
+        help="a camera without a new picture for so long is lost and opened again (default: %(default)g)",
+    )
+    group.add_argument("--wait", action="store_true", help="wait for a camera that cannot be opened yet")
+
+
+def _add_results(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-o", "--output", type=Path, metavar="FILE", help="write records to this .jsonl or .csv file")
+    group.add_argument(
+        "--save", type=Path, metavar="PATH", help="save annotated pictures (folder) or video (.mp4, .avi)"
+    )
+    group.add_argument(
+        "--save-crops", type=Path, metavar="FOLDER", help="save what the classifier saw, a folder for each label"
+    )
+    group.add_argument(
+        "--show", action="store_true", help="open a window: q or Esc ends, space pauses, s snapshot, t theta"
+    )
+    group.add_argument("--serve", metavar="[HOST:]PORT", help="serve a page with the picture and the records")
+    group.add_argument("--token", help="that a client of --serve must know; needed beyond this machine")
+    group.add_argument(
+        "--on-event", metavar="COMMAND", help="run this when a label changes, or a camera is lost or back"
+    )
+    group.add_argument("--topk", type=_positive, default=5, metavar="K", help="labels a record lists (default: 5)")
+    group.add_argument("--conf", type=_share, default=0.0, metavar="P", help="below this probability a label is null")
+    group.add_argument(
+        "--smooth", type=_above_zero, default=0.0, metavar="S", help="average a video or camera over about S seconds"
+    )
+
+
+def _add_engine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--full-decode", action="store_true", help="decode JPEGs whole, whatever the network needs")
+    threads = group.add_mutually_exclusive_group()
+    threads.add_argument("--threads", type=_positive, metavar="N", help="of onnxruntime (default: one a usable CPU)")
+    threads.add_argument(
+        "--tune", action="store_true", help="measure how many threads are fastest, and remember it for the next start"
+    )
+    group.add_argument("--providers", nargs="+", metavar="EP", help="execution providers that must be there, or auto")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify every frame of a source."""
+    _check(args)
+    with ExitStack() as stack:
+        selection = Selection(args.stride, args.max_fps, args.loop, args.watch)
+        options = CameraOptions(args.backend, args.size, args.rate, args.mjpg, args.stall_seconds, args.wait)
+        source = open_source(args.source, options, selection)
+        stack.callback(source.close)
+        classifier = _classifier(args, source.live)
+        views = _views(args, source, classifier, stack)
+        if not (_needs_whole(args) or classifier.manifest.export.form == "split"):  # which samples the frame itself
+            source.reduce_for(classifier.manifest.preprocess)
+        writer = _writer(args, source, stack)  # last: a typing error must not empty yesterday's results
+        notify("READY=1")
+        summary = run_pipeline(source, classifier, writer, views, Judgement(args.conf, args.smooth), args.limit)
+    return _reported(summary, args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.output is not None:
+        writer_for(args.output)
+    elif args.resume:
+        raise InputError("--resume goes on with a results file: name it with --output")
+    if args.resume and args.loop:
+        raise InputError("--loop reads everything again: leave --resume out")
+    if args.token is not None and args.serve is None:
+        raise InputError("--token is for --serve: name its port")
+
+
+def _classifier(args: argparse.Namespace, live: bool) -> Classifier:
+    providers = None if args.providers in (None, ["auto"]) else args.providers
+    threads = args.threads
+    if args.tune:
+        threads = tuned_threads(find_model(args.model), providers, live)
+    # Threads that spin would take the CPUs from those that read and decode.
+    classifier = Classifier(args.model, threads=threads, providers=providers, topk=args.topk, live=True)
+    if args.save_crops and "rectified" not in classifier.manifest.outputs:
+        raise InputError(f"{args.model}: gives no rectified picture for --save-crops; export it with that output")
+    if args.tune:
+        sys.stderr.write(f"{threads} threads are the fastest here\n")
+    if live:
+        sys.stderr.write(f"{classifier.manifest.name} runs on {', '.join(classifier.providers)}\n")
+        classifier.warm_up()
+    return classifier
+
+
+def _needs_whole(args: argparse.Namespace) -> bool:
+    return bool(args.save or args.show or args.serve or args.full_decode)
+
+
+def _writer(args: argparse.Namespace, source: Source, stack: ExitStack) -> RecordSink:
+    writer: RecordSink
+    if args.output is None:
+        writer = Readable(sys.stdout) if sys.stdout.isatty() else JsonLines(sys.stdout)
+    else:
+        writer, stream, done = open_results(args.output, args.resume)
+        stack.enter_context(stream)
+        if args.resume:
+            sys.stderr.write(f"{args.output}: {done.records} records are there already\n")
+            source.skip(done)
+    if not source.live:
+        return writer
+    background = BackgroundWriter(writer, Worker("records", _RECORD_LIMIT, drops=True))
+    stack.callback(background.close)
+    return background
+
+
+def _views(args: argparse.Namespace, source: Source, classifier: Classifier, stack: ExitStack) -> list[View]:
+    views: list[View] = []
+
+    def add(name: str, make: Callable[[], View], limit: int = _VIEW_LIMIT) -> None:
+        view = BackgroundView(make(), Worker(name, limit, drops=source.live))
+        stack.callback(view.close)
+        views.append(view)
+
+    has_time = source.live or isinstance(source, Video)
+    if args.save:
+        add("--save", lambda: open_saver(args.save, args.source, has_time, source.live))
+    if args.save_crops:
+        add("--save-crops", lambda: Crops(args.save_crops))
+    if args.on_event:
+        add("--on-event", lambda: Hook(args.on_event), 100)
+    if args.serve:
+        from .preview import Preview, parse_address  # the packages that it needs are an extra
+
+        preview = Preview(parse_address(args.serve), args.token, classifier.manifest.name, source.live)
+        stack.callback(preview.close)
+        sys.stderr.write(f"serving {preview.url}\n")
+        views.append(preview)
+    if args.show:
+        window = Window(not has_time, source.live, classifier.manifest)
+        stack.callback(window.close)
+        views.append(window)
+    return views
+
+
+def _reported(summary: Summary, args: argparse.Namespace) -> int:
+    place = f", annotated in {args.save}" if args.save else ""
+    sys.stderr.write(f"{summary.frames} frames, {summary.failed} failed{place}\n")
+    if summary.interrupted:
+        return 130
+    return 1 if summary.failed else 0
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got '{text}'")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, got '{text}'")
+    return value
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got '{text}'")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, such as 1280x720, got '{text}'")
+    return int(width), int(height)

@@ -1,0 +1,128 @@
+"""Video files: every frame in order, decoded ahead on a thread."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .ahead import Ahead
+from .errors import InputError
+from .frames import Frame, Selection
+from .opencv import cv2, encodable, rgb
+from .preprocessing import PreprocessSpec
+from .records import Done
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+
+_AHEAD = 4
+_RELEASE_SECONDS = 5.0
+
+
+class Video:
+    """A video file, its frames in order.
+
+    Args:
+        path: The file.
+        selection: Which of its frames are wanted.
+
+    Raises:
+        InputError: It cannot be opened as a video.
+    """
+
+    live = False
+
+    def __init__(self, path: Path, selection: Selection = Selection()) -> None:  # noqa: B008  (frozen)
+        self.path, self._selection = path, selection
+        self._capture = self._open()
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._rate: float | None = rate if 0 < rate < 1000 else None
+        self._first = 0
+        self._closed = False
+        self._ahead = Ahead(self._passes(), _AHEAD)
+
+    @property
+    def total(self) -> int | None:
+        """How many frames are wanted, if the file says its length."""
+        if self._announced <= 0 or self._selection.loop or self._selection.max_fps is not None:
+            return None
+        return max(0, -(-self._announced // self._selection.stride) - self._first)
+
+    def skip(self, done: Done) -> None:
+        """Leave out the frames of which there is a record already."""
+        self._first = done.count(str(self.path))
+
+    def reduce_for(self, spec: PreprocessSpec) -> None:
+        """Do nothing: frames of a video are decoded whole."""
+
+    def ready(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the next frame; return whether it is there."""
+        return self._ahead.first(timeout) is not None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames; a video that ends long before its announced end yields an error last."""
+        try:
+            yield from self._ahead
+        finally:
+            self.close()
+            self._ahead.join(_RELEASE_SECONDS)
+
+    def close(self) -> None:
+        """Let the iteration end."""
+        self._closed = True
+        self._ahead.close()
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(encodable(self.path))
+        if not capture.isOpened():
+            raise InputError(
+                f"{self.path}: cannot be opened as a video (damaged, or a format that OpenCV does not read)"
+            )
+        return capture
+
+    def _passes(self) -> Iterator[Frame]:
+        while True:
+            whole = False
+            for frame in self._frames():
+                yield frame
+                whole = frame.image is not None
+            if not (whole and self._selection.loop) or self._closed:
+                return
+            self._capture = self._open()
+
+    def _frames(self) -> Iterator[Frame]:
+        index = wanted = 0
+        due = 0.0
+        try:
+            while not self._closed:
+                started = time.perf_counter()
+                if not self._capture.grab():
+                    break
+                position = max(self._capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000 or index / (self._rate or 25.0)
+                if index % self._selection.stride == 0 and position >= due:
+                    if wanted >= self._first:
+                        done, image = self._capture.retrieve()
+                        if not done:
+                            break
+                        yield self._frame(index, position, image, started)
+                    wanted += 1
+                    # Counted from the wanted moment and not from the frame, so that the rate is met on average.
+                    due = max(due + 1 / self._selection.max_fps, position - 1) if self._selection.max_fps else 0.0
+                index += 1
+        finally:
+            self._capture.release()
+        if not self._closed and wanted >= self._first:  # else its last record is the error already
+            yield from self._shortfall(index)
+
+    def _frame(self, index: int, position: float, image: Any, started: float) -> Frame:  # noqa: ANN401  (cv2's)
+        taken = 1000 * (time.perf_counter() - started)
+        rate = self._rate and self._rate / self._selection.stride
+        rate = min(rate, self._selection.max_fps or rate) if rate else None
+        return Frame(str(self.path), index, position, rgb(image), decode_ms=taken, rate=rate)
+
+    def _shortfall(self, index: int) -> Iterator[Frame]:
+        if index == 0:
+            yield Frame(str(self.path), 0, None, None, f"{self.path}: has no frame that can be decoded")
+        elif self._announced > 0 and index < 0.9 * self._announced:
+            reason = f"ends after {index} of {self._announced} frames; is it cut off?"
+            yield Frame(str(self.path), index, None, None, f"{self.path}: {reason}")
