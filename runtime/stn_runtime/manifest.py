@@ -4,10 +4,12 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import ModelContractError
 from .preprocessing import PreprocessSpec
+from .theta import ThetaStatistics
 
 METADATA_KEY = "stn_edge"
 SCHEMA = 1
@@ -93,6 +95,7 @@ class Manifest:
         versions: Of every tool that had a part in it.
         license: Of the weights, as an SPDX expression.
         golden: Inputs with the outputs recorded at export, replayed by ``stn verify``.
+        theta: What theta was in training; None where that was not measured.
         schema: Version of this description.
     """
 
@@ -109,6 +112,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     license: str = ""
     golden: tuple[GoldenVector, ...] = ()
+    theta: ThetaStatistics | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -169,6 +173,20 @@ def read_preprocess(data: Mapping[str, Any], source: str) -> PreprocessSpec:
     return spec
 
 
+def read_theta(data: Mapping[str, Any], source: str) -> ThetaStatistics:
+    """Return statistics of theta from parsed JSON, as a checkpoint carries them.
+
+    Raises:
+        ModelContractError: A field is missing or wrong; the message names it and ``source``.
+    """
+    try:
+        statistics: ThetaStatistics = _read(ThetaStatistics, dict(data), "theta")
+        _check_theta(statistics, "theta")
+    except _FieldError as error:
+        raise ModelContractError(f"{source}: {error}; the file is damaged") from error
+    return statistics
+
+
 class _FieldError(ValueError):
     """A field of the manifest that is missing or wrong."""
 
@@ -199,6 +217,16 @@ def _check(manifest: Manifest) -> None:
                 f"manifest.transformers[{index}] makes {transformer.output_size} of {transformer.input_size} pixels"
             )
         end = last
+    if manifest.theta is not None:
+        _check_theta(manifest.theta, "manifest.theta")
+        if len(manifest.theta.mean) != end:
+            raise _FieldError(f"manifest.theta has {len(manifest.theta.mean)} parameters, the transformers have {end}")
+
+
+def _check_theta(statistics: ThetaStatistics, path: str) -> None:
+    fault = statistics.fault()
+    if fault is not None:
+        raise _FieldError(f"{path}: {fault}")
 
 
 def _read(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401  (as generic as typing itself)
@@ -206,6 +234,8 @@ def _read(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401  (as gene
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _read_dataclass(kind, value, path)
+    if origin is UnionType:  # of something and None
+        return None if value is None else _read(arguments[0], value, path)
     if origin is tuple:
         if not isinstance(value, list):
             raise _FieldError(f"{path} must be a list, got {_brief(value)}")

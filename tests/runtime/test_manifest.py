@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from stn_runtime import ExportSpec, Manifest, ModelContractError, TransformerSpec
-from stn_runtime.manifest import SCHEMA, Form, Precision
+from stn_runtime.manifest import SCHEMA, Form, Precision, read_theta
+from stn_runtime.theta import ThetaStatistics
 
 MISSING = object()
+STATISTICS = ThetaStatistics((1.0, 0.0, 0.0, 0.0, 1.0, 0.0), ((0.5, 0.0, 2.0, 0.0, 0.0, 1.0),) * 6, 4.5, 1000)
+EIGHT = {"mean": [0.0] * 8, "whitening": [[1.0] * 8] * 8, "limit": 4.5, "pictures": 1000}
 
 
 @pytest.fixture
@@ -58,10 +62,26 @@ def test_labels_in_any_script_survive(manifest_of: Callable[..., Manifest]) -> N
 
 def test_fields_that_may_be_left_out_have_defaults(manifest: Manifest) -> None:
     data = json.loads(manifest.to_json())
-    for name in ("data", "metrics", "parity", "versions", "license", "golden"):
+    for name in ("data", "metrics", "parity", "versions", "license", "golden", "theta"):
         del data[name]
     read = Manifest.from_json(json.dumps(data), "x")
     assert (read.data, read.metrics, read.parity, read.versions, read.license, read.golden) == ({}, {}, {}, {}, "", ())
+    assert read.theta is None
+
+
+def test_statistics_of_theta_survive(manifest_of: Callable[..., Manifest]) -> None:
+    read = Manifest.from_json(manifest_of(1, theta=STATISTICS).to_json(), "x")
+    assert read.theta == STATISTICS
+    assert read.schema == 1  # a reader that does not know them leaves them out
+
+
+def test_statistics_of_theta_in_a_checkpoint_are_checked_alone() -> None:
+    assert read_theta(json.loads(json.dumps(dataclasses.asdict(STATISTICS))), "x") == STATISTICS
+    damaged = {**dataclasses.asdict(STATISTICS), "mean": []}
+    with pytest.raises(ModelContractError, match=r"^x\.safetensors: theta.mean must be a list.*; the file is damaged$"):
+        read_theta({**damaged, "mean": "none"}, "x.safetensors")
+    with pytest.raises(ModelContractError, match=r"^x\.safetensors: theta: whitening must .*; the file is damaged$"):
+        read_theta({**damaged, "whitening": [[1.0]]}, "x.safetensors")
 
 
 @pytest.mark.parametrize("form", ["fused", "portable", "split"])
@@ -217,9 +237,24 @@ def test_a_newer_schema_asks_for_an_update(manifest: Manifest) -> None:
         ("golden.0.image", 3, r"manifest.golden\[0\].image must be str, got 3"),
         ("golden.1.outputs", "x", r"manifest.golden\[1\].outputs must be an object, got 'x'"),
         ("golden.1.outputs.theta", [], r"manifest.golden\[1\].outputs.theta must be str, got \[\]"),
+        ("theta", [], r"manifest.theta must be an object, got \[\]"),
+        ("theta.mean", MISSING, "manifest.theta.mean is missing"),
+        ("theta.mean.2", "0", r"manifest.theta.mean\[2\] must be float, got '0'"),
+        ("theta.mean", [], "manifest.theta: whitening must be 0 x 0 numbers, as many as mean has"),
+        ("theta.mean", [0.0] * 5, "manifest.theta: whitening must be 5 x 5 numbers, as many as mean has"),
+        ("theta.mean.2", math.nan, "manifest.theta: holds NaN or infinity"),
+        ("theta.whitening.5.5", math.inf, "manifest.theta: holds NaN or infinity"),
+        ("theta.whitening.5", [1.0] * 5, "manifest.theta: whitening must be 6 x 6 numbers, as many as mean has"),
+        ("theta.whitening", [[1.0] * 6] * 7, "manifest.theta: whitening must be 6 x 6 numbers, as many as mean has"),
+        ("theta.limit", math.inf, "manifest.theta: holds NaN or infinity"),
+        ("theta.limit", 0, "manifest.theta: has limit 0 of 1000 pictures"),
+        ("theta.pictures", 0, "manifest.theta: has limit 4.5 of 0 pictures"),
+        ("theta.pictures", 0.5, "manifest.theta.pictures must be int, got 0.5"),
+        ("theta", EIGHT, "manifest.theta has 8 parameters, the transformers have 6"),
     ],
 )
-def test_a_wrong_field_is_named(manifest: Manifest, path: str, value: object, told: str) -> None:
+def test_a_wrong_field_is_named(manifest_of: Callable[..., Manifest], path: str, value: object, told: str) -> None:
+    manifest = manifest_of(1, theta=STATISTICS)
     with pytest.raises(ModelContractError, match=rf"^x\.onnx: {told}.*; export the model again$"):
         Manifest.from_json(_with(manifest, path, value), "x.onnx")
 
