@@ -34,6 +34,8 @@ class Checkpoint:
         preprocess: How a picture becomes the network's input, as a JSON object (``stn_runtime.PreprocessSpec``).
         training: What it was trained on and how; free-form JSON.
         metrics: Measured figures by name.
+        theta: What theta was on the training pictures, as a JSON object (``stn_runtime.theta.ThetaStatistics``); None
+            where that was not measured.
     """
 
     architecture: Architecture
@@ -41,6 +43,7 @@ class Checkpoint:
     preprocess: Mapping[str, Any]
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    theta: Mapping[str, Any] | None = None
 
 
 def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -52,6 +55,7 @@ def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> Non
         "preprocess": dict(checkpoint.preprocess),
         "training": dict(checkpoint.training),
         "metrics": dict(checkpoint.metrics),
+        "theta": None if checkpoint.theta is None else dict(checkpoint.theta),
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
@@ -104,6 +108,8 @@ def _described(header: dict[str, Any]) -> Checkpoint:
         raise TypeError("'labels' must be a list of texts")
     objects = {"architecture": header["architecture"], "options": header["architecture"]["options"]}
     objects |= {name: header[name] for name in ("preprocess", "training", "metrics")}
+    theta = header.get("theta")  # older files have none
+    objects |= {} if theta is None else {"theta": theta}
     for name, value in objects.items():
         if not isinstance(value, dict):
             raise TypeError(f"'{name}' must be an object")
@@ -111,7 +117,8 @@ def _described(header: dict[str, Any]) -> Checkpoint:
     classes = architecture.complete()["classes"]
     if classes != len(labels):
         raise TypeError(f"{len(labels)} labels for {classes} classes")
-    return Checkpoint(architecture, tuple(labels), header["preprocess"], header["training"], header["metrics"])
+    preprocess, training, metrics = header["preprocess"], header["training"], header["metrics"]
+    return Checkpoint(architecture, tuple(labels), preprocess, training, metrics, theta)
 
 
 def _first_line(error: Exception) -> str:

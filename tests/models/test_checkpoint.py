@@ -91,6 +91,7 @@ def test_loaded_description_is_what_was_saved(tmp_path: Path, model: nn.Module) 
         {"height": 32, "width": 32, "fit": "letterbox"},
         {"data": "digits", "epochs": 3, "seeds": [1, 2]},
         {"accuracy": 0.1 + 0.2},
+        {"mean": [0.1 + 0.2], "limit": 4.5},
     )
     save_checkpoint(tmp_path / "model.safetensors", model, saved)
     _, loaded = load_checkpoint(tmp_path / "model.safetensors")
@@ -98,6 +99,7 @@ def test_loaded_description_is_what_was_saved(tmp_path: Path, model: nn.Module) 
     assert loaded.preprocess == saved.preprocess
     assert loaded.training == saved.training
     assert loaded.metrics == saved.metrics
+    assert loaded.theta == saved.theta
     assert loaded.architecture.name == "cifar-small"
     assert loaded.architecture.complete() == saved.architecture.complete()
 
@@ -245,6 +247,12 @@ def test_the_file_that_these_tests_write_is_a_good_one(path: Path) -> None:
     assert load_checkpoint(path)[1].labels == LABELS
 
 
+@pytest.mark.parametrize("older", [{}, {"theta": None}], ids=["before it was kept", "not measured"])
+def test_a_checkpoint_need_not_know_theta(path: Path, older: dict[str, None]) -> None:
+    write(path, {**DESCRIPTION, **older})
+    assert load_checkpoint(path)[1].theta is None
+
+
 @pytest.mark.parametrize("field", ["architecture", "labels", "preprocess", "training", "metrics"])
 def test_description_without_a_field_is_refused_by_its_name(path: Path, field: str) -> None:
     write(path, {key: value for key, value in DESCRIPTION.items() if key != field})
@@ -283,7 +291,14 @@ def test_architecture_that_cannot_be_built_is_refused(path: Path, architecture: 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("labels", None), ("labels", "abc"), ("labels", [1, None]), ("preprocess", None), ("metrics", "good")],
+    [
+        ("labels", None),
+        ("labels", "abc"),
+        ("labels", [1, None]),
+        ("preprocess", None),
+        ("metrics", "good"),
+        ("theta", [1.0]),
+    ],
 )
 def test_field_of_a_wrong_type_is_refused(path: Path, field: str, value: object) -> None:
     write(path, {**DESCRIPTION, field: value})

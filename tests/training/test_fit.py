@@ -123,6 +123,9 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_same_numbers_bit_for_bit(
     weights, expected = load_file(folder / "model.safetensors"), load_file(unbroken / "model.safetensors")
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[key], expected[key]) for key in weights)
+    described, unbroken_described = (load_checkpoint(run / "model.safetensors")[1] for run in (folder, unbroken))
+    assert described.theta == unbroken_described.theta
+    assert described.theta is not None
 
 
 def test_a_run_killed_before_its_first_epoch_resumes_from_the_start(
@@ -253,6 +256,7 @@ def test_a_network_without_a_transformer_has_neither_theta_nor_pictures(pictures
     fit(tiny(pictures, epochs=1), tmp_path / "run")
     assert set(rows(tmp_path / "run")[0]) == {"epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"}
     assert not (tmp_path / "run" / "pictures").exists()
+    assert load_checkpoint(tmp_path / "run" / "model.safetensors")[1].theta is None
 
 
 def test_pictures_can_be_left_out(pictures: Path, tmp_path: Path) -> None:

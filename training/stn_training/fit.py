@@ -29,6 +29,7 @@ from .datasets import load_dataset
 from .distortions import DIGIT_SIZE
 from .module import ClassifierTraining
 from .pictures import before_after, save_picture
+from .theta import record_theta
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
         raise InputError(f"{folder}: holds a training run; go on with --resume {folder}, or give another --output")
     started = time.monotonic()
     spec = config.preprocess()
-    data = _load(config, spec)
+    data = load_data(config)
     lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
     architecture = _architecture(config, spec, data)
     try:
@@ -79,14 +80,21 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     )
     recorder = _Recorder(folder, architecture, spec, data.train.classes, config)
     last = folder / LAST
-    _run(_trainer(config, folder, recorder), module, data, last if resume and last.exists() else None)
+    trainer = _trainer(config, folder, recorder)
+    _run(trainer, module, data, last if resume and last.exists() else None)
     if recorder.failure:
         raise InputError(recorder.failure)
+    record_theta(folder / BEST, data, trainer.strategy.root_device)
     return Result(folder / BEST, recorder.best_epoch, recorder.best_metrics, time.monotonic() - started)
 
 
-def _load(config: TrainConfig, spec: PreprocessSpec) -> ImageData:
-    """Return the training images, and the validation images as the network will see them."""
+def load_data(config: TrainConfig) -> ImageData:
+    """Return the training images, and the validation images as the network will see them.
+
+    Raises:
+        InputError: The data cannot be used.
+    """
+    spec = config.preprocess()
     source = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec
     train = load_dataset(config.data, "train", source, Path(config.data_dir))
     val = load_dataset(config.data, "val", source, Path(config.data_dir))
