@@ -8,6 +8,7 @@ from .gates import Gate, GateError, TestSet
 from .optimizer import DifferenceError, Optimized, optimize_onnx
 from .splitting import classifier_graph
 from .targets import TARGETS, Plan, Target, plan_export
+from .theta import copy_theta
 from .verification import ParityError, Verification, verify
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "TestSet",
     "Verification",
     "classifier_graph",
+    "copy_theta",
     "describe_transformers",
     "export_checkpoint",
     "export_classifier",

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_models import CheckpointError, load_checkpoint
+from stn_models import Checkpoint, CheckpointError, load_checkpoint
 from stn_runtime import InputError, MissingDependencyError, PreprocessSpec, preprocess
 from stn_runtime.files import ImageFiles
 from stn_runtime.manifest import Form, Precision, read_preprocess
@@ -25,6 +25,7 @@ from .targets import find_target, plan_export, target_table
 from .verification import BATCHES, ParityError
 
 _MOST_IMAGES = max(BATCHES) - 3  # beside black, white and noise
+_THETA_IMAGES = 1000
 _CALIBRATION_IMAGES = 256
 
 
@@ -65,8 +66,10 @@ def export(args: argparse.Namespace) -> int:
     if args.output.suffix != ".onnx":
         raise InputError(f"{args.output}: the output must end in .onnx")
     plan = plan_export(args.target, args.form, args.precision, args.opset)
-    spec = _spec_of(args.checkpoint)
-    images = _read_images(args.images, spec) if args.images is not None else None
+    described = _describe(args.checkpoint)
+    spec = read_preprocess(described.preprocess, str(args.checkpoint))
+    most = _MOST_IMAGES if described.theta is not None else _THETA_IMAGES
+    images = _read_images(args.images, spec, most) if args.images is not None else None
     if images is None:
         sys.stderr.write("no --images given: verifying with generated pictures only\n")
     data = _read_data(args, spec) if args.data is not None else None
@@ -142,21 +145,21 @@ def print_findings(path: Path, target_name: str) -> int:
     return 1 if failing else 0
 
 
-def _spec_of(checkpoint: Path) -> PreprocessSpec:
+def _describe(checkpoint: Path) -> Checkpoint:
     try:
         _, described = load_checkpoint(checkpoint)
     except CheckpointError as error:
         raise InputError(str(error)) from error
-    return read_preprocess(described.preprocess, str(checkpoint))
+    return described
 
 
-def _read_images(source: str, spec: PreprocessSpec) -> NDArray[np.uint8]:
+def _read_images(source: str, spec: PreprocessSpec, most: int) -> NDArray[np.uint8]:
     files = open_source(source)
     if not isinstance(files, ImageFiles):
         raise InputError(f"{source}: --images takes pictures: a file, a folder or a pattern")
     paths = list(files.paths)
-    step = max(1, len(paths) // _MOST_IMAGES)  # of every class some, not all of the first
-    chosen = ImageFiles(paths[::step][:_MOST_IMAGES])
+    step = max(1, len(paths) // most)  # of every class some, not all of the first
+    chosen = ImageFiles(paths[::step][:most])
     found = [preprocess(frame.image, spec) for frame in chosen if frame.image is not None]
     if not found:
         raise InputError(f"{source}: none of the files can be read as a picture")

@@ -20,6 +20,7 @@ from stn_runtime import ExportSpec, GoldenVector, InputError, Manifest, Preproce
 from stn_runtime.golden import make_golden, replay
 from stn_runtime.manifest import METADATA_KEY, Form, read_preprocess
 from stn_runtime.network import Network
+from stn_runtime.theta import ThetaStatistics
 
 from .deployment import Deployment
 from .gates import Gate, GateError, TestSet, blame, measure
@@ -31,6 +32,7 @@ from .rewrites import fold_constants, infer_shapes, is_clipped
 from .sampling_grids import LinearGrid, find_linear_grid
 from .splitting import split_graph
 from .targets import Plan, plan_export
+from .theta import theta_of
 from .tracing import trace
 from .verification import ParityError, Verification, compare_with_module, open_both, torch_outputs, verify
 
@@ -49,6 +51,7 @@ class Card:
         license: Of the weights, an SPDX expression.
         data: What it was trained on and how; free-form JSON.
         metrics: Measured figures by name, accuracy in percent.
+        theta: What theta was on the training pictures; None where that was not measured.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Card:
     license: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    theta: ThetaStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ def export_checkpoint(
         output: The .onnx file.
         name: Of the model; by default the output's stem.
         license: Of the weights, an SPDX expression.
-        images: As for ``export_classifier``, as all that follows.
+        images: As for ``export_classifier``, as all that follows; where the checkpoint does not know what theta was
+            in training, the manifest says what it is on these.
         with_rectified: See there.
         plan: See there.
         data: See there.
@@ -111,7 +116,8 @@ def export_checkpoint(
     except CheckpointError as error:
         raise InputError(str(error)) from error
     spec = read_preprocess(described.preprocess, str(checkpoint))
-    card = Card(name or output.stem, described.labels, spec, license, described.training, described.metrics)
+    theta = theta_of(described, str(checkpoint), Deployment(network, spec), images)
+    card = Card(name or output.stem, described.labels, spec, license, described.training, described.metrics, theta)
     return export_classifier(
         network, output, card, images=images, with_rectified=with_rectified, plan=plan, data=data, exclude=exclude
     )
@@ -383,6 +389,7 @@ def _manifest(
         verification=report,
         versions=versions,
         license=card.license,
+        theta=card.theta,
     )
 
 

@@ -418,7 +418,7 @@ def _batches(spec: PreprocessSpec, images: NDArray[np.uint8]) -> Iterator[NDArra
         batch = random.integers(0, 256, (size, *shape), np.uint8)
         if size >= 3:
             batch[0], batch[1] = 0, 255
-            real = images[: size - 3]
+            real = images[:: 1 + len(images) // size][: size - 3]  # from all over, since they may be sorted by class
             batch[2 : 2 + len(real)] = real
         yield batch
     if len(images):
