@@ -1,0 +1,170 @@
+"""When not to trust a prediction, and how to hold it steady from frame to frame.
+
+A spatial transformer shows what it looked at, so two faults can be seen without knowing the label: theta is unlike any
+that training saw, or what is sampled lies outside the picture. Neither tells a digit from something that is none.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .classifier import Prediction, Score
+from .manifest import Manifest
+from .preprocessing import place
+from .theta import Floats
+
+LARGEST_OUTSIDE = 0.5
+"""Of the area that the last transformer samples; beyond it, most of what the classifier saw was made up."""
+
+_GAP = 5  # time constants, after which 0.7 % of a frame is left
+
+Rectangle = tuple[float, float, float, float]
+"""Left, top, right and bottom edge in pixels, (0, 0) the centre of the first pixel."""
+
+_Points = list[tuple[float, float]]
+
+
+def doubt(prediction: Prediction, frame_size: tuple[int, int], manifest: Manifest) -> str | None:
+    """Return why a prediction should not be trusted, in a sentence; None when the transformer gives no reason.
+
+    Args:
+        prediction: Of the frame itself, not smoothed.
+        frame_size: (height, width) of the frame, pixels.
+        manifest: Of the model.
+    """
+    if not all(map(math.isfinite, prediction.theta)) or not np.isfinite(prediction.outline).all():
+        return "the transformer has left the range of numbers"
+    if len(prediction.outline):
+        polygon = [(x, y) for x, y in prediction.outline[-1].tolist()]
+        seen, pixel = _view(frame_size, manifest)
+        if abs(_area(polygon)) < pixel:
+            return "the transformer has collapsed to less than a pixel"
+        outside = outside_share(polygon, seen)
+        if outside > LARGEST_OUTSIDE:
+            cropped = manifest.preprocess.fit == "crop" and manifest.export.form != "split"
+            where = "what the network sees of the picture" if cropped else "the picture"
+            return f"{100 * outside:.0f} % of the samples are outside {where}"
+    if manifest.theta is not None:
+        distance, limit = float(manifest.theta.distances(np.array(prediction.theta))), manifest.theta.limit
+        if distance > limit:
+            return f"theta is unlike training (distance {distance:.1f}, limit {limit:.1f})"
+    return None
+
+
+def outside_share(polygon: _Points, rectangle: Rectangle) -> float:
+    """Return how much of a polygon's area lies outside a rectangle, 0 to 1 (Sutherland and Hodgman 1974)."""
+    whole = _area(polygon)
+    if not whole:
+        return 0.0
+    left, top, right, bottom = rectangle
+    xs, ys = zip(*polygon, strict=True)
+    edges = [(0, left, -1, min(xs) < left), (0, right, 1, max(xs) > right)]
+    edges += [(1, top, -1, min(ys) < top), (1, bottom, 1, max(ys) > bottom)]
+    for axis, edge, side, is_crossed in edges:
+        if is_crossed:
+            polygon = _clipped(polygon, axis, edge, side)
+    return min(1.0, max(0.0, 1 - _area(polygon) / whole))
+
+
+class Smoother:
+    """Averages what is said of a source over time, so that a label does not flicker.
+
+    Probabilities, theta and outline follow a new frame by 1 - exp(-dt / seconds) of the way, dt the time since the
+    last; label, confidence and top follow from the probabilities. A source starts anew with its first frame, after a
+    gap of five time constants, when the clock stands or runs backwards, and when frames or outlines change their shape.
+
+    Args:
+        seconds: The time constant.
+        labels: Of the model, in the order of the manifest.
+    """
+
+    def __init__(self, seconds: float, labels: Sequence[str]) -> None:
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"the time constant must be above 0 seconds, got {seconds}")
+        self.seconds, self.labels = seconds, labels
+        self._last: dict[str, _State] = {}
+
+    def smooth(self, source: str, moment: float, prediction: Prediction, frame_size: tuple[int, int]) -> Prediction:
+        """Return what the frames of a source up to this one say; ``rectified`` and ``latency_ms`` are this frame's.
+
+        A prediction that is not finite is returned as it is, and forgotten.
+
+        Args:
+            source: Of the frame.
+            moment: When it was taken, in seconds: of a camera by any clock, of a video in the video.
+            prediction: Of the frame.
+            frame_size: (height, width) of the frame, pixels.
+        """
+        values = (prediction.probabilities, np.array(prediction.theta), prediction.outline)
+        if not all(np.isfinite(value).all() for value in values):
+            return prediction
+        last, now = self._last.get(source), _State(moment, frame_size, values)
+        if last is None or not last.leads_to(now, _GAP * self.seconds):
+            self._last[source] = now
+            return prediction
+        weight = 1 - math.exp(-(moment - last.moment) / self.seconds)
+        mixed = [old + weight * (new - old) for old, new in zip(last.values, values, strict=True)]
+        self._last[source] = replace(now, values=tuple(mixed))
+        probabilities, theta, outline = mixed
+        best = np.argsort(-probabilities, kind="stable")[: len(prediction.top)]
+        top = tuple(Score(self.labels[label], float(probabilities[label])) for label in best)
+        return replace(
+            prediction,
+            label=top[0].label,
+            confidence=top[0].probability,
+            top=top,
+            theta=tuple(map(float, theta)),
+            outline=outline,
+            probabilities=probabilities,
+        )
+
+    def reset(self, source: str) -> None:
+        """Forget a source, as when it was lost."""
+        self._last.pop(source, None)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """What is known of a source after a frame: probabilities (K,), theta (P,) and outline (T, 4 m, 2)."""
+
+    moment: float
+    frame_size: tuple[int, int]
+    values: tuple[Floats, ...]
+
+    def leads_to(self, later: "_State", gap: float) -> bool:
+        shapes = [[value.shape for value in state.values] for state in (self, later)]
+        alike = shapes[0] == shapes[1] and self.frame_size == later.frame_size
+        return alike and 0 < later.moment - self.moment <= gap
+
+
+def _view(frame_size: tuple[int, int], manifest: Manifest) -> tuple[Rectangle, float]:
+    """Return what can be sampled of a frame, and the area of a pixel of the network's input, in pixels of the frame."""
+    height, width = frame_size
+    placement = place(height, width, manifest.preprocess)
+    (half_width, half_height), (x, y) = placement.scale, placement.offset
+    pixel = 4 * half_width * half_height / (manifest.preprocess.width * manifest.preprocess.height)
+    if manifest.export.form == "split":  # its warp reads the frame, and not the network's input
+        return (-0.5, -0.5, width - 0.5, height - 0.5), pixel
+    left, top = max(-0.5, x - half_width), max(-0.5, y - half_height)
+    return (left, top, min(width - 0.5, x + half_width), min(height - 0.5, y + half_height)), pixel
+
+
+def _clipped(polygon: _Points, axis: int, edge: float, side: int) -> _Points:
+    """Return the part of a polygon on this side of a line; ``side`` is 1 where what is above ``edge`` goes."""
+    kept: _Points = []
+    for last, point in zip(polygon[-1:] + polygon[:-1], polygon, strict=True):
+        before, beyond = (last[axis] - edge) * side, (point[axis] - edge) * side
+        if (before > 0) != (beyond > 0):
+            share = before / (before - beyond)
+            kept.append((last[0] + share * (point[0] - last[0]), last[1] + share * (point[1] - last[1])))
+        if beyond <= 0:
+            kept.append(point)
+    return kept
+
+
+def _area(polygon: _Points) -> float:
+    """Return the area of a polygon by the shoelace formula; its sign says which way round it goes."""
+    following = polygon[1:] + polygon[:1]
+    return sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in zip(polygon, following, strict=True)) / 2
