@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torchvision
 
+from stn_models import load_checkpoint
 from stn_runtime import Classifier, PreprocessSpec
 from stn_runtime.golden import replay
-from stn_runtime.manifest import Form, Precision
+from stn_runtime.images import read_image
+from stn_runtime.manifest import Form, Precision, read_theta
 from stn_runtime.network import Network
+from stn_runtime.steadiness import doubt
 from stn_runtime.zoo import find_model, released_models
 from stn_training.evaluation import evaluate, load_test_images, open_subject
 
@@ -54,6 +57,22 @@ def test_a_released_file_is_small_and_answers_as_at_its_export(name: str) -> Non
     assert network.manifest.verification["gate"]["pictures"] == 10_000
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_no_sample_is_uncertain(name: str) -> None:
+    released = Classifier(name)
+    for sample in SAMPLES:
+        picture = read_image(sample)
+        assert doubt(released.predict(picture), picture.shape[:2], released.manifest) is None, sample.name
+
+
+def test_every_released_file_says_of_theta_what_the_checkpoint_says() -> None:
+    _, described = load_checkpoint(ZOO / "digits.safetensors")
+    assert described.theta is not None
+    theta = read_theta(described.theta, "digits")
+    assert theta.pictures == 10_000
+    assert all(Classifier(name).manifest.theta == theta for name in FILES)
+
+
 def test_the_released_file_and_checkpoint_agree_on_the_samples(classifier: Classifier) -> None:
     checkpoint = open_subject(str(ZOO / "digits.safetensors"))
     spec: PreprocessSpec = classifier.manifest.preprocess
@@ -68,6 +87,17 @@ def test_accuracy_on_the_test_digits(data_dir: Path, distort: str, least: float)
     data = load_test_images("mnist", "test", distort, subject.spec, data_dir, seed=0)
     assert len(data) == 10_000
     assert evaluate(subject, data).accuracy >= least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distort", ["", "rts", "camera"])
+def test_less_than_a_percent_of_the_test_digits_is_uncertain(
+    classifier: Classifier, data_dir: Path, distort: str
+) -> None:
+    images = load_test_images("mnist", "test", distort, classifier.manifest.preprocess, data_dir, seed=0).images.numpy()
+    predictions = [one for part in np.split(images, 50) for one in classifier.predict(list(part))]
+    doubts = [doubt(prediction, (56, 56), classifier.manifest) for prediction in predictions]
+    assert sum(sentence is not None for sentence in doubts) < 100
 
 
 @pytest.mark.slow
