@@ -35,7 +35,7 @@ def _a_dead_provider(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _let_doctor_find(monkeypatch: pytest.MonkeyPatch, *results: SamplerResult) -> None:
-    monkeypatch.setattr("stn_runtime.doctor.check_samplers", lambda _: list(results))
+    monkeypatch.setattr("stn_runtime.sampler_check.check_samplers", lambda _: list(results))
 
 
 @pytest.mark.parametrize("opset", OPSETS)
@@ -128,10 +128,10 @@ def test_kinds_that_another_provider_ran_are_not_counted_as_its_own(
     assert (FAST.is_elsewhere, elsewhere.is_elsewhere, elsewhere.is_right) == (False, True, True)
     _let_doctor_find(monkeypatch, FAST, elsewhere, dataclasses.replace(FAST, provider=CPU, ran_on=CPU))
     assert main(["doctor"]) == 0
-    theirs, ours = capsys.readouterr().out.splitlines()[-2:]
-    assert theirs.startswith(f"GridSample   {OTHER}: 1 of 2 kinds as specified ")
+    theirs, ours = (line for line in capsys.readouterr().out.splitlines() if "GridSample" in line)
+    assert theirs.startswith(f"ok       GridSample   {OTHER}: 1 of 2 kinds as specified ")
     assert theirs.endswith(f", the default one in 20 us; the others ran on {CPU}")
-    assert ours.startswith(f"GridSample   {CPU}: 1 of 1 kinds as specified ")
+    assert ours.startswith(f"ok       GridSample   {CPU}: 1 of 1 kinds as specified ")
     assert ours.endswith(", the default one in 20 us")
 
 
@@ -140,8 +140,8 @@ def test_a_provider_that_leaves_every_kind_to_another_has_none_of_its_own(
 ) -> None:
     _let_doctor_find(monkeypatch, dataclasses.replace(FAST, ran_on=CPU))
     assert main(["doctor"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"GridSample   {OTHER}: 0 of 1 kinds as specified ")
+    [last] = (line for line in capsys.readouterr().out.splitlines() if "GridSample" in line)
+    assert last.startswith(f"warning  GridSample   {OTHER}: 0 of 1 kinds as specified ")
     assert last.endswith(f"; the others ran on {CPU}")
     assert " us" not in last
 
