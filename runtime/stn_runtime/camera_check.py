@@ -16,7 +16,7 @@ if sys.platform == "linux":
 _SECONDS = 20
 _SIZES_SHOWN = 4
 
-_CSI_DRIVERS = frozenset({"unicam", "bcm2835-unicam", "rp1-cfe"})  # of a Raspberry Pi's ribbon connector
+_CSI_DRIVERS = frozenset({"unicam", "rp1-cfe"})  # of a Raspberry Pi's ribbon connector
 _ISP_DRIVERS = frozenset({"bcm2835-isp", "pispbe"})  # its image processor: memory to memory, no camera behind it
 
 _LIST_PICAMERAS = """
