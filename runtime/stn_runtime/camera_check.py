@@ -78,8 +78,8 @@ def _check_unreadable(errors: Mapping[Path, OSError]) -> Iterator[Finding]:
             others = ", ".join(holders(path))
             remedy = "end that program" if others else f"sudo fuser -v {path} names it"
             yield Finding("camera", "warning", f"{path} is busy: {others or 'a program of another user'}", remedy)
-        elif error.errno == errno.ENODEV:
-            yield Finding("camera", "warning", f"{path} has gone", "plug it in again")
+        elif str(path) not in forbidden and error.errno not in (errno.ENOTTY, errno.EINVAL):  # those are no cameras
+            yield Finding("camera", "warning", f"{path} cannot be asked ({error.strerror})", "plug it in again")
 
 
 def _check_picamera2(ribbons: list[str]) -> list[Finding]:

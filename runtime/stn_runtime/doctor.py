@@ -88,6 +88,8 @@ def _model_findings(models: Mapping[str, Path]) -> Iterator[Finding]:
 
     faults = [check_released(path) for path in tqdm(models.values(), "models", leave=False, disable=None)]
     yield from filter(None, faults)
+    if not models:
+        yield Finding("models", "warning", "none is installed: stn run needs --model FILE")
     if len(models) > (broken := sum(fault is not None for fault in faults)):
         yield Finding("models", "ok", f"{len(models) - broken} of {len(models)} released ones answer as recorded")
 

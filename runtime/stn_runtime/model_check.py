@@ -21,7 +21,7 @@ def check_released(path: Path) -> Finding | None:
         result = replay(Network(path))
     except InputError as error:
         return Finding("models", "BROKEN", str(error), "pip install --force-reinstall stn-edge")
-    return None if result.passed else _differs(path.name, result)
+    return None if result.passed else _differs("models", path.name, result)
 
 
 def check_model(path: Path) -> list[Finding]:
@@ -47,12 +47,12 @@ def check_model(path: Path) -> list[Finding]:
 
 def _answers(name: str, result: Parity) -> Finding:
     if not result.passed:
-        return _differs(name, result)
+        return _differs("answers", name, result)
     worst, apart = max(result.differences.items(), key=lambda entry: entry[1] / result.allowed(entry[0]))
     return Finding("answers", "ok", f"as recorded, {result.pictures} golden vectors; {worst} {apart:.1e} apart at most")
 
 
-def _differs(name: str, result: Parity) -> Finding:
+def _differs(check: str, name: str, result: Parity) -> Finding:
     apart = ", ".join(
         f"{output} {value:.1e} (allowed {result.allowed(output):.1e})"
         for output, value in result.differences.items()
@@ -60,7 +60,7 @@ def _differs(name: str, result: Parity) -> Finding:
     )
     labels = f"{result.labels_differ} of {result.pictures} labels differ" if result.labels_differ else ""
     return Finding(
-        "answers",
+        check,
         "BROKEN",
         f"{name} does NOT answer as recorded: {'; '.join(filter(None, (apart, labels)))}",
         f"update onnxruntime, or take another provider: stn verify {name} --providers CPUExecutionProvider",
@@ -77,6 +77,7 @@ def _sampler(path: Path, network: Network) -> str:
     provider = network.session.get_providers()[0]
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder, "model"))
@@ -87,5 +88,6 @@ def _sampler(path: Path, network: Network) -> str:
     nodes = [event.get("args", {}) for event in events]
     ran_on = {node["provider"] for node in nodes if node.get("op_name") == "GridSample" and "provider" in node}
     if not ran_on:
-        return f"in primitive operators, on {provider}"
+        how = "in primitive operators" if export.form == "portable" else "in no GridSample that onnxruntime tells of"
+        return f"{how}, on {provider}"
     return f"GridSample on {', '.join(sorted(ran_on))}"

@@ -103,7 +103,9 @@ def test_a_busy_camera_names_its_holder(connect: Connect, holders: tuple[str, ..
 
 def test_a_camera_that_was_unplugged_is_told_and_what_is_no_video_device_is_not(connect: Connect) -> None:
     connect({ZERO: errno.ENODEV, ONE: errno.ENOTTY})
-    assert check_cameras() == [Finding("camera", "warning", "/dev/video0 has gone", "plug it in again")]
+    assert check_cameras() == [
+        Finding("camera", "warning", "/dev/video0 cannot be asked (No such device)", "plug it in again")
+    ]
 
 
 def test_no_camera_is_a_note(connect: Connect) -> None:

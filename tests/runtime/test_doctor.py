@@ -91,6 +91,15 @@ def test_a_released_model_that_is_broken_is_status_1(stn: Stn, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("device")
+def test_without_released_models_a_file_is_needed(stn: Stn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "released_models", dict)
+    status, out, _ = stn("doctor")
+    assert status == 0
+    assert "warning  models       none is installed: stn run needs --model FILE\n" in out
+    assert "0 of 0" not in out
+
+
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("package", VERSIONS)
 def test_where_a_package_does_not_load_nothing_is_tried_that_needs_it(
     stn: Stn, monkeypatch: pytest.MonkeyPatch, package: str
