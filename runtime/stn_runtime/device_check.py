@@ -97,7 +97,7 @@ def check_memory() -> Iterator[Finding]:
 
 def check_display() -> Finding:
     """Return whether a window can be opened, which only ``--show`` needs; takes OpenCV."""
-    from .sinks import display_problem
+    from .window import display_problem
 
     problem = display_problem()
     if problem:

@@ -153,7 +153,8 @@ class SaveFolder:
             video.close()
 
     def _target(self, source: str) -> Path:
-        stem = re.sub(r"[^\w.-]+", "_", source.split("://")[1] if "://" in source else Path(source).stem).strip("_") or "video"
+        name = source.split("://")[1] if "://" in source else Path(source).stem
+        stem = re.sub(r"[^\w.-]+", "_", name).strip("_") or "video"
         taken = {video.path for video in self._videos.values()}
         names = (self.folder / f"{stem}{f'-{number}' if number else ''}.mp4" for number in range(len(taken) + 1))
         target = next(path for path in names if path not in taken)

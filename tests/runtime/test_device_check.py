@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stn_runtime import device_check, sinks
+from stn_runtime import device_check, window
 from stn_runtime.device_check import (
     Finding,
     check_display,
@@ -131,12 +131,12 @@ def test_a_system_that_does_not_tell_of_its_memory_gets_no_line(
 
 
 def test_a_missing_display_is_a_note_since_only_a_window_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "display_problem", lambda: "this OpenCV has no windows; pip install opencv-python")
+    monkeypatch.setattr(window, "display_problem", lambda: "this OpenCV has no windows; pip install opencv-python")
     found = check_display()
     assert found == Finding(
         "display", "note", "only --show needs one: this OpenCV has no windows", "pip install opencv-python"
     )
-    monkeypatch.setattr(sinks, "display_problem", lambda: "")
+    monkeypatch.setattr(window, "display_problem", lambda: "")
     assert check_display() == Finding("display", "ok", "a window can be opened")
 
 
