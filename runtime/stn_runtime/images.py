@@ -1,7 +1,8 @@
 """Reading image files of any origin as 8-bit grey or RGB, the right way up."""
 
-import struct
-from collections.abc import Callable, Iterator
+import os
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageReadError, InputError
-from .opencv import cv2
+from .image_headers import Header, HeaderError, read_header
+from .memory import usable_memory
+from .opencv import cv2, max_pixels
 from .preprocessing import Image
 
 IMAGE_SUFFIXES = frozenset(
@@ -17,12 +20,25 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Files with these endings are taken from a folder; a file that is named is read whatever its ending."""
 
-_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-_ORIENTATION_TAG = 0x0112
-_START_OF_SCAN = 0xDA
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # tables, an extension, arithmetic conditioning
-_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-_REDUCED_GREY = {
+MEMORY_SHARE = 4
+"""Reading one picture takes at most one part in so many of the machine's memory; several are read at a time."""
+
+_MAX_BYTES = (1 << 31) - 1  # OpenCV counts them in 32 bits
+_BLOCK_PIXELS = 1 << 16
+_NOT_FILES = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+_COLOUR = {
+    1: cv2.IMREAD_ANYCOLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_GREY = {
+    1: cv2.IMREAD_GRAYSCALE,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
@@ -54,69 +70,105 @@ def read_image(path: Path) -> Image:
     Raises:
         ImageReadError: The file cannot be read, is not a whole picture, or is too large; one sentence.
     """
-    return decode_image(_read(path), str(path))
+    return decode_image(_read(path), _shown(path))
 
 
-def read_reduced(path: Path, reduction: Reduction) -> Decoded:
+def decode_image(data: bytes, name: str) -> Image:
+    """Return the picture in ``data``, the bytes of an image file; as ``read_image``, ``name`` is for its errors."""
+    return _decoded(data, _header(data, name), name)
+
+
+def read_reduced(path: Path, reduction: Reduction, *, grey: bool = False) -> Decoded:
     """Return the picture in a file as ``read_image`` does, a JPEG decoded at a fraction of its size where it may be.
 
     Args:
         path: The file.
         reduction: How far it may be reduced; see ``preprocessing.largest_reduction``.
+        grey: Whether the picture will be made grey anyway: of a colour JPEG only the luminance is then decoded. It
+            differs from the grey of its RGB by rounding, and by more where a colour beyond RGB's range was clipped.
 
     Raises:
         ImageReadError: As for ``read_image``.
     """
-    return decode_reduced(_read(path), str(path), reduction)
+    return decode_reduced(_read(path), _shown(path), reduction, grey=grey)
 
 
-def decode_reduced(data: bytes, name: str, reduction: Reduction) -> Decoded:
+def decode_reduced(data: bytes, name: str, reduction: Reduction, *, grey: bool = False) -> Decoded:
     """Return the picture in ``data``, the bytes of an image file; as ``read_reduced``, ``name`` is for its errors."""
-    found = _jpeg_frame(data) if data.startswith(_JPEG) else None
-    factor = min(reduction(found.height, found.width), reduction(found.width, found.height)) if found else 1
-    if found is None or factor == 1 or found.channels not in (1, 3):
-        image = decode_image(data, name)
-        return Decoded(image, (image.shape[0], image.shape[1]))
-    _check_whole(data, name)
-    flags = (_REDUCED_GREY if found.channels == 1 else _REDUCED)[factor]
-    image = _to_rgb(_to_8_bits(_decoded(data, flags, name), name))
-    upright = image.shape[:2] == (-(-found.height // factor), -(-found.width // factor))
-    size = (found.height, found.width) if upright else (found.width, found.height)
-    return Decoded(image, size)
+    header = _header(data, name)
+    height, width = header.height, header.width
+    factor = 1
+    if header.kind == "JPEG" and header.channels in (1, 3):
+        factor = min(reduction(height, width), reduction(width, height))  # EXIF may turn it
+    image = _decoded(data, header, name, factor, grey and factor > 1)
+    upright = image.shape[:2] == (-(-height // factor), -(-width // factor))
+    return Decoded(image, (height, width) if upright else (width, height))
+
+
+def _shown(path: Path) -> str:
+    """Return a file's name for a sentence of one line, whatever it is made of."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
 
 
 def _read(path: Path) -> bytes:
     try:
-        if path.is_fifo():  # reading would wait for a writer, for ever
-            raise ImageReadError(f"{path}: is a named pipe, not a picture")
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageReadError(f"{path}: cannot be read ({error.strerror or error})") from error
+        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+            found = os.fstat(file.fileno())
+            kind = _NOT_FILES.get(stat.S_IFMT(found.st_mode))
+            if kind:
+                raise ImageReadError(f"{_shown(path)}: is {kind}, not a picture")
+            allowed = min(_MAX_BYTES, usable_memory() // MEMORY_SHARE)
+            if found.st_size > allowed:
+                raise ImageReadError(
+                    f"{_shown(path)}: has {found.st_size >> 20} MB, this machine allows {allowed >> 20} MB a picture"
+                )
+            return file.readall()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ImageReadError(f"{_shown(path)}: cannot be read ({reason})") from error
 
 
-def decode_image(data: bytes, name: str) -> Image:
-    """Return the picture in ``data``, the bytes of an image file; as ``read_image``, ``name`` is for its errors."""
-    _check_whole(data, name)
-    # Only 'unchanged' keeps transparency, and it applies no EXIF orientation; a JPEG has no transparency.
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if data.startswith(_JPEG) else cv2.IMREAD_UNCHANGED
-    return _upright(_to_rgb(_to_8_bits(_decoded(data, flags, name), name)), _orientation(data))
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would wait for a writer, for ever
 
 
-def _check_whole(data: bytes, name: str) -> None:
-    if not data:
-        raise ImageReadError(f"{name}: is empty (0 bytes)")
-    if _is_truncated(data):
-        raise ImageReadError(f"{name}: is cut off, the end of the picture is missing ({len(data)} bytes)")
-
-
-def _decoded(data: bytes, flags: int, name: str) -> NDArray[np.generic]:
+def _header(data: bytes, name: str) -> Header:
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        header = read_header(data)
+    except HeaderError as error:
+        raise ImageReadError(f"{name}: {error}") from error
+    if header.height * header.width > max_pixels():
+        raise ImageReadError(
+            f"{name}: {header.width} x {header.height} are too many pixels; raise OPENCV_IO_MAX_IMAGE_PIXELS to read it"
+        )
+    return header
+
+
+def _decoded(data: bytes, header: Header, name: str, factor: int = 1, grey: bool = False) -> Image:
+    needed, allowed = len(data) + header.memory(factor), usable_memory() // MEMORY_SHARE
+    if needed > allowed:
+        raise ImageReadError(
+            f"{name}: {header.width} x {header.height} pixels of {header.kind} take {needed >> 20} MB to decode, this "
+            f"machine allows {allowed >> 20} MB for one picture; make it smaller"
+        )
+    if header.kind == "JPEG":
+        flags = (_GREY if grey and header.channels in (1, 3) else _COLOUR)[factor]
+        if header.channels == 1:
+            flags = _GREY[factor]
+    else:  # only 'unchanged' keeps transparency; it applies no EXIF orientation
+        flags = cv2.IMREAD_UNCHANGED
+    first, last = header.left_out
+    kept = data[:first] + data[last:] if last else data
+    try:
+        decoded = cv2.imdecode(np.frombuffer(kept, np.uint8), flags)
+        if decoded is None:
+            raise ImageReadError(f"{name}: cannot be decoded as an image ({len(data)} bytes of {header.kind})")
+        return _upright(_to_rgb(_to_8_bits(decoded, name)), header.orientation)
     except cv2.error as error:
         raise ImageReadError(f"{name}: cannot be decoded as an image ({_reason(error)})") from error
-    if decoded is None:
-        raise ImageReadError(f"{name}: cannot be decoded as an image ({len(data)} bytes)")
-    return decoded
+    except MemoryError as error:
+        raise ImageReadError(f"{name}: there is not enough memory to decode {needed >> 20} MB") from error
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -151,70 +203,6 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
-def _is_truncated(data: bytes) -> bool:
-    """Return whether the end mark is missing; OpenCV would fill the missing rows with grey and not say so."""
-    if data.startswith(_JPEG):
-        start = first_scan(data)
-        return start < 0 or data.find(b"\xff\xd9", start) < 0
-    return data.startswith(_PNG) and b"IEND" not in data
-
-
-def first_scan(data: bytes) -> int:
-    """Return where a JPEG's first scan begins, past its header with any thumbnail in it; -1 if there is none."""
-    return next((end for marker, _, end in _segments(data) if marker == _START_OF_SCAN), -1)
-
-
-@dataclass(frozen=True)
-class _JpegFrame:
-    height: int
-    width: int
-    channels: int
-
-
-def _jpeg_frame(data: bytes) -> _JpegFrame | None:
-    """Return what a JPEG's header says of the picture (ITU-T T.81, B.2.2)."""
-    for marker, start, end in _segments(data):
-        if marker in _START_OF_FRAME and end - start >= 8:
-            _, height, width, channels = struct.unpack_from(">BHHB", data, start + 2)
-            return _JpegFrame(height, width, channels) if height and width else None
-    return None
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the segments of a JPEG's header up to its first scan: marker, where its length stands, where it ends."""
-    at = len(_JPEG)
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        yield marker, at + 2, at + 2 + length
-        if marker == _START_OF_SCAN:
-            return
-        at += 2 + length
-
-
-def _orientation(data: bytes) -> int:
-    """Return the EXIF orientation, 1 to 8, of a PNG or WebP; 1 for other formats, which OpenCV turns itself."""
-    markers = {_PNG: (b"eXIf", 4), b"RIFF": (b"EXIF", 8)}
-    marker, skip = next((found for start, found in markers.items() if data.startswith(start)), (b"", 0))
-    at = data.rfind(marker) if marker else -1
-    if at < 0:
-        return 1
-    exif = data[at + skip :].removeprefix(b"Exif\0\0")
-    order = "<" if exif.startswith(b"II") else ">"
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
-        (count,) = struct.unpack_from(f"{order}H", exif, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, entry)
-            if tag == _ORIENTATION_TAG:
-                return value if 1 <= value <= 8 else 1
-    except struct.error:  # cut short: a picture without orientation
-        pass
-    return 1
-
-
 def _upright(image: Image, orientation: int) -> Image:
     """Return a stored picture as EXIF says that it is to be seen (EXIF 2.32, tag 274)."""
     if orientation >= 5:
@@ -230,7 +218,7 @@ def _to_8_bits(image: NDArray[np.generic], name: str) -> Image:
     if image.dtype == np.uint8:
         return image.view(np.uint8)
     if image.dtype == np.uint16:
-        return (image.astype(np.float32) / 257).round().astype(np.uint8)
+        return np.asarray(cv2.convertScaleAbs(image.view(np.uint16), alpha=1 / 257), np.uint8)
     raise ImageReadError(f"{name}: has {image.dtype} pixels; convert it to 8 or 16 bits")
 
 
@@ -238,13 +226,25 @@ def _to_rgb(image: Image) -> Image:
     if image.ndim == 2:
         return image
     if image.shape[2] == 4:
-        alpha = image[:, :, 3:].astype(np.float32) / 255
-        image = (image[:, :, :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+        return _on_white(image)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _on_white(image: Image) -> Image:
+    """Return BGRA as RGB on white, block by block: whole pictures in 16 bits would take twice their memory again."""
+    height, width = image.shape[:2]
+    laid = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BLOCK_PIXELS // width)
+    for top in range(0, height, rows):
+        block = image[top : top + rows].astype(np.uint16)
+        alpha = block[:, :, 3:]
+        # (colour * alpha + white * (255 - alpha)) / 255, rounded, is at most (255 * 255 + 127) / 255: 16 bits hold it
+        laid[top : top + rows] = (block[:, :, 2::-1] * alpha + 255 * (255 - alpha) + 127) // 255
+    return laid
 
 
 def _reason(error: cv2.error) -> str:
     text = str(error)
     if "CV_IO_MAX_IMAGE" in text:
-        return "it has too many pixels; raise OPENCV_IO_MAX_IMAGE_PIXELS to read it"
+        return "it is larger than OPENCV_IO_MAX_IMAGE_WIDTH, _HEIGHT or _PIXELS allow"
     return text.strip().splitlines()[-1].strip()

@@ -9,7 +9,7 @@ from http.client import HTTPException, HTTPResponse
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from .errors import InputError
-from .images import first_scan
+from .image_headers import first_scan
 
 _CHUNK = 1 << 16
 _MOST_HEADER = 1 << 14

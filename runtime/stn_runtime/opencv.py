@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from .errors import InputError, MissingDependencyError
 
 MAX_PIXELS = 200_000_000
-"""Pictures with more pixels are not decoded; the environment variable OPENCV_IO_MAX_IMAGE_PIXELS overrides it."""
+"""Pictures with more pixels are not decoded; the environment variable OPENCV_IO_MAX_IMAGE_PIXELS overrides it.
+
+That is the largest sensor of a telephone. On a small machine its memory is the closer limit: ``images.MEMORY_SHARE``.
+"""
 
 WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
@@ -27,6 +30,12 @@ def installed_wheels() -> list[str]:
             continue
         installed.append(name)
     return installed
+
+
+def max_pixels() -> int:
+    """Return how many pixels a picture may have."""
+    text = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
+    return int(text) if text.isdecimal() else MAX_PIXELS
 
 
 def remedy(error: ImportError) -> str:
@@ -86,4 +95,4 @@ def rgb(image: Any) -> NDArray[np.uint8]:  # noqa: ANN401  (what OpenCV's functi
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[no-any-return]
 
 
-__all__ = ["cv2", "encodable", "installed_wheels", "remedy", "rgb"]
+__all__ = ["cv2", "encodable", "installed_wheels", "max_pixels", "remedy", "rgb"]
