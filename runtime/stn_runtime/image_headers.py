@@ -14,7 +14,7 @@ Kind = Literal["JPEG", "PNG", "WebP", "TIFF", "BMP", "GIF", "JPEG 2000", "PNM"]
 
 CUT_OFF = "is cut off, the end of the picture is missing"
 MAX_SCANS = 500
-"""A progressive JPEG of more is refused: each costs the time of a whole picture, and 40 bytes. Cameras write 10."""
+"""A JPEG of more is refused: a few bytes of each take the time of a whole picture. Progressive ones have about 10."""
 
 _START_OF_SCAN = 0xDA
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # tables, an extension, arithmetic conditioning
@@ -41,6 +41,8 @@ class Header:
         channels: Of a JPEG, else 0.
         orientation: EXIF's, 1 to 8, of a PNG or WebP; 1 for the other kinds, which OpenCV turns itself.
         left_out: First byte, and the one behind the last, that a decoder is not to see.
+        white: The largest value of a sample, where that is not all ones; else 0.
+        premultiplied: Whether the colours that are decoded are multiplied with the transparency already.
     """
 
     kind: Kind
@@ -51,6 +53,8 @@ class Header:
     channels: int = 0
     orientation: int = 1
     left_out: tuple[int, int] = (0, 0)
+    white: int = 0
+    premultiplied: bool = False
 
     def memory(self, factor: int = 1) -> int:
         """Return what decoding at 1/``factor`` of the size takes at its peak, in bytes."""
@@ -70,7 +74,7 @@ def read_header(data: bytes) -> Header:
         raise HeaderError(f"cannot be decoded as an image ({len(data)} bytes)")
     try:
         header = read(data)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:  # an offset behind the end of the file, or of memory
         raise HeaderError(f"{CUT_OFF} ({len(data)} bytes)") from error
     if min(header.height, header.width) < 1:
         raise HeaderError(f"cannot be decoded as an image ({header.width} x {header.height} pixels of {header.kind})")
@@ -78,23 +82,25 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg(data: bytes) -> Header:
-    """ITU-T T.81, B.2.2; what follows is sought as libjpeg does, past stray bytes."""
-    header, progressive, scan = None, False, -1
+    """ITU-T T.81, B.2.2 and B.2.3; what follows is sought as libjpeg does, past stray bytes."""
+    frame, scan, together = None, -1, 0
     for marker, start, end in _jpeg_segments(data):
-        if marker in _START_OF_FRAME and header is None:
-            height, width, channels = struct.unpack_from(">HHB", data, start + 3)
-            progressive = marker not in _BASELINE
-            held, each = (2 * channels * height * width, channels) if progressive else (0, 2 * channels)
-            header = Header("JPEG", height, width, each, held, channels)
-        scan = end if marker == _START_OF_SCAN else -1
+        if marker in _START_OF_FRAME and frame is None:
+            frame = marker, *struct.unpack_from(">HHB", data, start + 3)
+        elif marker == _START_OF_SCAN:
+            scan, (together,) = end, struct.unpack_from("B", data, start + 2)
     # Earlier versions of OpenCV fill missing rows with grey and do not say so.
     if scan < 0 or data.rfind(b"\xff\xd9", scan) < 0:
         raise HeaderError(f"{CUT_OFF} ({len(data)} bytes)")
-    if header is None:
+    if frame is None:
         raise HeaderError(f"cannot be decoded as an image ({len(data)} bytes of JPEG without a size)")
-    if progressive and data.count(b"\xff\xda", scan, data.find(b"\xff\xd9", scan)) > MAX_SCANS:
+    marker, height, width, channels = frame
+    if marker in _BASELINE and together == channels:
+        return Header("JPEG", height, width, 2 * channels, channels=channels)
+    # In several scans: all coefficients are held until the last, 16 bits each.
+    if data.count(b"\xff\xda", scan, data.find(b"\xff\xd9", scan)) > MAX_SCANS:
         raise HeaderError(f"is a JPEG of more than {MAX_SCANS} scans; save it again as a baseline JPEG")
-    return header
+    return Header("JPEG", height, width, channels, 2 * channels * height * width, channels)
 
 
 def first_scan(data: bytes) -> int:
@@ -171,7 +177,7 @@ def _exif_orientation(exif: bytes) -> int:
     exif = exif.removeprefix(b"Exif\0\0")
     try:
         value = _tiff_tags(exif).get(_ORIENTATION_TAG, 1)
-    except struct.error:  # cut short: a picture without orientation
+    except (struct.error, OverflowError):  # cut short: a picture without orientation
         return 1
     return value if 1 <= value <= 8 else 1
 
@@ -183,7 +189,15 @@ def _tiff(data: bytes) -> Header:
     if bits > 16:
         raise HeaderError(f"has {bits}-bit pixels; convert it to 8 or 16 bits")
     each = channels * (2 if bits > 8 else 1)
-    return Header("TIFF", tags.get(257, 0), tags.get(256, 0), 3 * each, each * tags.get(322, 0) * tags.get(323, 0))
+    extra = tags.get(338, 0)  # 1 associated, 2 unassociated alpha, which libtiff multiplies in 8 bits
+    return Header(
+        "TIFF",
+        tags.get(257, 0),
+        tags.get(256, 0),
+        3 * each,
+        each * tags.get(322, 0) * tags.get(323, 0),
+        premultiplied=extra == 1 or (extra == 2 and bits <= 8),
+    )
 
 
 def _tiff_tags(data: bytes) -> dict[int, int]:
@@ -233,24 +247,28 @@ def _jpeg_2000(data: bytes) -> Header:
         if kind != b"jp2c" and length < header:  # nothing can follow
             raise HeaderError(f"cannot be decoded as an image ({len(data)} bytes of JPEG 2000 without a picture)")
         at += header if kind == b"jp2c" else length
-    right, bottom, left, top, tile_width, tile_height, tiles_left, tiles_top, channels = struct.unpack_from(
-        ">8IH", data, at + 8
+    right, bottom, left, top, tile_width, tile_height, tiles_left, tiles_top, channels, bits = struct.unpack_from(
+        ">8IHB", data, at + 8
     )
     if channels > 4 or not (tile_width and tile_height):
         raise HeaderError(f"cannot be decoded as an image ({channels} channels of JPEG 2000)")
     tiles = -(-(right - tiles_left) // tile_width) * -(-(bottom - tiles_top) // tile_height)
-    return Header("JPEG 2000", bottom - top, right - left, 8 * channels, _TILE_BYTES * max(0, tiles))
+    white = (2 << (bits & 0x7F)) - 1
+    return Header("JPEG 2000", bottom - top, right - left, 8 * channels, _TILE_BYTES * max(0, tiles), white=white)
 
 
 _PNM_NUMBER = rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})"
 
 
 def _pnm(data: bytes) -> Header:
-    """Netpbm's P1 to P6: width and height in words, between spaces and comments."""
-    found = re.compile(rb"P[1-6]" + 2 * _PNM_NUMBER).match(data)
+    """Netpbm's P1 to P6: width, height and the largest value in words, between spaces and comments."""
+    sizes = 2 if data[1:2] in b"14" else 3  # of a bitmap there is no largest value
+    found = re.compile(rb"P[1-6]" + sizes * _PNM_NUMBER).match(data)
     if found is None:
         raise HeaderError(f"cannot be decoded as an image ({len(data)} bytes of PNM without a size)")
-    return Header("PNM", int(found[2]), int(found[1]), 12)
+    white = int(found[3]) if sizes == 3 else 0
+    spelled = data[1:2] in b"23" and white < 256  # OpenCV scales these itself
+    return Header("PNM", int(found[2]), int(found[1]), 12, white=0 if spelled else white)
 
 
 _READERS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Header]], ...] = tuple(

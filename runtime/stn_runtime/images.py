@@ -84,8 +84,8 @@ def read_reduced(path: Path, reduction: Reduction, *, grey: bool = False) -> Dec
     Args:
         path: The file.
         reduction: How far it may be reduced; see ``preprocessing.largest_reduction``.
-        grey: Whether the picture will be made grey anyway: of a colour JPEG only the luminance is then decoded. It
-            differs from the grey of its RGB by rounding, and by more where a colour beyond RGB's range was clipped.
+        grey: Whether the picture is to be made grey anyway: of a colour JPEG only the luminance is then decoded, which
+            equals the grey of its RGB, but where colours that RGB does not have are clipped (saturated edges).
 
     Raises:
         ImageReadError: As for ``read_image``.
@@ -163,8 +163,10 @@ def _decoded(data: bytes, header: Header, name: str, factor: int = 1, grey: bool
     try:
         decoded = cv2.imdecode(np.frombuffer(kept, np.uint8), flags)
         if decoded is None:
-            raise ImageReadError(f"{name}: cannot be decoded as an image ({len(data)} bytes of {header.kind})")
-        return _upright(_to_rgb(_to_8_bits(decoded, name)), header.orientation)
+            raise ImageReadError(
+                f"{name}: cannot be decoded as an image ({len(data)} bytes of {header.kind}, OpenCV {cv2.__version__})"
+            )
+        return _upright(_to_rgb(_to_8_bits(decoded, header.white, name), header.premultiplied), header.orientation)
     except cv2.error as error:
         raise ImageReadError(f"{name}: cannot be decoded as an image ({_reason(error)})") from error
     except MemoryError as error:
@@ -177,14 +179,17 @@ def write_image(path: Path, image: Image) -> None:
     Raises:
         ImageReadError: The format is unknown or the file cannot be written.
     """
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ImageReadError(f"{path}: cannot be written as '{path.suffix}'; use .png or .jpg")
     stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 and image.shape[2] == 3 else image
+    done, cause = False, None
     try:
         done, data = cv2.imencode(path.suffix, stored)
-    except cv2.error as error:
-        raise ImageReadError(f"{path}: cannot be written as '{path.suffix}'; use .png or .jpg") from error
+    except cv2.error as error:  # some versions return, others raise
+        cause = error
     if not done:
         height, width = image.shape[:2]
-        raise ImageReadError(f"{path}: {width} x {height} pixels do not fit '{path.suffix}'; use .png")
+        raise ImageReadError(f"{path}: {width} x {height} pixels do not fit '{path.suffix}'; use .png") from cause
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:
@@ -214,32 +219,36 @@ def _upright(image: Image, orientation: int) -> Image:
     return np.ascontiguousarray(image)
 
 
-def _to_8_bits(image: NDArray[np.generic], name: str) -> Image:
-    if image.dtype == np.uint8:
+def _to_8_bits(image: NDArray[np.generic], white: int, name: str) -> Image:
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageReadError(f"{name}: has {image.dtype} pixels; convert it to 8 or 16 bits")
+    full = (1 << 8 * image.dtype.itemsize) - 1
+    if image.dtype == np.uint8 and white in (0, full):
         return image.view(np.uint8)
-    if image.dtype == np.uint16:
-        return np.asarray(cv2.convertScaleAbs(image.view(np.uint16), alpha=1 / 257), np.uint8)
-    raise ImageReadError(f"{name}: has {image.dtype} pixels; convert it to 8 or 16 bits")
+    samples = image.view(f"u{image.dtype.itemsize}")
+    return np.asarray(cv2.convertScaleAbs(samples, alpha=255 / (white or full)), np.uint8)
 
 
-def _to_rgb(image: Image) -> Image:
+def _to_rgb(image: Image, premultiplied: bool) -> Image:
     if image.ndim == 2:
         return image
     if image.shape[2] == 4:
-        return _on_white(image)
+        return _on_white(image, premultiplied)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _on_white(image: Image) -> Image:
+def _on_white(image: Image, premultiplied: bool) -> Image:
     """Return BGRA as RGB on white, block by block: whole pictures in 16 bits would take twice their memory again."""
     height, width = image.shape[:2]
     laid = np.empty((height, width, 3), np.uint8)
     rows = max(1, _BLOCK_PIXELS // width)
     for top in range(0, height, rows):
         block = image[top : top + rows].astype(np.uint16)
-        alpha = block[:, :, 3:]
-        # (colour * alpha + white * (255 - alpha)) / 255, rounded, is at most (255 * 255 + 127) / 255: 16 bits hold it
-        laid[top : top + rows] = (block[:, :, 2::-1] * alpha + 255 * (255 - alpha) + 127) // 255
+        colour, alpha = block[:, :, 2::-1], block[:, :, 3:]
+        if premultiplied:
+            laid[top : top + rows] = np.minimum(colour + 255 - alpha, 255)
+        else:  # (colour * alpha + white * (255 - alpha)) / 255, rounded, is at most 255 * 255 + 127 before: 16 bits
+            laid[top : top + rows] = (colour * alpha + 255 * (255 - alpha) + 127) // 255
     return laid
 
 
