@@ -125,7 +125,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _png(data: bytes) -> Header:
-    """PNG, third edition, 5 and 11.2.1; the chunks of APNG are left out, so that the first picture is a whole PNG."""
+    """PNG, third edition, 5 and 11; without the chunk that makes it an animation its first picture is a whole PNG."""
     height = width = each = 0
     orientation, animation = 1, (0, 0)
     for kind, start, end in _png_chunks(data):
@@ -215,9 +215,9 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
         at += struct.calcsize(order + entry_form)
         form = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(type_)
         if form and values and tag not in tags:
-            fits = values * struct.calcsize(order + form) <= inline
-            place = at if fits else struct.unpack_from(offset_form, data, at)[0]
-            if place + 8 <= len(data) or fits:
+            size = struct.calcsize(order + form)
+            place = at if values * size <= inline else struct.unpack_from(offset_form, data, at)[0]
+            if place + size <= len(data):
                 (tags[tag],) = struct.unpack_from(order + form, data, place)
         at += inline
     return tags

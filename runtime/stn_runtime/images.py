@@ -25,12 +25,7 @@ MEMORY_SHARE = 4
 
 _MAX_BYTES = (1 << 31) - 1  # OpenCV counts them in 32 bits
 _BLOCK_PIXELS = 1 << 16
-_NOT_FILES = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
+_NOT_FILES = {stat.S_IFIFO: "a named pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _COLOUR = {
     1: cv2.IMREAD_ANYCOLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -124,8 +119,8 @@ def _read(path: Path) -> bytes:
                     f"{_shown(path)}: has {found.st_size >> 20} MB, this machine allows {allowed >> 20} MB a picture"
                 )
             return file.readall()
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: a name that no file can have
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or "not enough memory"
         raise ImageReadError(f"{_shown(path)}: cannot be read ({reason})") from error
 
 
@@ -153,9 +148,8 @@ def _decoded(data: bytes, header: Header, name: str, factor: int = 1, grey: bool
             f"machine allows {allowed >> 20} MB for one picture; make it smaller"
         )
     if header.kind == "JPEG":
-        flags = (_GREY if grey and header.channels in (1, 3) else _COLOUR)[factor]
-        if header.channels == 1:
-            flags = _GREY[factor]
+        luminance = header.channels == 1 or (grey and header.channels == 3)
+        flags = (_GREY if luminance else _COLOUR)[factor]
     else:  # only 'unchanged' keeps transparency; it applies no EXIF orientation
         flags = cv2.IMREAD_UNCHANGED
     first, last = header.left_out

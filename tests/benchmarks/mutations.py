@@ -35,7 +35,7 @@ def picture_seeds() -> dict[str, list[bytes]]:
     def files(suffix: str, *pictures: NDArray[np.generic], options: tuple[int, ...] = ()) -> list[bytes]:
         return [cv2.imencode(suffix, picture, options)[1].tobytes() for picture in pictures]
 
-    return {
+    seeds = {
         "JPEG": files(".jpg", colour, grey, flat, options=(cv2.IMWRITE_JPEG_RST_INTERVAL, 2)),
         "progressive JPEG": files(".jpg", colour, grey, flat, options=(cv2.IMWRITE_JPEG_PROGRESSIVE, 1)),
         "PNG": files(".png", colour, grey, alpha, flat, deep, np.dstack([deep, deep[:, :, :1]])),
@@ -44,13 +44,12 @@ def picture_seeds() -> dict[str, list[bytes]]:
         "lossless WebP": files(".webp", colour, alpha, flat, options=(cv2.IMWRITE_WEBP_QUALITY, 101)),
         "TIFF": [
             file
-            for compression in (cv2.IMWRITE_TIFF_COMPRESSION_NONE, 5, 8, 32773)  # LZW, Deflate, PackBits
+            for compression in (1, 5, 8, 32773)  # none, LZW, Deflate, PackBits
             for file in files(
                 ".tiff", colour, grey, alpha, deep, flat, options=(cv2.IMWRITE_TIFF_COMPRESSION, compression)
             )
         ],
         "BMP": files(".bmp", colour, grey, alpha),
-        "GIF": files(".gif", colour, flat),
         "JPEG 2000": files(".jp2", colour, grey, deep, flat),
         "PNM": [
             *files(".ppm", colour, deep),
@@ -58,6 +57,7 @@ def picture_seeds() -> dict[str, list[bytes]]:
             *files(".pgm", grey, options=(cv2.IMWRITE_PXM_BINARY, 0)),
         ],
     }
+    return seeds | {"GIF": files(".gif", colour, flat)} if cv2.haveImageWriter("x.gif") else seeds
 
 
 def model_seeds() -> dict[str, list[bytes]]:
