@@ -85,6 +85,7 @@ class Classifier:
         self.path = find_model(model)
         self._network = Network(self.path, threads=threads, providers=providers, live=live)
         self.manifest = self._network.manifest
+        self.provider: str = self._network.session.get_providers()[0]
         self.topk = min(topk, len(self.manifest.labels))
         self._reach = np.array([reach(spec) for spec in self.manifest.transformers if spec.on_image], np.float32)
         self._reach = self._reach.reshape(-1, 1, 2)
@@ -126,9 +127,14 @@ class Classifier:
             return self._predict([pictures])[0]
         return self._predict(pictures, sizes) if len(pictures) else []
 
-    def run(self, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-        """Return the network's raw outputs by name for a preprocessed batch (N, H, W, C) uint8."""
-        return self._network.run(batch)
+    def run(self, batch: NDArray[np.uint8], frames: Sequence[Image] | None = None) -> dict[str, NDArray[np.generic]]:
+        """Return the network's raw outputs by name.
+
+        Args:
+            batch: Preprocessed pictures (N, H, W, C).
+            frames: The pictures they were made of; the split form samples these. By default the batch itself.
+        """
+        return self._network.run(batch, frames)
 
     def _predict(self, pictures: Sequence[Picture], sizes: Sequence[tuple[int, int]] | None = None) -> list[Prediction]:
         started = time.perf_counter()
@@ -145,15 +151,23 @@ class Classifier:
             "infer": (inferred - resized) * share,
         }
         sizes = sizes or [(image.shape[0], image.shape[1]) for image in images]
-        return [self._prediction(size, outputs, index, latency) for index, size in enumerate(sizes)]
+        return [self.prediction(size, outputs, index, latency) for index, size in enumerate(sizes)]
 
-    def _prediction(
+    def prediction(
         self,
         size: tuple[int, int],
         outputs: Mapping[str, NDArray[np.generic]],
         index: int,
         latency: Mapping[str, float],
     ) -> Prediction:
+        """Return what the network's outputs say of one picture of a batch.
+
+        Args:
+            size: (height, width) of the whole picture, pixels; the outline is in these.
+            outputs: As ``run`` returns them.
+            index: Of the picture in its batch.
+            latency: Milliseconds by stage.
+        """
         probabilities = outputs["probabilities"][index].astype(np.float32)
         best = np.argsort(-probabilities, kind="stable")[: self.topk]
         top = tuple(Score(self.manifest.labels[label], float(probabilities[label])) for label in best)

@@ -34,6 +34,7 @@ class Command:
 COMMANDS = {
     "run": Command("stn_runtime.run", "classify a camera, a video, a picture or a folder of pictures"),
     "verify": Command("stn_runtime.commands", "check that a model answers here as it did in PyTorch"),
+    "bench": Command("stn_runtime.bench", "measure how fast a model runs here"),
     "doctor": Command("stn_runtime.doctor", "find what this device, or a model on a target, cannot do"),
     "models": Command("stn_runtime.commands", "list released models and networks, or show one"),
     "train": Command("stn_training.commands", "train a classifier with a spatial transformer", "train"),
