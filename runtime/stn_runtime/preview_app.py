@@ -160,13 +160,15 @@ class Site:
                 yield b"".join(chunks)
 
     async def _turns(self, kind: str, most: float) -> AsyncIterator[float]:
-        """Yield the time, ``most`` times a second at most, more rarely where there are many watchers."""
+        """Yield the time, ``most`` times a second at most, more rarely where there are many watchers.
+
+        All have their turns at the same moments, so that what is painted or written for one does for all.
+        """
         loop = asyncio.get_running_loop()
-        turn = loop.time()
         while not self._closing:
             yield loop.time()
-            turn = max(turn + max(1 / most, self._watchers[kind] / _SENDS_A_SECOND), loop.time())
-            await asyncio.sleep(turn - loop.time())
+            pause = max(1 / most, self._watchers[kind] / _SENDS_A_SECOND)
+            await asyncio.sleep(pause - loop.time() % pause)
 
     def _state(self) -> dict[str, Any]:
         state = self._board.tally.state()

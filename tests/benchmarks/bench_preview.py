@@ -1,8 +1,8 @@
 """What watchers of the preview cost the pipeline: nobody against a crowd of which some never read.
 
 ``python -m tests.benchmarks.bench_preview`` prints a Markdown table: frames a second, (n - 1) / span, medians of turns,
-for a camera at 30 frames a second and for frames as fast as they are classified, and the memory of the process. Each
-client has a page's two streams; they live in a process of their own.
+for a camera at 30 frames a second and for frames as fast as they are classified; how long a frame takes without and
+with the crowd; and the memory of the process. Each client has a page's two streams, in a process of their own.
 """
 
 import argparse
@@ -46,6 +46,7 @@ class Generated:
     def __init__(self, rate: float | None, seconds: float) -> None:
         self.rate, self.seconds = rate, seconds
         self.moments: list[float] = []
+        self.taken_ms: list[float] = []
         samples = [read_image(path) for path in sorted(SAMPLES.iterdir()) if path.suffix in (".jpg", ".png")]
         self._pictures = [_turned(sample, angle) for sample in samples for angle in range(-20, 21, 10)]
 
@@ -57,6 +58,7 @@ class Generated:
                 time.sleep(max(0.0, started + index / self.rate - now))
             self.moments.append(time.perf_counter())
             yield Frame("generated", index, time.time(), self._pictures[index % len(self._pictures)].copy())
+            self.taken_ms.append(1000 * (time.perf_counter() - self.moments[-1]))
 
     def ready(self, timeout: float) -> bool:
         return True
@@ -145,16 +147,17 @@ def main() -> None:
     classifier = Classifier("digits", live=True)
     preview = Preview(parse_address("0"), None, "digits", live=True)
 
-    def turn(rate: float | None) -> tuple[float, float]:
-        """Return the frames a second, and the preview's share of a CPU in percent."""
+    def turn(rate: float | None) -> tuple[float, float, float]:
+        """Return frames a second, the 95th percentile of milliseconds a frame, and the preview's CPU in percent."""
         source, used, started = Generated(rate, args.seconds), preview_seconds(), time.perf_counter()
         with Path(os.devnull).open("w") as results:
             run(source, classifier, JsonLines(results), [preview])  # type: ignore[list-item]
-        return source.measured_rate, 100 * (preview_seconds() - used) / (time.perf_counter() - started)
+        share = 100 * (preview_seconds() - used) / (time.perf_counter() - started)
+        return source.measured_rate, float(np.percentile(source.taken_ms, 95)), share
 
     turn(None)
     memory = [resident_megabytes()]
-    turns: dict[tuple[float | None, bool], list[tuple[float, float]]] = {}
+    turns: dict[tuple[float | None, bool], list[tuple[float, float, float]]] = {}
     received: list[float] = []
     for _ in tqdm(range(args.turns), "turns", leave=False, disable=None):
         for rate in (RATE, None):
@@ -165,13 +168,17 @@ def main() -> None:
                 memory.append(resident_megabytes())
     preview.close()
     sys.stdout.write(
-        f"| frames a second | nobody | {args.clients} clients | ratio | the preview's CPU |\n"
-        "| --- | ---: | ---: | ---: | ---: |\n"
+        f"| frames a second | nobody | {args.clients} clients | ratio | p95 of a frame | the preview's CPU |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
     )
     for rate, name in ((RATE, f"camera at {RATE:g}"), (None, "as fast as classified")):
-        alone, watched = (statistics.median(speed for speed, _ in turns[rate, crowded]) for crowded in (False, True))
-        share = statistics.median(used for _, used in turns[rate, True])
-        sys.stdout.write(f"| {name} | {alone:.1f} | {watched:.1f} | {watched / alone:.3f} | {share:.0f} % |\n")
+        (alone, alone_ms, _), (watched, watched_ms, share) = (
+            map(statistics.median, zip(*turns[rate, crowded], strict=True)) for crowded in (False, True)
+        )
+        sys.stdout.write(
+            f"| {name} | {alone:.1f} | {watched:.1f} | {watched / alone:.3f} | {alone_ms:.1f} / {watched_ms:.1f} ms | "
+            f"{share:.0f} % |\n"
+        )
     sys.stdout.write(
         f"\nThe clients took {statistics.median(received or [0]):.1f} MB a second. Memory: {memory[0]:.0f} MB before, "
         f"{memory[1]:.0f} MB with the first crowd, {memory[-1]:.0f} MB with the last.\n"
