@@ -484,7 +484,8 @@ def test_there_are_no_files_behind_it(serve: Callable[..., Preview], path: str) 
 @pytest.mark.parametrize("path", PATHS)
 def test_it_only_answers_reading(serve: Callable[..., Preview], path: str, method: str) -> None:
     status, headers, _ = _get(serve(), path, method=method)
-    assert (status, headers["allow"]) == (405, "GET, HEAD")
+    assert status == 405
+    assert set(headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -510,7 +511,8 @@ def test_a_failed_picture_is_a_sentence_and_the_rest_goes_on(
     preview.show(*_shown())
     with caplog.at_level(logging.DEBUG):
         assert _get(preview, "/snapshot.jpg")[0] == 500
-    assert caplog.messages == ["preview: '/snapshot.jpg' could not be answered (no paint left)"]
+    told = [entry.getMessage() for entry in caplog.records if entry.name.startswith("stn_runtime")]
+    assert told == ["preview: '/snapshot.jpg' could not be answered (no paint left)"]
     assert _get(preview, "/healthz")[0] == 200
 
 
