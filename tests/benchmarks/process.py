@@ -1,0 +1,32 @@
+"""What a running process uses, as Linux tells it in /proc."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Usage:
+    """At one moment."""
+
+    cpu_seconds: float  # since its start, of all its threads
+    resident_mb: float
+    threads: int
+    open_files: int
+
+
+def usage_of(pid: int) -> Usage:
+    """Return what a process uses now.
+
+    Raises:
+        OSError: It has ended, or this is not Linux.
+    """
+    place = Path("/proc", str(pid))
+    user, system = (place / "stat").read_text().rpartition(")")[2].split()[11:13]
+    status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
+    return Usage(
+        cpu_seconds=(int(user) + int(system)) / os.sysconf("SC_CLK_TCK"),
+        resident_mb=int(status["VmRSS"].split()[0]) / 1024,
+        threads=int(status["Threads"]),
+        open_files=len(list((place / "fd").iterdir())),
+    )
