@@ -59,6 +59,8 @@ def live(seconds: float, every: float, absence: float) -> None:
         failing = threading.Thread(target=fail, args=(camera, every, absence, stopped), daemon=True)
         failing.start()
         samples = sample(child, seconds)
+        if child.poll() is not None:
+            sys.exit(f"ended with status {child.poll()} after {len(samples)} seconds: {' '.join(command)}")
         stopped.set()
         failing.join()
         last = counts["frame"]

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Act = Literal["send", "silent", "repeat", "half", "cut", "hang up", "noise between", "noise inside"]
+Act = Literal["send", "silent", "repeat", "half", "cut", "hang up", "chatter", "noise between", "noise inside"]
 _UNTIL_CHANGED = ("send", "silent", "repeat")
 _ROWS, _COLUMNS = 8, 16  # of blocks: 32 bits of number, 64 of time, 32 of checksum
 _HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
@@ -79,7 +79,7 @@ class MjpegCamera:
         self,
         rate: float = 30.0,
         encode: Callable[[Stamp], bytes] | None = None,
-        sent: MutableMapping[int, float] | Any = None,  # noqa: ANN401  (or an array in shared memory)
+        sent: Any = None,  # noqa: ANN401  (a dict, or an array in shared memory)
     ) -> None:
         self.rate, self.height, self.width = rate, 240, 320
         self.sent = {} if sent is None else sent
@@ -123,7 +123,8 @@ class MjpegCamera:
 
         Until another act: "send" pictures; be "silent", on new connections too; "repeat" the last picture.
         Once, and then "send": "half" a picture, and never anything more on this connection; half a picture and "cut"
-        the connection; "hang up"; "noise between" two pictures, or over the "noise inside" of one.
+        the connection; "hang up"; from now on "chatter" without pictures on this connection; "noise between" two
+        pictures, or over the "noise inside" of one.
         """
         with self._changed:
             self._act = act
@@ -159,7 +160,7 @@ class MjpegCamera:
             self._changed.wait_for(lambda: self._act != "silent" or connection not in self._connections, 1.0)
             act = self._act
             if act not in _UNTIL_CHANGED:
-                if not take or connection is not self._connections[-1]:  # to a viewer who left long ago
+                if not take or self._connections[-1:] != [connection]:  # its viewer may have left
                     return "send"
                 self._act = "send"
         return act
@@ -168,6 +169,9 @@ class MjpegCamera:
         """Act once; whether the connection ends with that."""
         if act in ("silent", "hang up"):
             return act == "hang up"
+        while act == "chatter":
+            connection.sendall(self._noise.randbytes(50))
+            time.sleep(0.05)
         began = time.time()
         if act == "repeat" and self._last:
             connection.sendall(_part(self._last))
