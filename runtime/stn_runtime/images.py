@@ -79,8 +79,8 @@ def read_reduced(path: Path, reduction: Reduction, *, grey: bool = False) -> Dec
     Args:
         path: The file.
         reduction: How far it may be reduced; see ``preprocessing.largest_reduction``.
-        grey: Whether the picture is to be made grey anyway: of a colour JPEG only the luminance is then decoded, which
-            equals the grey of its RGB, but where colours that RGB does not have are clipped (saturated edges).
+        grey: Whether the picture is to be made grey anyway: of a colour JPEG that is reduced only the luminance is
+            decoded. It equals the grey of its RGB wherever that is not clipped, and within a few levels elsewhere.
 
     Raises:
         ImageReadError: As for ``read_image``.

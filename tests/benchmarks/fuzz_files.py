@@ -40,7 +40,7 @@ class Outcome:
         kind: Of the seed it was made from.
         verdict: read, refused, or one of ``FAULTS``.
         seconds: Of one CPU.
-        megabytes: By which the process was larger at its peak than before its first file.
+        megabytes: By which the process was larger at its peak than at its start, seeds included.
         told: What was said, if it was not read.
     """
 
@@ -94,11 +94,11 @@ def _line_of(child: "subprocess.Popen[bytes]") -> str | None:
 
 def read_files(what: str, first: int, last: int, seed: int) -> None:
     """Read files and write a line about each; this is the child."""
+    before = _memory("VmRSS")
     images.usable_memory = lambda: MACHINE_BYTES  # type: ignore[assignment]
     seeds, reader = SEEDS[what](), {"images": _read_picture, "models": _read_model}[what]
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     os.dup2(2, 1)
-    before = _memory("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "damaged.file"
         for index in range(first, last):
