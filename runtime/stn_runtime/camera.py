@@ -72,6 +72,7 @@ class Live:
         self._changed = threading.Condition()
         self._watches = [_Watch(camera, options, selection, self._changed) for camera in cameras]
         self._reduction: Reduction = lambda height, width: 1
+        self._grey = False
         self._stopped = False
         if not options.wait:
             self._wait_until_open(max(options.stall_seconds, _OPEN_SECONDS))
@@ -82,6 +83,7 @@ class Live:
     def reduce_for(self, spec: PreprocessSpec) -> None:
         """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input."""
         self._reduction = lambda height, width: largest_reduction(height, width, spec)
+        self._grey = spec.channels == 1
 
     def ready(self, timeout: float) -> bool:
         """Return False: the next frame is another moment, and is not waited for."""
@@ -126,7 +128,7 @@ class Live:
         name, data = news.name, news.grabbed.data
         if isinstance(data, bytes):
             try:
-                found = decode_reduced(data, name, self._reduction)
+                found = decode_reduced(data, name, self._reduction, grey=self._grey)
             except ImageReadError as error:  # torn on its way, though its ends are there
                 log.debug("%s", error)
                 return None

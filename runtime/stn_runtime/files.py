@@ -49,6 +49,7 @@ class ImageFiles:
         self._selection, self._counted = selection, counted
         self._done = Done()
         self._reduction: Reduction = lambda height, width: 1
+        self._grey = False
         self._closed = False
         self._ahead: Ahead[Future[Frame]] | None = None
 
@@ -68,6 +69,7 @@ class ImageFiles:
     def reduce_for(self, spec: PreprocessSpec) -> None:
         """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input."""
         self._reduction = lambda height, width: largest_reduction(height, width, spec)
+        self._grey = spec.channels == 1
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield a frame for each file, readable or not.
@@ -125,7 +127,7 @@ class ImageFiles:
         root = str(self.root) if self.root is not None else None
         started = time.perf_counter()
         try:
-            found = read_reduced(path, self._reduction)
+            found = read_reduced(path, self._reduction, grey=self._grey)
         except ImageReadError as error:
             return Frame(str(path), 0, None, None, str(error), root=root)
         taken = 1000 * (time.perf_counter() - started)

@@ -101,9 +101,9 @@ class Network:
             return {name: np.concatenate([outputs[name] for outputs in each]) for name in each[0]}
         fed = {"image": batch, **(given or {})}
         if self._classifier is None:
-            return dict(zip(self.manifest.outputs, map(np.asarray, self.session.run(None, fed)), strict=True))
+            return self._run(self.session, self.manifest.outputs, fed)
         names = [output.name for output in self.session.get_outputs()]
-        found = dict(zip(names, map(np.asarray, self.session.run(names, fed)), strict=True))
+        found = self._run(self.session, names, fed)
         spec = self.manifest.preprocess
         warped = {
             WARPED.format(number): np.stack(
@@ -114,12 +114,30 @@ class Network:
             )
             for number, transformer in enumerate(self.manifest.transformers)
         }
-        outputs = {"probabilities": np.asarray(self._classifier.run(["probabilities"], warped)[0])}
+        outputs = self._run(self._classifier, ["probabilities"], warped)
         outputs |= {name: found[name] for name in ("theta", "outline")}
         if "rectified" in self.manifest.outputs:
             last = warped[WARPED.format(len(warped) - 1)]
             outputs["rectified"] = np.rint(last.clip(0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
         return outputs
+
+    def _run(
+        self, session: ort.InferenceSession, names: Sequence[str], fed: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, NDArray[np.generic]]:
+        try:
+            found = dict(zip(names, map(np.asarray, session.run(list(names), fed)), strict=True))
+        except Exception as error:  # onnxruntime's exceptions share no base class but this one
+            reason = " ".join(str(error).split())
+            raise ModelContractError(
+                f"{self.source}: onnxruntime cannot run it ({reason[:200]}); export the model again"
+            ) from error
+        count = len(next(iter(fed.values())))
+        for name, values in found.items():
+            if values.shape[:1] != (count,):
+                raise ModelContractError(
+                    f"{self.source}: output '{name}' is {values.shape} for {count} pictures; export the model again"
+                )
+        return found
 
 
 def _classifier_of(session: ort.InferenceSession, source: str) -> bytes:

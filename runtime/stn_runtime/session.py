@@ -118,7 +118,10 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
     Raises:
         ModelContractError: There is none, it is damaged, or the graph is not what it says.
     """
-    metadata = session.get_modelmeta().custom_metadata_map
+    try:
+        metadata = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise ModelContractError(f"{source}: its metadata is not text; the file is damaged") from error
     if METADATA_KEY not in metadata:
         found = ", ".join(sorted(metadata)) or "none"
         raise ModelContractError(
@@ -148,6 +151,11 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
         raise ModelContractError(
             f"{source}: takes {inputs[0].shape[0]} pictures at a time, expected any number, or one"
         )
+    for name, rank in (("theta", 2), ("outline", 4), ("rectified", 4)):
+        if name in outputs and len(outputs[name].shape) != rank:
+            raise ModelContractError(
+                f"{source}: output '{name}' is {outputs[name].shape}, expected {rank} dimensions; export it again"
+            )
     parameters = manifest.transformers[-1].theta[1] if manifest.transformers else 0
     for name, expected_size in (("theta", parameters), ("outline", len(manifest.transformers))):
         if name in outputs and outputs[name].shape[1] != expected_size:

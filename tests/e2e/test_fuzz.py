@@ -22,7 +22,6 @@ def test_damaged_pictures_are_read_or_refused_in_one_sentence() -> None:
     assert {outcome.kind for outcome in outcomes if outcome.verdict == "refused"} == set(picture_seeds())
 
 
-@pytest.mark.xfail(strict=True, reason="onnxruntime's own errors come through where a graph runs")
 def test_damaged_models_are_run_or_refused_in_one_sentence() -> None:
     outcomes = list(watch("models", 100))
     assert [outcome for outcome in outcomes if outcome.verdict in FAULTS] == []

@@ -132,8 +132,8 @@ def test_jpegs_are_decoded_when_they_are_taken_and_reduced_as_wanted() -> None:
     source.reduce_for(PreprocessSpec(56, 56, 1))
     (frame,) = _take(source, 1)
     assert frame.image is not None
-    assert (frame.image.shape, frame.size) == ((120, 160, 3), (480, 640))
-    assert frame.image[0, 0, 0] >= 195
+    assert (frame.image.shape, frame.size) == ((120, 160), (480, 640))
+    assert abs(int(frame.image[0, 0]) - 0.299 * (200 + frame.index % 50)) < 3
     assert frame.decode_ms is not None
 
 

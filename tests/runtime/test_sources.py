@@ -47,7 +47,7 @@ def test_jpegs_are_reduced_only_when_asked_and_say_their_whole_size(tmp_path: Pa
     [reduced] = list(source)
     assert whole.image is not None
     assert reduced.image is not None
-    assert (whole.image.shape, reduced.image.shape) == ((448, 640, 3), (112, 160, 3))
+    assert (whole.image.shape, reduced.image.shape) == ((448, 640, 3), (112, 160))
     assert (whole.size, reduced.size) == ((448, 640), (448, 640))
 
 
