@@ -165,6 +165,7 @@ class _Grabber:
     stride: int
     changed: threading.Condition
     first_index: int
+    last: Grabbed | None  # what came last, also before the connection was lost
     started: float = field(default_factory=time.monotonic)
     opened: bool = False
     ended: str | None = None
@@ -199,14 +200,13 @@ class _Grabber:
             self.changed.notify_all()
 
     def _read(self, capture: Capture) -> None:
-        last: Grabbed | None = None
-        runs = False  # whether the clock of the camera has been seen to
+        clock, runs = None, False  # of the camera, and whether it has been seen to
         while (grabbed := capture.read()) is not None and not self.abandoned:
-            repeats = last is not None and grabbed.equals(last)
-            stands = last is not None and grabbed.clock is not None and grabbed.clock == last.clock
-            runs = runs or (last is not None and grabbed.clock != last.clock)
-            last = grabbed
-            if repeats or (stands and runs):
+            repeats = self.last is not None and grabbed.equals(self.last)
+            stands = runs and grabbed.clock is not None and grabbed.clock == clock
+            runs = runs or (clock is not None and grabbed.clock != clock)
+            self.last, clock = grabbed, grabbed.clock
+            if repeats or stands:
                 self.fault = "repeated one picture" if repeats else "sent pictures of one moment"
                 continue
             with self.changed:
@@ -230,7 +230,7 @@ class _Watch:
         self._pause = _FIRST_PAUSE
         self._seen = -1
         self._wanted_at = 0.0
-        self._grabber = self._start()
+        self._grabber = self._start(None)
 
     @property
     def opened(self) -> bool:
@@ -285,8 +285,8 @@ class _Watch:
         for thread in self._threads:
             thread.join(seconds)
 
-    def _start(self) -> _Grabber:
-        grabber = _Grabber(self.camera, self._selection.stride, self._changed, self._seen + 1)
+    def _start(self, last: Grabbed | None) -> _Grabber:
+        grabber = _Grabber(self.camera, self._selection.stride, self._changed, self._seen + 1, last)
         thread = threading.Thread(target=grabber.run, name=f"{GRABBER} {self.camera.name}", daemon=True)
         self._threads = [*(entry for entry in self._threads if entry.is_alive()), thread]
         thread.start()
@@ -299,7 +299,7 @@ class _Watch:
             return
         self._retry_at = np.inf
         self._seen = max(self._seen, self._grabber.next_index - 1)
-        self._grabber = self._start()
+        self._grabber = self._start(self._grabber.last)
 
     def _deadline(self) -> float:
         if self._grabber.fresh_at:

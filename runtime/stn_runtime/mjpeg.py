@@ -26,7 +26,7 @@ class MjpegStream:
 
     Args:
         address: http or https, with user and password where the camera wants them.
-        timeout: Seconds without a byte after which reading fails.
+        timeout: Seconds without a byte, or with nothing that is a picture, after which reading fails.
 
     Raises:
         InputError: The camera refuses; why, in words.
@@ -42,14 +42,16 @@ class MjpegStream:
             self._response.close()
             raise NotMjpegError(kind)
         boundary = str(self._response.headers.get_param("boundary") or "")
-        self._pictures = _pictures(self._response.read1, b"--" + boundary.strip('"').removeprefix("--").encode())
+        self._timeout, self._deadline = timeout, 0.0
+        self._pictures = _pictures(self._arrived, b"--" + boundary.strip('"').removeprefix("--").encode())
 
     def read(self) -> tuple[float, bytes] | None:
         """Return the next whole picture with the Unix time at which it began to arrive; None when the stream ended.
 
         Raises:
-            OSError: The connection broke, or nothing came for too long.
+            OSError: The connection broke, or no picture came for too long.
         """
+        self._deadline = time.monotonic() + self._timeout
         try:
             return next(self._pictures, None)
         except HTTPException as error:
@@ -58,6 +60,11 @@ class MjpegStream:
     def release(self) -> None:
         """Close the connection."""
         self._response.close()
+
+    def _arrived(self, most: int) -> bytes:
+        if time.monotonic() > self._deadline:  # noise may keep coming for ever
+            raise TimeoutError(f"no picture within {self._timeout:g} s")
+        return self._response.read1(most)
 
 
 class NotMjpegError(Exception):
