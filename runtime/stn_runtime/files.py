@@ -79,14 +79,15 @@ class ImageFiles:
         """
         if self._closed:
             return
-        with ThreadPoolExecutor(usable_cpus()) as pool:
+        cpus = usable_cpus()
+        with ThreadPoolExecutor(cpus) as pool:
             # Futures are made by the thread that goes through the paths: a list on standard input may come slowly.
-            self._ahead = Ahead((pool.submit(self._read, path) for path in self._wanted()), usable_cpus())
+            self._ahead = Ahead((pool.submit(self._read, path) for path in self._wanted()), cpus)
             try:
                 for pending in self._ahead:
                     frame = pending.result()
                     if frame.image is not None:
-                        self._ahead.limit = max(1, min(4 * usable_cpus(), _AHEAD_BYTES // frame.image.nbytes))
+                        self._ahead.limit = max(1, min(4 * cpus, _AHEAD_BYTES // frame.image.nbytes))
                     yield frame
             finally:
                 self.close()

@@ -115,7 +115,8 @@ def _pictures(read: Callable[[int], bytes], delimiter: bytes) -> Iterator[tuple[
         if not filled(length) or (length == 0 and not _until(buffer, delimiter, filled)):
             return
         if length == 0:
-            length = buffer.find(delimiter)
+            at = buffer.find(delimiter)
+            length = at if at >= 0 else len(buffer)
         part = bytes(buffer[:length])
         picture = whole_jpeg(part)
         # A length that is wrong reaches into the next part: begin again where that begins.
@@ -140,9 +141,9 @@ def _header(buffer: bytearray, filled: Callable[[int], bool]) -> int | None:
 
 
 def _until(buffer: bytearray, delimiter: bytes, filled: Callable[[int], bool]) -> bool:
-    """Fill ``buffer`` until it holds the delimiter."""
+    """Fill ``buffer`` until it holds the delimiter, or ends as a JPEG does: the delimiter may come a frame later."""
     searched = 0
-    while buffer.find(delimiter, searched) < 0:
+    while buffer.find(delimiter, searched) < 0 and not buffer[-4:].rstrip(b"\r\n").endswith(b"\xff\xd9"):
         searched = max(0, len(buffer) - len(delimiter))
         if len(buffer) > _MOST_PICTURE or not filled(len(buffer) + 1):
             return False

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .classifier import Prediction
 from .errors import InputError
 
@@ -63,8 +66,8 @@ class Record:
             "label": prediction.label if self.sure else None,
             "confidence": _number(prediction.confidence, 6),
             "top": [{"label": score.label, "probability": _number(score.probability, 6)} for score in prediction.top],
-            "theta": [_number(value, 6) for value in prediction.theta],
-            "outline": [[[_number(x, 2), _number(y, 2)] for x, y in points] for points in prediction.outline],
+            "theta": _numbers(np.array(prediction.theta), 6),
+            "outline": _numbers(prediction.outline, 2),
             "uncertain": self.uncertain,
             "latency_ms": {stage: round(value, 3) for stage, value in prediction.latency_ms.items()},
         }
@@ -73,6 +76,15 @@ class Record:
 def _number(value: float, digits: int) -> float | None:
     """Return a rounded number, or None for one that JSON cannot say."""
     return round(float(value), digits) if math.isfinite(value) else None
+
+
+def _numbers(values: NDArray[np.floating], digits: int) -> list[Any]:
+    """Return an array as nested lists of rounded numbers, None for those that JSON cannot say."""
+    rounded = values.astype(np.float64).round(digits)
+    if not np.isfinite(rounded).all():
+        rounded = np.where(np.isfinite(rounded), rounded.astype(object), np.array(None))
+    listed: list[Any] = rounded.tolist()
+    return listed
 
 
 class JsonLines:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from stn_runtime import Classifier
 from stn_runtime.files import ImageFiles
-from stn_runtime.images import read_image, write_image
+from stn_runtime.images import read_image
 from stn_runtime.pipeline import run
 from stn_runtime.records import JsonLines
 from stn_runtime.zoo import find_model
@@ -29,7 +29,7 @@ HEIGHT, WIDTH = 1080, 1920
 SAMPLES = Path(__file__).parents[2] / "models" / "stn_zoo" / "samples"
 
 
-def make_pictures(folder: Path, count: int) -> list[Path]:
+def make_pictures(folder: Path, count: int, quality: int) -> list[Path]:
     """Write photographs of digits: the samples, enlarged, moved and lit differently, with the noise of a sensor."""
     random = np.random.default_rng(0)
     samples = [read_image(path) for path in sorted(SAMPLES.iterdir()) if path.suffix in (".jpg", ".png")]
@@ -43,7 +43,8 @@ def make_pictures(folder: Path, count: int) -> list[Path]:
         picture = cv2.warpAffine(colour, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
         noisy = picture * random.uniform(0.85, 1.1) + random.normal(0, 3, picture.shape)
         paths.append(folder / f"{index:05}.jpg")
-        write_image(paths[-1], np.rint(noisy.clip(0, 255)).astype(np.uint8))
+        stored = cv2.cvtColor(np.rint(noisy.clip(0, 255)).astype(np.uint8), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(paths[-1]), stored, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return paths
 
 
@@ -85,10 +86,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=300, help="pictures (default: %(default)s)")
     parser.add_argument("--passes", type=int, default=5, help="of each contender (default: %(default)s)")
+    parser.add_argument("--quality", type=int, default=85, help="of the JPEGs (default: %(default)s)")
     args = parser.parse_args()
-    classifier, model = Classifier("digits"), find_model("digits")
+    classifier, model = Classifier("digits", live=True), find_model("digits")  # as the command opens it
     with tempfile.TemporaryDirectory() as folder:
-        paths = make_pictures(Path(folder), args.count)
+        paths = make_pictures(Path(folder), args.count, args.quality)
         size = classifier.manifest.preprocess.width
         ways: dict[str, Callable[[], list[str]]] = {
             "by hand": lambda: by_hand(paths, model, size),
