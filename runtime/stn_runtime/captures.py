@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -206,7 +207,7 @@ def _open_device(name: str, options: CameraOptions) -> Capture:
         backend = cv2.CAP_V4L2  # others would try to read a device as a file
     capture = cv2.VideoCapture(source, backend)
     if not capture.isOpened():
-        raise InputError("cannot be opened; is it connected, switched on, and not in use by another program?")
+        raise InputError(f"cannot be opened; {_reason(Path(f'/dev/video{name}' if name.isdecimal() else name))}")
     if options.mjpg:  # before the size: it decides which sizes and rates there are
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
     if options.size:
@@ -217,6 +218,18 @@ def _open_device(name: str, options: CameraOptions) -> Capture:
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # often refused; the reading thread keeps up anyway
     _report_difference(name, capture, options)
     return _OpenCvCapture(capture)
+
+
+def _reason(device: Path) -> str:
+    if sys.platform == "linux" and device.exists():
+        if not os.access(device, os.R_OK | os.W_OK):
+            return "this user may not: sudo usermod -aG video $USER, then log in again"
+        from .v4l2 import holders  # for Linux alone
+
+        others = holders(device)
+        if others:
+            return f"it is in use by {', '.join(others)}"
+    return "is it connected, switched on, and not in use by another program? 'stn doctor' lists what is here"
 
 
 def _report_difference(name: str, capture: cv2.VideoCapture, options: CameraOptions) -> None:

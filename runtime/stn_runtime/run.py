@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -78,7 +79,10 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
         "--show", action="store_true", help="open a window: q or Esc ends, space pauses, s snapshot, t theta"
     )
     group.add_argument("--serve", metavar="[HOST:]PORT", help="serve a page with the picture and the records")
-    group.add_argument("--token", help="that a client of --serve must know; needed beyond this machine")
+    group.add_argument(
+        "--token",
+        help="what a client of --serve must know; needed beyond this machine (or environment variable STN_TOKEN)",
+    )
     group.add_argument(
         "--on-event", metavar="COMMAND", help="run this when a label changes, or a camera is lost or back"
     )
@@ -184,7 +188,8 @@ def _views(args: argparse.Namespace, source: Source, classifier: Classifier, sta
     if args.serve:
         from .preview import Preview, parse_address  # the packages that it needs are an extra
 
-        preview = Preview(parse_address(args.serve), args.token, classifier.manifest.name, source.live)
+        token = args.token if args.token is not None else os.environ.get("STN_TOKEN")
+        preview = Preview(parse_address(args.serve), token, classifier.manifest.name, source.live)
         stack.callback(preview.close)
         sys.stderr.write(f"serving {preview.url}\n")
         views.append(preview)

@@ -52,7 +52,9 @@ class Latency:
 def decode(path: Path, classifier: Classifier) -> Decoded:
     """Return a picture as ``stn run`` reads it without views: reduced, unless the model samples the picture itself."""
     spec, is_split = classifier.manifest.preprocess, classifier.manifest.export.form == "split"
-    return read_reduced(path, lambda height, width: 1 if is_split else largest_reduction(height, width, spec))
+    return read_reduced(
+        path, lambda height, width: 1 if is_split else largest_reduction(height, width, spec), grey=spec.channels == 1
+    )
 
 
 def label(path: Path, classifier: Classifier) -> str:
