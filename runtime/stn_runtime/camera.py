@@ -74,6 +74,8 @@ class Live:
         self._reduction: Reduction = lambda height, width: 1
         self._grey = False
         self._stopped = False
+        self._when_idle: Callable[[], bool] = lambda: True
+        self._idle_seconds = SIGN_OF_LIFE_SECONDS
         if not options.wait:
             self._wait_until_open(max(options.stall_seconds, _OPEN_SECONDS))
 
@@ -84,6 +86,10 @@ class Live:
         """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input."""
         self._reduction = lambda height, width: largest_reduction(height, width, spec)
         self._grey = spec.channels == 1
+
+    def when_idle(self, act: Callable[[], bool], seconds: float) -> None:
+        """Call ``act`` this often, also while no camera sends anything; when it returns False the frames end."""
+        self._when_idle, self._idle_seconds = act, seconds
 
     def ready(self, timeout: float) -> bool:
         """Return False: the next frame is another moment, and is not waited for."""
@@ -110,8 +116,11 @@ class Live:
             self._changed.notify_all()
 
     def _next(self) -> "Frame | _News | None":
-        with self._changed:
-            while not self._stopped:
+        while not self._stopped:
+            notify()
+            if not self._when_idle():
+                return None
+            with self._changed:
                 now = time.monotonic()
                 for position, watch in enumerate(self._watches):
                     found = watch.news(now)
@@ -119,8 +128,8 @@ class Live:
                         self._watches.append(self._watches.pop(position))  # the others come first now
                         return found
                 due = min(watch.due() for watch in self._watches)
-                notify()
-                self._changed.wait(max(0.001, min(due - time.monotonic(), SIGN_OF_LIFE_SECONDS)))
+                if not self._stopped:
+                    self._changed.wait(max(0.001, min(due - time.monotonic(), self._idle_seconds)))
         return None
 
     def _decoded(self, news: "_News") -> Frame | None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from .background import BackgroundView, BackgroundWriter, Worker
+from .camera import Live
 from .captures import CameraOptions
 from .classifier import Classifier
 from .errors import InputError
@@ -25,6 +26,7 @@ from .video import Video
 from .window import Window
 from .zoo import find_model
 
+_IDLE_SECONDS = 0.05  # between looks for a key, while a camera sends nothing
 _VIEW_LIMIT, _RECORD_LIMIT = 4, 10_000  # frames or records that may wait for a slow disk or reader
 
 
@@ -112,13 +114,14 @@ def run(args: argparse.Namespace) -> int:
         source = open_source(args.source, options, selection)
         stack.callback(source.close)
         classifier = _classifier(args, source.live)
-        views = _views(args, source, classifier, stack)
+        workers: list[Worker] = []
+        views = _views(args, source, classifier, stack, workers)
         if not (_needs_whole(args) or classifier.manifest.export.form == "split"):  # which samples the frame itself
             source.reduce_for(classifier.manifest.preprocess)
-        writer = _writer(args, source, stack)  # last: a typing error must not empty yesterday's results
+        writer = _writer(args, source, stack, workers)  # last: a typing error must not empty yesterday's results
         notify("READY=1")
         summary = run_pipeline(source, classifier, writer, views, Judgement(args.conf, args.smooth), args.limit)
-    return _reported(summary, args)
+    return _reported(summary, args, workers)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -153,7 +156,7 @@ def _needs_whole(args: argparse.Namespace) -> bool:
     return bool(args.save or args.show or args.serve or args.full_decode)
 
 
-def _writer(args: argparse.Namespace, source: Source, stack: ExitStack) -> RecordSink:
+def _writer(args: argparse.Namespace, source: Source, stack: ExitStack, workers: list[Worker]) -> RecordSink:
     writer: RecordSink
     if args.output is None:
         writer = Readable(sys.stdout) if sys.stdout.isatty() else JsonLines(sys.stdout)
@@ -165,16 +168,21 @@ def _writer(args: argparse.Namespace, source: Source, stack: ExitStack) -> Recor
             source.skip(done)
     if not source.live:
         return writer
-    background = BackgroundWriter(writer, Worker("records", _RECORD_LIMIT, drops=True))
+    workers.append(Worker("records", _RECORD_LIMIT, drops=True))
+    background = BackgroundWriter(writer, workers[-1])
     stack.callback(background.close)
     return background
 
 
-def _views(args: argparse.Namespace, source: Source, classifier: Classifier, stack: ExitStack) -> list[View]:
+def _views(
+    args: argparse.Namespace, source: Source, classifier: Classifier, stack: ExitStack, workers: list[Worker]
+) -> list[View]:
     views: list[View] = []
 
     def add(name: str, make: Callable[[], View], limit: int = _VIEW_LIMIT) -> None:
-        view = BackgroundView(make(), Worker(name, limit, drops=source.live))
+        made = make()
+        workers.append(Worker(name, limit, drops=source.live))
+        view = BackgroundView(made, workers[-1])
         stack.callback(view.close)
         views.append(view)
 
@@ -197,12 +205,17 @@ def _views(args: argparse.Namespace, source: Source, classifier: Classifier, sta
         window = Window(not has_time, source.live, classifier.manifest)
         stack.callback(window.close)
         views.append(window)
+        if isinstance(source, Live):
+            source.when_idle(window.pump, _IDLE_SECONDS)
     return views
 
 
-def _reported(summary: Summary, args: argparse.Namespace) -> int:
+def _reported(summary: Summary, args: argparse.Namespace, workers: list[Worker]) -> int:
     place = f", annotated in {args.save}" if args.save else ""
     sys.stderr.write(f"{summary.frames} frames, {summary.failed} failed{place}\n")
+    for worker in workers:
+        if worker.dropped:
+            sys.stderr.write(f"{worker.name}: {worker.dropped} did not get through, what they go to is too slow\n")
     if summary.interrupted:
         return 130
     return 1 if summary.failed else 0

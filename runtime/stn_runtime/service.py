@@ -3,7 +3,7 @@
 import os
 import socket
 
-SIGN_OF_LIFE_SECONDS = 5.0
+SIGN_OF_LIFE_SECONDS = 1.0
 """A source that waits gives a sign of life this often."""
 
 

@@ -36,7 +36,9 @@ class Rate:
 
 
 class Window:
-    """A window with the annotated frames; q or Esc ends, space pauses, s saves a snapshot, t shows theta.
+    """A window with the annotated frames, one for each camera.
+
+    Its keys: q or Esc ends, space pauses, s saves a snapshot, t shows theta.
 
     Args:
         wait: Whether to wait for a key at each frame (pictures) or to go on (video, camera).
@@ -54,23 +56,22 @@ class Window:
             raise InputError(f"--show: {problem}")
         self.wait, self.snapshots = wait, snapshots
         self._live, self._manifest = live, manifest
-        self._rate = Rate()
+        self._rates: dict[str, Rate] = {}
+        self._names: set[str] = set()
         self._shown_at = 0.0
         self._snapshots = 0
         self._paused = self._panel = self._dismissed = False
         self._picture: Image | None = None
-        cv2.namedWindow(_NAME, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Show one frame; return whether to go on."""
-        rate = self._rate.count(time.monotonic())
         if frame.image is None or record.prediction is None:
-            return self._picture is None or not self._live or self._goes_on(self._key(1))
-        if self._paused and self._live:
-            return self._goes_on(self._key(1))
-        self._draw(frame, record, rate)
+            return not self._live or self.pump()
+        rate = self._rates.setdefault(frame.source, Rate()).count(time.monotonic())
+        if not (self._paused and self._live):
+            self._draw(frame, record, rate)
         if self._live:
-            return self._goes_on(self._key(1))
+            return self.pump()
         delay = 0 if self.wait else self._delay_ms(frame)
         while not self._dismissed:
             key = self._key(30 if self.wait or self._paused else delay)
@@ -83,6 +84,10 @@ class Window:
             if not self.wait and not self._paused:
                 return True
         return False
+
+    def pump(self) -> bool:
+        """Let the window live while there is no frame; return whether to go on."""
+        return not self._names or self._goes_on(self._key(1))
 
     def dismiss(self) -> None:
         """Let a window that waits for a key go on; may be called from a signal handler."""
@@ -97,7 +102,8 @@ class Window:
 
     def _goes_on(self, key: int) -> bool:
         """Do what a key asks for; return whether to go on."""
-        if key in (ord("q"), _ESCAPE) or cv2.getWindowProperty(_NAME, cv2.WND_PROP_VISIBLE) < 1:
+        closed = any(cv2.getWindowProperty(name, cv2.WND_PROP_VISIBLE) < 1 for name in self._names)
+        if closed or key in (ord("q"), _ESCAPE):
             return False
         if key == ord("s"):
             self._save()
@@ -119,7 +125,11 @@ class Window:
         if self._panel:
             draw_lines(picture, theta_lines(record, self._manifest), "right")
         self._picture = picture
-        cv2.imshow(_NAME, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        name = f"{_NAME}: {frame.source}" if self._live else _NAME  # of several cameras each has its own
+        if name not in self._names:
+            self._names.add(name)
+            cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.imshow(name, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
     def _delay_ms(self, frame: Frame) -> int:
         """Return how long to wait so that a video plays at its rate."""
