@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .captures import CameraOptions, Capture, Grabbed, open_capture
+from .captures import AS_IT_COMES, CameraOptions, Capture, Grabbed, open_capture
 from .cli import GRABBER
 from .errors import ImageReadError, InputError
-from .frames import Event, Frame, Selection
+from .frames import EVERYTHING, Event, Frame, Selection
 from .images import Decoded, Reduction, decode_reduced
 from .opencv import rgb
 from .preprocessing import PreprocessSpec, largest_reduction
@@ -65,8 +65,8 @@ class Live:
     def __init__(
         self,
         cameras: Sequence[Camera],
-        options: CameraOptions = CameraOptions(),  # noqa: B008  (frozen)
-        selection: Selection = Selection(),  # noqa: B008  (frozen)
+        options: CameraOptions = AS_IT_COMES,
+        selection: Selection = EVERYTHING,
     ) -> None:
         # Reentrant, since a signal handler may close while its own thread holds it.
         self._changed = threading.Condition()
@@ -82,10 +82,10 @@ class Live:
     def skip(self, done: Done) -> None:
         """Do nothing: what a camera shows now has no record yet."""
 
-    def reduce_for(self, spec: PreprocessSpec) -> None:
-        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input."""
-        self._reduction = lambda height, width: largest_reduction(height, width, spec)
-        self._grey = spec.channels == 1
+    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, and ``least`` pixels."""
+        self._reduction = lambda height, width: largest_reduction(height, width, spec, least)
+        self._grey = spec.channels == 1 and not least
 
     def when_idle(self, act: Callable[[], bool], seconds: float) -> None:
         """Call ``act`` this often, also while no camera sends anything; when it returns False the frames end."""

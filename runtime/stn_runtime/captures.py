@@ -59,6 +59,9 @@ class CameraOptions:
         return self.size is not None or self.rate is not None or self.mjpg
 
 
+AS_IT_COMES = CameraOptions()
+
+
 @dataclass(frozen=True, eq=False)
 class Grabbed:
     """A picture as it came.

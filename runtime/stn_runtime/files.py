@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .ahead import Ahead
 from .errors import ImageReadError, InputError
-from .frames import Frame, Selection
+from .frames import EVERYTHING, Frame, Selection
 from .images import IMAGE_SUFFIXES, Reduction, read_reduced
 from .preprocessing import PreprocessSpec, largest_reduction
 from .records import Done
@@ -42,7 +42,7 @@ class ImageFiles:
         self,
         paths: Iterable[Path],
         root: Path | None = None,
-        selection: Selection = Selection(),  # noqa: B008  (frozen)
+        selection: Selection = EVERYTHING,
         counted: bool = True,
     ) -> None:
         self.paths, self.root = paths, root
@@ -66,10 +66,10 @@ class ImageFiles:
         """Leave out the files of which there is a record already."""
         self._done = done
 
-    def reduce_for(self, spec: PreprocessSpec) -> None:
-        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input."""
-        self._reduction = lambda height, width: largest_reduction(height, width, spec)
-        self._grey = spec.channels == 1
+    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, and ``least`` pixels."""
+        self._reduction = lambda height, width: largest_reduction(height, width, spec, least)
+        self._grey = spec.channels == 1 and not least
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield a frame for each file, readable or not.

@@ -56,6 +56,9 @@ class Selection:
     watch: bool = False
 
 
+EVERYTHING = Selection()
+
+
 class Source(Protocol):
     """Something to iterate over once."""
 
@@ -72,8 +75,13 @@ class Source(Protocol):
     def ready(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the next frame; return whether it is there."""
 
-    def reduce_for(self, spec: PreprocessSpec) -> None:
-        """Let JPEGs be decoded at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input."""
+    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
+        """Let JPEGs be decoded at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input.
+
+        Args:
+            spec: What the network needs.
+            least: Pixels that the shorter side must keep for somebody to look at, who also wants the colours.
+        """
 
     def skip(self, done: Done) -> None:
         """Leave out the frames of which there is a record already; a camera has none."""

@@ -45,6 +45,9 @@ class Judgement:
     smooth_seconds: float = 0.0
 
 
+PLAIN = Judgement()
+
+
 def run(
     source: Source,
     classifier: Classifier,

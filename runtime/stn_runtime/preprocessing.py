@@ -65,11 +65,19 @@ def place(height: int, width: int, spec: PreprocessSpec) -> Placement:
     )
 
 
-def largest_reduction(height: int, width: int, spec: PreprocessSpec) -> int:
-    """Return by how much, 8, 4, 2 or 1, a picture may be reduced and keep twice the resolution of the input."""
+def largest_reduction(height: int, width: int, spec: PreprocessSpec, least: int = 0) -> int:
+    """Return by how much, 8, 4, 2 or 1, a picture may be reduced and keep twice the resolution of the input.
+
+    Args:
+        height: Of the picture, pixels.
+        width: Of the picture, pixels.
+        spec: What the network needs.
+        least: Pixels that the shorter side must keep.
+    """
     scale = place(height, width, spec).scale
     per_input = min(2 * scale[0] / spec.width, 2 * scale[1] / spec.height)  # pixels of the picture
-    return next((factor for factor in (8, 4, 2) if per_input >= 2 * factor), 1)
+    side = min(height, width)
+    return next((factor for factor in (8, 4, 2) if per_input >= 2 * factor and side >= least * factor), 1)
 
 
 def preprocess(image: Image, spec: PreprocessSpec) -> Image:

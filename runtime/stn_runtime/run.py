@@ -27,6 +27,7 @@ from .window import Window
 from .zoo import find_model
 
 _IDLE_SECONDS = 0.05  # between looks for a key, while a camera sends nothing
+_SERVED_SIDE = 480  # pixels that the shorter side of a served picture keeps
 _VIEW_LIMIT, _RECORD_LIMIT = 4, 10_000  # frames or records that may wait for a slow disk or reader
 
 
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         workers: list[Worker] = []
         views = _views(args, source, classifier, stack, workers)
         if not (_needs_whole(args) or classifier.manifest.export.form == "split"):  # which samples the frame itself
-            source.reduce_for(classifier.manifest.preprocess)
+            source.reduce_for(classifier.manifest.preprocess, _SERVED_SIDE if args.serve else 0)
         writer = _writer(args, source, stack, workers)  # last: a typing error must not empty yesterday's results
         notify("READY=1")
         summary = run_pipeline(source, classifier, writer, views, Judgement(args.conf, args.smooth), args.limit)
@@ -153,7 +154,7 @@ def _classifier(args: argparse.Namespace, live: bool) -> Classifier:
 
 
 def _needs_whole(args: argparse.Namespace) -> bool:
-    return bool(args.save or args.show or args.serve or args.full_decode)
+    return bool(args.save or args.show or args.full_decode)
 
 
 def _writer(args: argparse.Namespace, source: Source, stack: ExitStack, workers: list[Worker]) -> RecordSink:

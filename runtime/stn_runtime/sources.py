@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .camera import Camera, Live
-from .captures import PICAM, CameraOptions, check_backend
+from .captures import AS_IT_COMES, PICAM, CameraOptions, check_backend
 from .errors import InputError
 from .files import Folder, ImageFiles, ListedFiles
-from .frames import Frame, Selection, Source
+from .frames import EVERYTHING, Frame, Selection, Source
 from .images import IMAGE_SUFFIXES
 from .preprocessing import PreprocessSpec
 from .records import Done
@@ -22,8 +22,8 @@ _ADDRESS = re.compile(r"(https?|rtsps?)://")
 
 def open_source(
     text: str | Sequence[str],
-    options: CameraOptions = CameraOptions(),  # noqa: B008  (frozen)
-    selection: Selection = Selection(),  # noqa: B008  (frozen)
+    options: CameraOptions = AS_IT_COMES,
+    selection: Selection = EVERYTHING,
 ) -> Source:
     """Return the source that ``text`` names.
 
@@ -80,10 +80,10 @@ class Chain:
         for source in self.sources:
             source.skip(done)
 
-    def reduce_for(self, spec: PreprocessSpec) -> None:
-        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the resolution of the network's input."""
+    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, and ``least`` pixels."""
         for source in self.sources:
-            source.reduce_for(spec)
+            source.reduce_for(spec, least)
 
     def ready(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the next frame of the same source; return whether it is there."""

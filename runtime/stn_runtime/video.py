@@ -7,7 +7,7 @@ from typing import Any
 
 from .ahead import Ahead
 from .errors import InputError
-from .frames import Frame, Selection
+from .frames import EVERYTHING, Frame, Selection
 from .opencv import cv2, encodable, rgb
 from .preprocessing import PreprocessSpec
 from .records import Done
@@ -31,7 +31,7 @@ class Video:
 
     live = False
 
-    def __init__(self, path: Path, selection: Selection = Selection()) -> None:  # noqa: B008  (frozen)
+    def __init__(self, path: Path, selection: Selection = EVERYTHING) -> None:
         self.path, self._selection = path, selection
         self._capture = self._open()
         rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -52,7 +52,7 @@ class Video:
         """Leave out the frames of which there is a record already."""
         self._first = done.count(str(self.path))
 
-    def reduce_for(self, spec: PreprocessSpec) -> None:
+    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
         """Do nothing: frames of a video are decoded whole."""
 
     def ready(self, timeout: float) -> bool:
