@@ -53,7 +53,7 @@ def run(
     classifier: Classifier,
     writer: RecordSink,
     views: Sequence[View] = (),
-    judgement: Judgement = Judgement(),
+    judgement: Judgement = PLAIN,
     limit: int | None = None,
 ) -> Summary:
     """Classify every frame of ``source``.
