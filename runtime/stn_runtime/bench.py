@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from .arguments import above_zero, whole
 from .classifier import Classifier
 from .cold_start import ColdStart, measure_cold_start
 from .comparison import Agreement, Ratio, agreement, golden_pictures, time_in_turns
@@ -37,13 +37,24 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="classify this one (default: one made for it)")
     parser.add_argument(
-        "--batch", type=_batch, nargs="+", default=[1, 4, 16], metavar="N", help="batch sizes (default: 1 4 16)"
+        "--batch",
+        type=whole(_MOST_PICTURES),
+        nargs="+",
+        default=[1, 4, 16],
+        metavar="N",
+        help="batch sizes (default: 1 4 16)",
     )
     parser.add_argument("--compare", metavar="OTHER", help="measure this model too, in turns with the first")
-    parser.add_argument("--threads", type=_threads, metavar="N", help="of onnxruntime (default: one a usable CPU)")
+    parser.add_argument(
+        "--threads", type=whole(_MOST_THREADS), metavar="N", help="of onnxruntime (default: one a usable CPU)"
+    )
     parser.add_argument("--providers", nargs="+", metavar="EP", help="execution providers that must be there")
     parser.add_argument(
-        "--seconds", type=_seconds, default=2.0, metavar="S", help="for each measurement (default: %(default)s)"
+        "--seconds",
+        type=above_zero(_MOST_SECONDS),
+        default=2.0,
+        metavar="S",
+        help="for each measurement (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON instead of a table")
 
@@ -191,28 +202,3 @@ def make_picture() -> Image:
         picture += cv2.resize(cells.astype(np.float32), (_WIDTH, _HEIGHT), interpolation=cv2.INTER_CUBIC)
     rounded: Image = np.rint(picture.clip(0, 255)).astype(np.uint8)
     return rounded
-
-
-def _batch(text: str) -> int:
-    return _whole(text, _MOST_PICTURES)
-
-
-def _threads(text: str) -> int:
-    return _whole(text, _MOST_THREADS)
-
-
-def _whole(text: str, most: int) -> int:
-    value = int(text) if text.isascii() and text.isdecimal() else 0
-    if not 1 <= value <= most:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}, got '{text}'")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= _MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, at most {_MOST_SECONDS}, got '{text}'")
-    return value

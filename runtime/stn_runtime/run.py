@@ -1,13 +1,13 @@
 """The command run: classify a camera, a video, or pictures."""
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from .arguments import above_zero, share, size, whole
 from .background import BackgroundView, BackgroundWriter, Worker
 from .camera import Live
 from .captures import CameraOptions
@@ -47,9 +47,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_selection(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--stride", type=_positive, default=1, metavar="N", help="take every Nth frame or picture")
-    group.add_argument("--max-fps", type=_above_zero, metavar="F", help="take at most F frames a second")
-    group.add_argument("--limit", type=_positive, metavar="N", help="end after N frames")
+    group.add_argument("--stride", type=whole(), default=1, metavar="N", help="take every Nth frame or picture")
+    group.add_argument("--max-fps", type=above_zero(), metavar="F", help="take at most F frames a second")
+    group.add_argument("--limit", type=whole(), metavar="N", help="end after N frames")
     group.add_argument("--loop", action="store_true", help="begin again when the files have ended")
     group.add_argument("--watch", action="store_true", help="wait for new pictures in the folder")
     group.add_argument("--resume", action="store_true", help="go on behind what --output holds already")
@@ -57,12 +57,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
 
 def _add_camera(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--backend", metavar="NAME", help="v4l2, gstreamer, dshow, msmf, avfoundation or ffmpeg")
-    group.add_argument("--size", type=_size, metavar="WxH", help="ask for pictures of this size, such as 1280x720")
-    group.add_argument("--rate", type=_above_zero, metavar="F", help="ask for F frames a second")
+    group.add_argument("--size", type=size, metavar="WxH", help="ask for pictures of this size, such as 1280x720")
+    group.add_argument("--rate", type=above_zero(), metavar="F", help="ask for F frames a second")
     group.add_argument("--mjpg", action="store_true", help="ask for Motion JPEG: USB cameras are slow without it")
     group.add_argument(
         "--stall-seconds",
-        type=_above_zero,
+        type=above_zero(),
         default=CameraOptions.stall_seconds,
         metavar="S",
         help="a camera without a new picture for so long is lost and opened again (default: %(default)g)",
@@ -89,17 +89,17 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--on-event", metavar="COMMAND", help="run this when a label changes, or a camera is lost or back"
     )
-    group.add_argument("--topk", type=_positive, default=5, metavar="K", help="labels a record lists (default: 5)")
-    group.add_argument("--conf", type=_share, default=0.0, metavar="P", help="below this probability a label is null")
+    group.add_argument("--topk", type=whole(), default=5, metavar="K", help="labels a record lists (default: 5)")
+    group.add_argument("--conf", type=share, default=0.0, metavar="P", help="below this probability a label is null")
     group.add_argument(
-        "--smooth", type=_above_zero, default=0.0, metavar="S", help="average a video or camera over about S seconds"
+        "--smooth", type=above_zero(), default=0.0, metavar="S", help="average a video or camera over about S seconds"
     )
 
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--full-decode", action="store_true", help="decode JPEGs whole, whatever the network needs")
     threads = group.add_mutually_exclusive_group()
-    threads.add_argument("--threads", type=_positive, metavar="N", help="of onnxruntime (default: one a usable CPU)")
+    threads.add_argument("--threads", type=whole(), metavar="N", help="of onnxruntime (default: one a usable CPU)")
     threads.add_argument(
         "--tune", action="store_true", help="measure how many threads are fastest, and remember it for the next start"
     )
@@ -220,40 +220,3 @@ def _reported(summary: Summary, args: argparse.Namespace, workers: list[Worker])
     if summary.interrupted:
         return 130
     return 1 if summary.failed else 0
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got '{text}'")
-    return value
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, got '{text}'")
-    return value
-
-
-def _above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got '{text}'")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, such as 1280x720, got '{text}'")
-    return int(width), int(height)

@@ -259,9 +259,9 @@ def test_bench_prints_a_table_and_compares_times_of_models_with_other_labels(
         (("--batch", "0"), "--batch: must be a whole number from 1 to 1024, got '0'"),
         (("--batch", "2048"), "--batch: must be a whole number from 1 to 1024, got '2048'"),
         (("--batch", "4", "x"), "--batch: must be a whole number from 1 to 1024, got 'x'"),
-        (("--seconds", "0"), "--seconds: must be a number of seconds above 0, at most 3600, got '0'"),
-        (("--seconds", "-1"), "--seconds: must be a number of seconds above 0, at most 3600, got '-1'"),
-        (("--seconds", "nan"), "--seconds: must be a number of seconds above 0, at most 3600, got 'nan'"),
+        (("--seconds", "0"), "--seconds: must be a number above 0, at most 3600, got '0'"),
+        (("--seconds", "-1"), "--seconds: must be a number above 0, at most 3600, got '-1'"),
+        (("--seconds", "nan"), "--seconds: must be a number above 0, at most 3600, got 'nan'"),
         (("--threads", "0"), "--threads: must be a whole number from 1 to 1024, got '0'"),
     ],
 )

@@ -1,0 +1,54 @@
+"""Values of the command line, each checked with one sentence."""
+
+import argparse
+import math
+from collections.abc import Callable
+
+
+def whole(most: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number from 1 to ``most``."""
+
+    def read(text: str) -> int:
+        value = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
+        if value < 1 or (most is not None and value > most):
+            limits = "of at least 1" if most is None else f"from 1 to {most}"
+            raise argparse.ArgumentTypeError(f"must be a whole number {limits}, got '{text}'")
+        return value
+
+    return read
+
+
+def above_zero(most: float | None = None) -> Callable[[str], float]:
+    """Return what reads a number above 0, at most ``most``."""
+
+    def read(text: str) -> float:
+        value = _number(text)
+        if not 0 < value <= (most if most is not None else value) or value == math.inf:
+            limit = "" if most is None else f", at most {most:g}"
+            raise argparse.ArgumentTypeError(f"must be a number above 0{limit}, got '{text}'")
+        return value
+
+    return read
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, got '{text}'")
+    return value
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read a width and height in pixels, such as 1280x720."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT in pixels, such as 1280x720, got '{text}'")
+    return int(width), int(height)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
