@@ -23,6 +23,8 @@ FOLDERS = {
     "stn_export": ROOT / "export" / "stn_export",
 }
 THIRD_PARTY_OF_THE_DEVICE = {"numpy", "cv2", "onnxruntime", "tqdm"}
+SERVERS = {"preview_app.py", "preview_door.py", "preview_server.py"}
+THIRD_PARTY_OF_SERVERS = {"starlette", "uvicorn"}
 
 
 def _imported(path: Path) -> set[str]:
@@ -44,7 +46,7 @@ def _imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["stn_runtime", *(f"stn_runtime.{name}" for name in ("cli", "commands", "classifier", "pipeline"))]
+    "module", ["stn_runtime", *(f"stn_runtime.{name}" for name in ("cli", "commands", "classifier", "pipeline", "run"))]
 )
 def test_the_runtime_imports_no_training_stack(module: str) -> None:
     code = f"import sys, {module}; sys.exit(', '.join({BANNED} & set(sys.modules)) or None)"
@@ -64,6 +66,12 @@ def test_every_public_name_of_the_runtime_can_be_had_without_the_training_stack(
 
 def test_importing_the_runtime_or_asking_for_help_loads_neither_opencv_nor_onnxruntime() -> None:
     code = "import sys, stn_runtime.cli; sys.exit(', '.join({'cv2', 'onnxruntime', 'numpy'} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_that_serves_nothing_loads_no_server() -> None:
+    code = f"import sys, stn_runtime.run; sys.exit(', '.join({THIRD_PARTY_OF_SERVERS} & set(sys.modules)) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -102,6 +110,7 @@ def test_the_runtime_imports_only_the_device_packages_by_statement() -> None:
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 statements.add(node.module.split(".")[0])
         foreign = statements - set(sys.stdlib_module_names) - THIRD_PARTY_OF_THE_DEVICE
+        foreign -= THIRD_PARTY_OF_SERVERS if path.name in SERVERS else set()
         assert not foreign, f"{path.name} imports {', '.join(sorted(foreign))}"
 
 
