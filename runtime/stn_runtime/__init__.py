@@ -4,6 +4,7 @@ Names are imported when first used, so that ``stn --help`` is quick and a missin
 a traceback.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from .errors import ImageReadError, InputError, MissingDependencyError, ModelContractError
     from .manifest import ExportSpec, GoldenVector, Manifest, TransformerSpec
     from .preprocessing import PreprocessSpec, preprocess
+
+# Read by onnxruntime when it loads: from 1.29 on it would report to Microsoft (onnxruntime#27379).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = {
     "Classifier": "classifier",

@@ -176,6 +176,10 @@ class _RibbonCamera:
                 "needs picamera2, which is not installed: sudo apt install python3-picamera2, "
                 "and make the environment with 'python3 -m venv --system-site-packages'"
             ) from error
+        except ValueError as error:  # picamera2#1088
+            raise InputError(
+                'finds a picamera2 that was built for numpy 1: pip install "numpy<2" "opencv-python-headless<4.12"'
+            ) from error
         try:
             self._camera: Any = picamera2.Picamera2(number)
             # picamera2 names formats by the bytes of a little-endian word: RGB888 is what OpenCV calls BGR.

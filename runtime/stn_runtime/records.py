@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -205,10 +206,10 @@ def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO
     writer = writer_for(path)
     try:
         done, end = _written(path, writer) if resume and path.exists() else (Done(), 0)
-        stream = path.open("r+" if end else "w", encoding="utf-8", errors="backslashreplace", newline="")
-        if end:
-            stream.truncate(end)  # what the interruption cut
-            stream.seek(0, io.SEEK_END)
+        if path.is_file():
+            os.truncate(path, end)  # what is not to stay, or what the interruption cut
+        # Appending, so that a file that is cut or moved while it is written goes on whole.
+        stream = path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     return (Csv(stream, has_header=end > 0) if writer is Csv else JsonLines(stream)), stream, done

@@ -146,7 +146,7 @@ def _classifier(args: argparse.Namespace, live: bool) -> Classifier:
     if args.save_crops and "rectified" not in classifier.manifest.outputs:
         raise InputError(f"{args.model}: gives no rectified picture for --save-crops; export it with that output")
     if args.tune:
-        sys.stderr.write(f"{threads} threads are the fastest here\n")
+        sys.stderr.write(f"fastest with --threads {threads} here\n")
     if live:
         sys.stderr.write(f"{classifier.manifest.name} runs on {', '.join(classifier.providers)}\n")
         classifier.warm_up()
@@ -200,7 +200,8 @@ def _views(
         token = args.token if args.token is not None else os.environ.get("STN_TOKEN")
         preview = Preview(parse_address(args.serve), token, classifier.manifest.name, source.live)
         stack.callback(preview.close)
-        sys.stderr.write(f"serving {preview.url}\n")
+        shown = preview.url if args.token is not None else preview.url.partition("?")[0]  # a secret stays out of logs
+        sys.stderr.write(f"serving {shown}\n")
         views.append(preview)
     if args.show:
         window = Window(not has_time, source.live, classifier.manifest)

@@ -108,7 +108,9 @@ def _is_camera(name: str, options: CameraOptions) -> bool:
     if name.isdecimal() or _ADDRESS.match(name) or PICAM.fullmatch(name):
         return True
     is_pipeline = options.backend == "gstreamer" and "!" in name
-    return is_pipeline or (name.startswith("/dev/") and not os.path.isdir(name) and os.path.exists(name))
+    # One that is not there yet may be waited for.
+    is_device = name.startswith("/dev/") and not (os.path.isdir(name) or os.path.isfile(name) or glob.has_magic(name))
+    return is_pipeline or is_device
 
 
 def _shown(name: str) -> str:
