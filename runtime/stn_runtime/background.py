@@ -31,6 +31,11 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name=f"{GRABBER} {name}", daemon=True)
         self._thread.start()
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is under way any more, nor will be."""
+        return not self._thread.is_alive()
+
     def put(self, action: Callable[[], object]) -> None:
         """Let something be done.
 
@@ -40,8 +45,9 @@ class Worker:
         with self._changed:
             if not self._drops:
                 self._changed.wait_for(lambda: len(self._waiting) < self._limit or self._error is not None)
-            if self._error is not None:
-                raise self._error
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
             if len(self._waiting) >= self._limit:
                 self.dropped += 1
                 return
@@ -99,11 +105,12 @@ class BackgroundView:
         return True
 
     def close(self) -> None:
-        """Show what waits, then close the view."""
+        """Show what waits, then close the view, unless it is stuck: it is not to be closed while it works."""
         try:
             self._worker.close()
         finally:
-            self._view.close()
+            if self._worker.ended:
+                self._view.close()
 
 
 class BackgroundWriter:

@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -180,17 +181,20 @@ class _RibbonCamera:
             raise InputError(
                 'finds a picamera2 that was built for numpy 1: pip install "numpy<2" "opencv-python-headless<4.12"'
             ) from error
-        try:
-            self._camera: Any = picamera2.Picamera2(number)
-            # picamera2 names formats by the bytes of a little-endian word: RGB888 is what OpenCV calls BGR.
-            main = {"format": "RGB888", "size": options.size or (1280, 720)}
-            controls = {"FrameRate": options.rate} if options.rate else {}
-            self._camera.configure(self._camera.create_video_configuration(main=main, controls=controls))
-            self._camera.start()
-        except (IndexError, RuntimeError) as error:
-            raise InputError(
-                f"cannot be opened ({error}); is its cable seated, and does no other program use it?"
-            ) from (error)
+        with ExitStack() as undone:
+            try:
+                self._camera: Any = picamera2.Picamera2(number)
+                undone.callback(self._camera.close)  # or it is in use for ever
+                # picamera2 names formats by the bytes of a little-endian word: RGB888 is what OpenCV calls BGR.
+                main = {"format": "RGB888", "size": options.size or (1280, 720)}
+                controls = {"FrameRate": options.rate} if options.rate else {}
+                self._camera.configure(self._camera.create_video_configuration(main=main, controls=controls))
+                self._camera.start()
+            except (IndexError, RuntimeError) as error:
+                raise InputError(
+                    f"cannot be opened ({error}); is its cable seated, and does no other program use it?"
+                ) from error
+            undone.pop_all()
         self.rate = options.rate
 
     def read(self) -> Grabbed | None:

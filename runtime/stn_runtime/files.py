@@ -109,7 +109,12 @@ class ImageFiles:
     def _wanted(self) -> Iterator[Path]:
         """Yield what is to be read: one pass, or with ``loop`` one after the other."""
         if self._selection.watch and self.root is not None:
-            known = {path: _state(path) for path in self.paths}
+            states = {path: _state(path) for path in self.paths}
+            known = {
+                path: state
+                for path, state in states.items()
+                if state is None or _is_settled(state) or self._done.count(str(path))
+            }
             yield from self._pass(known)
             yield from _new_pictures(self.root, known, lambda: self._closed)
             return
@@ -179,6 +184,8 @@ class ListedFiles:
             InputError: The list cannot be read.
         """
         try:
+            if self.list_file is None and sys.stdin is None:
+                raise ValueError("it is closed")
             number = sys.stdin.fileno() if self.list_file is None else os.open(self.list_file, os.O_RDONLY)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.list_file or 'standard input'}: the list cannot be read ({error})") from error
@@ -232,7 +239,7 @@ def _new_pictures(root: Path, known: dict[Path, tuple[int, int] | None], closed:
             state = _state(path)
             if state is None or known.get(path) == state:
                 continue
-            if changing.get(path) == state or time.time() - state[0] / 1e9 > _SETTLED_SECONDS:
+            if changing.get(path) == state or _is_settled(state):
                 known[path] = state
                 changing.pop(path, None)
                 yield path
@@ -242,6 +249,10 @@ def _new_pictures(root: Path, known: dict[Path, tuple[int, int] | None], closed:
         until = time.monotonic() + pause
         while not closed() and time.monotonic() < until:
             time.sleep(min(_SCAN_SECONDS, pause))
+
+
+def _is_settled(state: tuple[int, int]) -> bool:
+    return time.time() - state[0] / 1e9 > _SETTLED_SECONDS
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 
 from .frames import Frame
@@ -47,20 +48,29 @@ class Hook:
         """Nothing is left open."""
 
     def _run(self, record: Record, variables: dict[str, str]) -> None:
+        told = (json.dumps(record.fields()) + "\n").encode("ascii")
         try:
-            done = subprocess.run(
-                self.command,
-                shell=True,
-                input=(json.dumps(record.fields()) + "\n").encode("ascii"),
-                stdout=2,
-                env=os.environ | {"STN_SOURCE": record.source.replace("\0", "")} | variables,
-                timeout=_SECONDS,
-                check=False,
-            )
+            status = _status(self.command, told, {"STN_SOURCE": record.source} | variables)
         except subprocess.TimeoutExpired:
             log.warning("--on-event: the command took over %g s and was ended", _SECONDS)
-        except OSError as error:
+        except (OSError, UnicodeEncodeError) as error:
             log.warning("--on-event: the command cannot be run (%s)", error)
         else:
-            if done.returncode:
-                log.warning("--on-event: the command ended with status %d", done.returncode)
+            if status:
+                log.warning("--on-event: the command ended with status %d", status)
+
+
+def _status(command: str, told: bytes, variables: dict[str, str]) -> int:
+    """Run a command with ``told`` on its standard input; return its exit status."""
+    environment = os.environ | {name: value.replace("\0", "") for name, value in variables.items()}
+    with subprocess.Popen(
+        command, shell=True, stdin=subprocess.PIPE, stdout=2, env=environment, start_new_session=True
+    ) as process:
+        try:
+            process.communicate(told, timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            if hasattr(os, "killpg"):  # with all that it has started
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            raise
+    return process.returncode

@@ -119,9 +119,10 @@ def _pictures(read: Callable[[int], bytes], delimiter: bytes) -> Iterator[tuple[
             length = at if at >= 0 else len(buffer)
         part = bytes(buffer[:length])
         picture = whole_jpeg(part)
-        # A length that is wrong reaches into the next part: begin again where that begins.
-        torn = part.find(delimiter) if picture is None else -1
-        del buffer[: torn if torn >= 0 else length]
+        # A length that is wrong reaches into the next part, or into its delimiter: begin again where that begins.
+        torn = part.find(delimiter)
+        beyond = torn if torn >= 0 else max(0, length - len(delimiter) + 1)
+        del buffer[: len(picture) if picture is not None else beyond]
         if picture is not None:
             yield began, picture
 
@@ -141,25 +142,33 @@ def _header(buffer: bytearray, filled: Callable[[int], bool]) -> int | None:
 
 
 def _until(buffer: bytearray, delimiter: bytes, filled: Callable[[int], bool]) -> bool:
-    """Fill ``buffer`` until it holds the delimiter, or ends as a JPEG does: the delimiter may come a frame later."""
+    """Fill ``buffer`` until it holds the delimiter, or a whole JPEG: the delimiter may come a frame later."""
     searched = 0
-    while buffer.find(delimiter, searched) < 0 and not buffer[-4:].rstrip(b"\r\n").endswith(b"\xff\xd9"):
+    while buffer.find(delimiter, searched) < 0 and not _ends_whole(buffer):
         searched = max(0, len(buffer) - len(delimiter))
         if len(buffer) > _MOST_PICTURE or not filled(len(buffer) + 1):
             return False
     return True
 
 
+def _ends_whole(buffer: bytearray) -> bool:
+    # A thumbnail within the picture ends as a picture does.
+    return buffer[-4:].rstrip(b"\r\n").endswith(b"\xff\xd9") and whole_jpeg(bytes(buffer)) is not None
+
+
 def _opened(address: str, timeout: float) -> HTTPResponse:
-    parts = urlsplit(address)
-    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    if parts.username is not None:
-        passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
-    opener = urllib.request.build_opener(
-        urllib.request.HTTPBasicAuthHandler(passwords), urllib.request.HTTPDigestAuthHandler(passwords)
-    )
+    handlers: list[urllib.request.BaseHandler] = []
     try:
+        parts = urlsplit(address)
+        bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        if parts.username is not None:
+            passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+            passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
+            handlers += [
+                urllib.request.HTTPBasicAuthHandler(passwords),
+                urllib.request.HTTPDigestAuthHandler(passwords),
+            ]
+        opener = urllib.request.build_opener(*handlers)
         response: HTTPResponse = opener.open(bare, timeout=timeout)
     except urllib.error.HTTPError as error:
         error.close()

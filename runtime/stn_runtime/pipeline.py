@@ -81,7 +81,7 @@ def run(
                 writer.write(record)
                 frames += record.event is None
                 failed += record.error is not None and record.event is None
-                wanted = all([view.show(frame, record) for view in views])  # every view, even after a 'no'
+                wanted &= all([view.show(frame, record) for view in views])  # every view, even after a 'no'
             notify()
             progress.update(sum(frame.event is None for frame in batch))
             if not wanted:

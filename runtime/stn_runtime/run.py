@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TextIO
 
 from .arguments import above_zero, share, size, whole
 from .background import BackgroundView, BackgroundWriter, Worker
@@ -139,9 +140,9 @@ def _check(args: argparse.Namespace) -> None:
 def _classifier(args: argparse.Namespace, live: bool) -> Classifier:
     providers = None if args.providers in (None, ["auto"]) else args.providers
     threads = args.threads
-    if args.tune:
-        threads = tuned_threads(find_model(args.model), providers, live)
     # Threads that spin would take the CPUs from those that read and decode.
+    if args.tune:
+        threads = tuned_threads(find_model(args.model), providers, live=True)
     classifier = Classifier(args.model, threads=threads, providers=providers, topk=args.topk, live=True)
     if args.save_crops and "rectified" not in classifier.manifest.outputs:
         raise InputError(f"{args.model}: gives no rectified picture for --save-crops; export it with that output")
@@ -159,18 +160,21 @@ def _needs_whole(args: argparse.Namespace) -> bool:
 
 def _writer(args: argparse.Namespace, source: Source, stack: ExitStack, workers: list[Worker]) -> RecordSink:
     writer: RecordSink
+    stream: TextIO | None = None
     if args.output is None:
         writer = Readable(sys.stdout) if sys.stdout.isatty() else JsonLines(sys.stdout)
     else:
         writer, stream, done = open_results(args.output, args.resume)
-        stack.enter_context(stream)
         if args.resume:
             sys.stderr.write(f"{args.output}: {done.records} records are there already\n")
             source.skip(done)
-    if not source.live:
+    worker = Worker("records", _RECORD_LIMIT, drops=True) if source.live else None
+    if stream is not None:  # a disk that does not answer would hold closing up for ever
+        stack.callback(lambda: stream.close() if worker is None or worker.ended else None)
+    if worker is None:
         return writer
-    workers.append(Worker("records", _RECORD_LIMIT, drops=True))
-    background = BackgroundWriter(writer, workers[-1])
+    workers.append(worker)
+    background = BackgroundWriter(writer, worker)
     stack.callback(background.close)
     return background
 
@@ -194,7 +198,7 @@ def _views(
         add("--save-crops", lambda: Crops(args.save_crops))
     if args.on_event:
         add("--on-event", lambda: Hook(args.on_event), 100)
-    if args.serve:
+    if args.serve is not None:
         from .preview import Preview, parse_address  # the packages that it needs are an extra
 
         token = args.token if args.token is not None else os.environ.get("STN_TOKEN")

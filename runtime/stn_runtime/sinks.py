@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 from .errors import ImageReadError, InputError
 from .frames import Frame
@@ -103,8 +104,8 @@ class VideoFile:
         """Return how often a frame is written so that the file, at its constant rate, keeps the camera's time."""
         if not self._live or moment is None:
             return 1
-        if not 0 <= moment - self._until <= _LONGEST_HOLD:
-            self._until = moment if moment > self._until else self._until
+        if abs(moment - self._until) > _LONGEST_HOLD:  # a gap, or a clock that was put right
+            self._until = moment
         repeats = max(0, round((moment - self._until) * self._rate) + 1)
         self._until += repeats / self._rate
         return repeats
@@ -183,16 +184,24 @@ class Crops:
         if prediction is None or prediction.rectified is None:
             return True
         trusted = record.sure and record.uncertain is None
-        label = re.sub(r"[^\w .-]+", "_", prediction.label).strip(". ") or "_" if trusted else _UNSURE
+        label = _folder_name(prediction.label) if trusted else _UNSURE
         source = Path(frame.source)
-        name = source.relative_to(frame.root) if frame.root is not None else Path(source.name)
-        stem = re.sub(r"[^\w.-]+", "_", str(name)).strip("_.") or "frame"
+        name = str(source.relative_to(frame.root)) if frame.root is not None else source.name
+        if "://" in frame.source:
+            name = frame.source.split("://")[1]
+        stem = re.sub(r"[^\w.-]+", "_", name).strip("_.") or "frame"
         number = "" if frame.time is None else f"-{frame.index:06}"
         _write(self.folder / label / f"{stem}{number}.png", prediction.rectified)
         return True
 
     def close(self) -> None:
         """Nothing is left open."""
+
+
+def _folder_name(label: str) -> str:
+    """Return a name that every system takes, another for each label: what is not safe is spelled as in an address."""
+    unsafe = re.compile(r"[^\w .-]|^\.|[. ]$")
+    return unsafe.sub(lambda found: quote(found[0], safe="").replace(".", "%2E"), label) or "%"
 
 
 def open_saver(path: Path, sources: list[str], has_time: bool, live: bool) -> View:
@@ -209,10 +218,10 @@ def open_saver(path: Path, sources: list[str], has_time: bool, live: bool) -> Vi
     """
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         return SaveFolder(path, live)
-    if not has_time:
-        raise InputError(f"{path}: pictures are saved in a folder, not in a video; give --save FOLDER")
     if len(sources) > 1:
         raise InputError(f"{path}: {len(sources)} sources do not fit one video; give --save FOLDER")
+    if not has_time:
+        raise InputError(f"{path}: pictures are saved in a folder, not in a video; give --save FOLDER")
     _refuse_overwriting(path, sources[0])
     return VideoFile(path, live)
 

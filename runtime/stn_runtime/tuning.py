@@ -48,8 +48,17 @@ def tuned_threads(model: Path, providers: Sequence[str] | None, live: bool) -> i
 
 
 def cache_file() -> Path:
-    """Return where the results are remembered (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    """Return where the results are remembered (XDG Base Directory Specification).
+
+    Raises:
+        FileNotFoundError: There is no place for it.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # is to be ignored then
+        try:
+            base = str(Path.home() / ".cache")
+        except RuntimeError as error:
+            raise FileNotFoundError("this user has no home") from error
     return Path(base, "stn-edge", "threads.json")
 
 
@@ -94,11 +103,11 @@ def _read() -> dict[str, int]:
 
 
 def _write(found: dict[str, int]) -> None:
-    path = cache_file()
     try:
+        path = cache_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps(found), encoding="ascii")
         part.replace(path)
     except OSError as error:  # a read-only system: measured at every start
-        log.warning("%s: cannot be written (%s); the number of threads is measured at every start", path, error)
+        log.warning("the number of threads cannot be remembered (%s): it is measured at every start", error)

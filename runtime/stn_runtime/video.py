@@ -33,9 +33,10 @@ class Video:
 
     def __init__(self, path: Path, selection: Selection = EVERYTHING) -> None:
         self.path, self._selection = path, selection
-        self._capture = self._open()
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture = self._open()
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        self._announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()  # an open video holds files and threads: of many videos, only the one that is read is open
         self._rate: float | None = rate if 0 < rate < 1000 else None
         self._first = 0
         self._closed = False
@@ -81,27 +82,30 @@ class Video:
         return capture
 
     def _passes(self) -> Iterator[Frame]:
-        while True:
+        whole = True
+        while whole and not self._closed:
             whole = False
-            for frame in self._frames():
-                yield frame
-                whole = frame.image is not None
-            if not (whole and self._selection.loop) or self._closed:
+            try:
+                capture = self._open()
+            except InputError as error:  # gone meanwhile
+                yield Frame(str(self.path), 0, None, None, str(error))
                 return
-            self._capture = self._open()
+            for frame in self._frames(capture):
+                yield frame
+                whole = self._selection.loop and frame.image is not None
 
-    def _frames(self) -> Iterator[Frame]:
+    def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
         index = wanted = 0
         due = 0.0
         try:
             while not self._closed:
                 started = time.perf_counter()
-                if not self._capture.grab():
+                if not capture.grab():
                     break
-                position = max(self._capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000 or index / (self._rate or 25.0)
+                position = max(capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000 or index / (self._rate or 25.0)
                 if index % self._selection.stride == 0 and position >= due:
                     if wanted >= self._first:
-                        done, image = self._capture.retrieve()
+                        done, image = capture.retrieve()
                         if not done:
                             break
                         yield self._frame(index, position, image, started)
@@ -110,7 +114,7 @@ class Video:
                     due = max(due + 1 / self._selection.max_fps, position - 1) if self._selection.max_fps else 0.0
                 index += 1
         finally:
-            self._capture.release()
+            capture.release()
         if not self._closed and wanted >= self._first:  # else its last record is the error already
             yield from self._shortfall(index)
 
