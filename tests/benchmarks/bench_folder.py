@@ -29,7 +29,7 @@ HEIGHT, WIDTH = 1080, 1920
 SAMPLES = Path(__file__).parents[2] / "models" / "stn_zoo" / "samples"
 
 
-def make_pictures(folder: Path, count: int, quality: int) -> list[Path]:
+def make_pictures(folder: Path, count: int, quality: int = 85) -> list[Path]:
     """Write photographs of digits: the samples, enlarged, moved and lit differently, with the noise of a sensor."""
     random = np.random.default_rng(0)
     samples = [read_image(path) for path in sorted(SAMPLES.iterdir()) if path.suffix in (".jpg", ".png")]
