@@ -1,14 +1,20 @@
 """Frames to records: in order, nothing lost, whatever a frame is like."""
 
+import math
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stn_runtime import Classifier
-from stn_runtime.frames import Frame
+from stn_runtime import Classifier, Prediction
+from stn_runtime.files import ImageFiles
+from stn_runtime.frames import Event, Frame
+from stn_runtime.images import write_image
+from stn_runtime.manifest import Manifest
 from stn_runtime.pipeline import Judgement, run
 from stn_runtime.records import Record
 from stn_runtime.sinks import PictureFolder
@@ -157,3 +163,174 @@ def test_the_pipeline_runs_on_another_thread(grey: Classifier, spawn: Callable[.
     thread.start()
     thread.join(10)
     assert len(kept.records) == 1
+
+
+# --- limits
+
+
+@pytest.mark.parametrize("limit", [1, 7, 8, 9, 16, 25, 26, 100])
+@pytest.mark.parametrize("live", [False, True])
+def test_a_limit_is_met_exactly_and_no_frame_is_taken_beyond_it(grey: Classifier, limit: int, live: bool) -> None:
+    kept, source = Kept(), Listed([_frame(index, 0) for index in range(25)], live)
+    summary = run(source, grey, kept, limit=limit)  # type: ignore[arg-type]
+    assert summary.frames == len(kept.records) == source.given == min(limit, 25)
+    assert [record.frame for record in kept.records] == list(range(min(limit, 25)))
+    assert source.closed
+
+
+def _event(event: Event, error: str | None = None) -> Frame:
+    return Frame("cam", 9, 5.0, None, error, event=event)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_events_are_records_and_no_frames(grey: Classifier, live: bool) -> None:
+    kept = Kept()
+    frames = [
+        _frame(0, 0),
+        _event("source_lost", "cam: gone"),
+        _event("source_back"),
+        _frame(1, 255),
+        _event("source_lost", "cam: gone"),
+        _frame(2),
+    ]
+    seen: list[str | None] = []
+
+    class View:
+        def show(self, frame: Frame, _record: Record) -> bool:
+            seen.append(frame.event)
+            return True
+
+    summary = run(Listed(frames, live), grey, kept, [View()])  # type: ignore[arg-type, list-item]
+    assert (summary.frames, summary.failed) == (3, 1)
+    told = [(record.event, record.error) for record in kept.records]
+    lost = ("source_lost", "cam: gone")
+    assert told == [(None, None), lost, ("source_back", None), (None, None), lost, (None, "cam: lost")]
+    assert seen == [event for event, _ in told]
+
+
+def test_events_do_not_count_for_a_limit(grey: Classifier) -> None:
+    kept = Kept()
+    frames = [_event("source_back"), _frame(0, 0), _event("source_lost", "gone"), _frame(1, 0), _frame(2, 0)]
+    summary = run(Listed(frames, True), grey, kept, limit=2)  # type: ignore[arg-type]
+    assert summary.frames == 2
+    assert [record.event for record in kept.records] == ["source_back", None, "source_lost", None]
+
+
+# --- batches
+
+
+@pytest.fixture
+def batches(grey: Classifier, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures the classifier got at once."""
+    sizes: list[int] = []
+    predict = grey.predict
+
+    def counted(images: Sequence[np.ndarray], *rest: object) -> list[Prediction]:
+        sizes.append(len(images))
+        return predict(images, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(grey, "predict", counted)
+    return sizes
+
+
+def test_quick_pictures_come_in_groups_and_live_ones_alone(grey: Classifier, batches: list[int]) -> None:
+    run(Listed([_frame(index, 0) for index in range(20)]), grey, Kept())  # type: ignore[arg-type]
+    assert batches == [8, 8, 4]
+    batches.clear()
+    run(Listed([_frame(index, 0) for index in range(3)], live=True), grey, Kept())  # type: ignore[arg-type]
+    assert batches == [1, 1, 1]
+
+
+def test_a_slow_source_gives_each_picture_at_once(
+    grey: Classifier, batches: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "x.png", np.zeros((6, 8), np.uint8))
+    monkeypatch.setattr("stn_runtime.pipeline._BATCH_SECONDS", 0.02)
+    lag: list[float] = []
+    listed_at: list[float] = []
+
+    class Timed(Kept):
+        def write(self, record: Record) -> None:
+            lag.append(time.monotonic() - listed_at[len(lag)])
+
+    def slowly() -> Iterator[Path]:
+        for _ in range(5):
+            listed_at.append(time.monotonic())
+            yield tmp_path / "x.png"
+            time.sleep(0.3)
+
+    run(ImageFiles(slowly(), counted=False), grey, Timed())  # type: ignore[arg-type]
+    assert batches == [1] * 5
+    assert min(lag) < 0.2  # the next one was not waited for
+
+
+def test_large_pictures_come_in_small_groups(
+    grey: Classifier, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stn_runtime.pipeline._BATCH_VALUES", 250)
+    run(Listed([_frame(index, 0, 10) for index in range(7)]), grey, Kept())  # type: ignore[arg-type]
+    assert batches == [3, 3, 1]  # of 100 values each: the third exceeds 250
+
+
+def test_a_no_within_a_group_ends_the_run(grey: Classifier) -> None:
+    class Once:
+        def show(self, frame: Frame, _record: Record) -> bool:
+            return frame.index != 3
+
+    kept, source = Kept(), Listed([_frame(index, 0) for index in range(40)])
+    run(source, grey, kept, [Once()])  # type: ignore[arg-type, list-item]
+    assert len(kept.records) < 40
+    assert source.closed
+
+
+# --- smoothing and doubt
+
+
+def _timed(index: int, moment: float, level: int) -> Frame:
+    return replace(_frame(index, level), time=moment)
+
+
+def test_records_of_a_video_are_smoothed_by_hand(grey: Classifier) -> None:
+    kept, half_life = Kept(), math.log(2)
+    frames = [_timed(0, 0.0, 0), _timed(1, half_life, 255), _timed(2, 2 * half_life, 255)]
+    run(Listed(frames), grey, kept, judgement=Judgement(smooth_seconds=1.0))  # type: ignore[arg-type]
+    found = [record.prediction.probabilities for record in kept.records if record.prediction]
+    np.testing.assert_allclose(found, [(1, 0, 0), (0.5, 0, 0.5), (0.25, 0, 0.75)], atol=1e-6)
+    assert [record.prediction.label for record in kept.records[::2] if record.prediction] == ["dark", "bright"]
+
+
+def test_pictures_are_never_smoothed(grey: Classifier) -> None:
+    kept = Kept()
+    run(Listed([_frame(0, 0), _frame(1, 255)]), grey, kept, judgement=Judgement(smooth_seconds=1.0))  # type: ignore[arg-type]
+    assert [record.prediction.confidence for record in kept.records if record.prediction] == [1.0, 1.0]
+
+
+def test_a_camera_that_was_lost_starts_anew(grey: Classifier) -> None:
+    kept = Kept()
+    frames = [_timed(0, 0.0, 0), _event("source_lost", "gone"), _event("source_back"), _timed(1, 0.1, 255)]
+    run(Listed(frames, True), grey, kept, judgement=Judgement(smooth_seconds=1.0))  # type: ignore[arg-type]
+    assert kept.records[-1].prediction is not None
+    assert kept.records[-1].prediction.confidence == pytest.approx(1.0)
+
+
+def test_the_threshold_is_for_what_is_smoothed(grey: Classifier) -> None:
+    kept = Kept()
+    frames = [_timed(0, 0.0, 0), _timed(1, math.log(2), 255)]
+    run(Listed(frames), grey, kept, judgement=Judgement(0.6, 1.0))  # type: ignore[arg-type]
+    assert [record.sure for record in kept.records] == [True, False]
+
+
+def test_doubt_is_of_the_frame_itself_and_in_its_record(grey: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[tuple[float, tuple[int, int]]] = []
+
+    def doubted(prediction: Prediction, size: tuple[int, int], _manifest: Manifest) -> str | None:
+        judged.append((float(prediction.probabilities[0]), size))
+        return "strange" if len(judged) == 2 else None
+
+    monkeypatch.setattr("stn_runtime.pipeline.doubt", doubted)
+    kept = Kept()
+    frames = [_timed(0, 0.0, 0), _timed(1, 0.1, 255), replace(_timed(2, 0.2, 0), size=(400, 600))]
+    run(Listed(frames), grey, kept, judgement=Judgement(smooth_seconds=1.0))  # type: ignore[arg-type]
+    assert judged == [(1.0, (4, 4)), (0.0, (4, 4)), (1.0, (400, 600))]
+    assert [record.uncertain for record in kept.records] == [None, "strange", None]
+    assert [record.fields()["uncertain"] for record in kept.records] == [None, "strange", None]
