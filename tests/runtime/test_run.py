@@ -1,0 +1,377 @@
+"""The options of ``stn run`` as a user meets them."""
+
+import json
+import math
+import re
+import shutil
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from stn_runtime import tuning
+from stn_runtime.images import read_image, write_image
+
+Stn = Callable[..., tuple[int, str, str]]
+Spawn = Callable[..., subprocess.Popen[bytes]]
+
+
+def _records(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _names(text: str) -> list[str]:
+    return [Path(record["source"]).name for record in _records(text)]
+
+
+def _one_sentence(errors: str) -> str:
+    assert errors.startswith("stn: "), errors
+    assert errors.count("\n") == 1, errors
+    return errors.removeprefix("stn: ").rstrip("\n")
+
+
+# --- which frames
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (("--limit", "2"), ["d.PNG", "c.png"]),
+        (("--limit", "99"), ["d.PNG", "c.png", "b.png"]),
+        (("--stride", "2"), ["d.PNG", "b.png"]),
+        (("--stride", "5"), ["d.PNG"]),
+        (("--stride", "2", "--limit", "1"), ["d.PNG"]),
+        (("--loop", "--limit", "7"), ["d.PNG", "c.png", "b.png", "d.PNG", "c.png", "b.png", "d.PNG"]),
+        (("--loop", "--stride", "2", "--limit", "3"), ["d.PNG", "b.png", "d.PNG"]),
+    ],
+)
+def test_of_a_folder_only_the_wanted_pictures_are_run(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, options: tuple[str, ...], names: list[str]
+) -> None:
+    status, out, errors = stn("run", folder_of_pictures, "-m", grey_model, *options)
+    assert (status, errors) == (0, f"{len(names)} frames, 0 failed\n")
+    assert _names(out) == names
+
+
+@pytest.mark.parametrize(
+    ("options", "frames"),
+    [
+        (("--limit", "5"), [0, 1, 2, 3, 4]),
+        (("--stride", "4"), [0, 4, 8]),
+        (("--max-fps", "5"), [0, 2, 4, 6, 8, 10]),  # of 10 a second
+        (("--loop", "--stride", "6", "--limit", "5"), [0, 6, 0, 6, 0]),
+    ],
+)
+def test_of_a_video_only_the_wanted_frames_are_run(
+    stn: Stn, make_video: Callable[..., Path], rgb_model: Path, options: tuple[str, ...], frames: list[int]
+) -> None:
+    status, out, _ = stn("run", make_video(), "-m", rgb_model, *options)
+    assert status == 0
+    assert [record["frame"] for record in _records(out)] == frames
+
+
+def test_a_limited_run_is_gone_on_with(stn: Stn, folder_of_pictures: Path, grey_model: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    stn("run", folder_of_pictures, "-m", grey_model, "-o", results, "--limit", "2")
+    status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "-o", results, "--resume")
+    assert (status, errors) == (0, f"{results}: 2 records are there already\n1 frames, 0 failed\n")
+    assert _names(results.read_text()) == ["d.PNG", "c.png", "b.png"]
+
+
+def test_several_sources_are_read_in_turn(
+    stn: Stn, folder_of_pictures: Path, make_video: Callable[..., Path], grey_model: Path
+) -> None:
+    video = make_video(frames=2)
+    status, out, _ = stn("run", folder_of_pictures / "b.png", video, folder_of_pictures / "a", "-m", grey_model)
+    assert status == 0
+    assert _names(out) == ["b.png", "clip.avi", "clip.avi", "d.PNG", "c.png"]
+    assert [record["frame"] for record in _records(out)] == [0, 0, 1, 0, 0]
+
+
+def test_a_list_of_pictures_is_read_in_its_order(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder_of_pictures)
+    Path("some.txt").write_text("b.png\r\n\r\na/b/d.PNG\r\ngone.png\r\n")
+    status, out, errors = stn("run", "some.txt", "-m", grey_model)
+    assert (status, errors) == (1, "3 frames, 1 failed\n")
+    assert [record["source"] for record in _records(out)] == ["b.png", "a/b/d.PNG", "gone.png"]
+
+
+def test_a_list_on_standard_input_is_answered_line_by_line(
+    spawn: Spawn, folder_of_pictures: Path, grey_model: Path
+) -> None:
+    process = spawn("run", "-", "-m", grey_model, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for name in ("b.png", "a/c.png"):
+        process.stdin.write(f"{folder_of_pictures / name}\n".encode())
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["source"] == str(folder_of_pictures / name)
+    out, errors = process.communicate(timeout=20)
+    assert (process.returncode, out, errors) == (0, b"", b"2 frames, 0 failed\n")
+
+
+def test_a_watched_folder_is_run_until_the_limit(
+    spawn: Spawn, folder_of_pictures: Path, grey_model: Path, tmp_path: Path
+) -> None:
+    process = spawn("run", folder_of_pictures, "-m", grey_model, "--watch", "--limit", "4")
+    assert process.stdout is not None
+    first = [json.loads(process.stdout.readline())["source"] for _ in range(3)]
+    assert sorted(Path(name).name for name in first) == ["b.png", "c.png", "d.PNG"]
+    write_image(tmp_path / "new.png", np.full((6, 8), 255, np.uint8))
+    (tmp_path / "new.png").rename(folder_of_pictures / "a" / "new.png")
+    out, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, b"4 frames, 0 failed\n")
+    assert [(Path(record["source"]).name, record["label"]) for record in _records(out.decode())] == [
+        ("new.png", "bright")
+    ]
+
+
+def test_a_watched_folder_may_be_empty_and_a_signal_ends_it(spawn: Spawn, grey_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    process = spawn("run", tmp_path / "in", "-m", grey_model, "--watch")
+    write_image(tmp_path / "in" / "x.png", np.zeros((6, 8), np.uint8))
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["label"] == "dark"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, b"1 frames, 0 failed\n")
+
+
+# --- results
+
+
+def test_crops_are_saved_in_a_folder_for_each_label(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, tmp_path: Path
+) -> None:
+    crops = tmp_path / "crops"
+    status, _, _ = stn("run", folder_of_pictures, "-m", grey_model, "--save-crops", crops, "--conf", "0.9")
+    assert status == 0
+    saved = {path.parent.name: read_image(path) for path in crops.rglob("*.png")}
+    assert {label: (crop.shape[:2], int(crop.mean())) for label, crop in saved.items()} == {
+        "bright": ((3, 4), 255),
+        "dark": ((3, 4), 0),
+        "_unsure": ((3, 4), 128),
+    }
+
+
+def test_crops_of_a_model_that_gives_none_are_refused(
+    stn: Stn, folder_of_pictures: Path, build_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = build_model(1, outputs=("probabilities", "theta", "outline"), golden=())
+    model = onnx.load(path)
+    del model.graph.output[3]
+    onnx.save(model, path)
+    status, out, errors = stn("run", folder_of_pictures, "-m", path, "--save-crops", tmp_path / "crops")
+    assert (status, out) == (2, "")
+    assert _one_sentence(errors).endswith("gives no rectified picture for --save-crops; export it with that output")
+    assert not (tmp_path / "crops").exists()
+
+
+def test_a_command_is_run_for_each_picture_in_order(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    command = f'echo "$STN_EVENT $STN_LABEL ${{STN_SOURCE##*/}}" >> {kept}'
+    status, out, _ = stn("run", folder_of_pictures, "-m", grey_model, "--on-event", command)
+    assert status == 0
+    assert kept.read_text().splitlines() == ["label middle d.PNG", "label bright c.png", "label dark b.png"]
+    assert len(_records(out)) == 3
+
+
+def test_smoothing_averages_the_frames_of_a_video(stn: Stn, make_video: Callable[..., Path], grey_model: Path) -> None:
+    def probabilities(*options: str) -> np.ndarray:
+        _, out, _ = stn("run", video, "-m", grey_model, "--topk", "3", *options)
+        tops = [{score["label"]: score["probability"] for score in record["top"]} for record in _records(out)]
+        return np.array([[top[label] for label in ("dark", "middle", "bright")] for top in tops])
+
+    video = make_video()
+    raw, smooth = probabilities(), probabilities("--smooth", "0.5")
+    expected = raw[:1]
+    for row in raw[1:]:  # frames are a tenth of a second apart
+        expected = np.vstack((expected, expected[-1] + (1 - math.exp(-0.1 / 0.5)) * (row - expected[-1])))
+    np.testing.assert_allclose(smooth, expected, atol=1e-4)
+    assert np.abs(smooth - raw).max() > 0.1
+
+
+def test_doubt_is_in_the_records(stn: Stn, folder_of_pictures: Path, grey_model: Path) -> None:
+    _, out, _ = stn("run", folder_of_pictures, "-m", grey_model)
+    # The outline reaches from -0.25 to 0.75 and from -0.75 to 0.25 of [-1, 1]: all of it is within the picture.
+    assert [record["uncertain"] for record in _records(out)] == [None] * 3
+
+
+@pytest.mark.skipif(not (find_spec("starlette") and find_spec("uvicorn")), reason="needs stn-edge[serve]")
+def test_a_run_is_served_while_it_runs(spawn: Spawn, rgb_model: Path, camera: SimpleNamespace) -> None:
+    process = spawn("run", camera.url, "-m", rgb_model, "--serve", "0", stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    said = [process.stderr.readline().decode() for _ in range(2)]
+    (url,) = re.findall(r"^serving (http://127\.0\.0\.1:\d+/)$", "".join(said), re.MULTILINE)
+    with urllib.request.urlopen(f"{url}healthz", timeout=10) as answer:
+        assert answer.status == 200
+    with urllib.request.urlopen(f"{url}metrics", timeout=10) as answer:
+        (frames,) = re.findall(r"^stn_frames_total\S* (\d+)", answer.read().decode(), re.MULTILINE)
+    assert int(frames) > 0
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+
+
+# --- the engine
+
+
+@pytest.fixture
+def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_tuning_measures_once_and_remembers(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, no_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_ROUNDS", 1)
+    status, _, first = stn("run", folder_of_pictures, "-m", grey_model, "--tune")
+    assert status == 0
+    assert re.match(r"(1 thread is|\d+ threads are) the fastest here\n3 frames, 0 failed\n$", first)
+    assert (no_cache / "stn-edge" / "threads.json").is_file()
+    monkeypatch.delattr(tuning, "_measured")
+    assert stn("run", folder_of_pictures, "-m", grey_model, "--tune")[2] == first
+
+
+@pytest.mark.parametrize(
+    ("threads", "told"), [(1, "1 thread is the fastest here\n"), (3, "3 threads are the fastest here\n")]
+)
+def test_what_is_measured_is_how_it_is_run(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, monkeypatch: pytest.MonkeyPatch, threads: int, told: str
+) -> None:
+    measured, made = [], []
+
+    def tuned(_model: Path, _providers: object, live: bool) -> int:
+        measured.append(live)
+        return threads
+
+    from stn_runtime import run
+    from stn_runtime.classifier import Classifier
+
+    def classifier(*arguments: Any, **options: Any) -> Classifier:  # noqa: ANN401
+        made.append((options["threads"], options["live"]))
+        return Classifier(*arguments, **options)
+
+    monkeypatch.setattr(run, "tuned_threads", tuned)
+    monkeypatch.setattr(run, "Classifier", classifier)
+    status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "--tune")
+    assert status == 0
+    assert errors.startswith(told)
+    assert made == [(threads, measured[0])]  # with threads that spin, or without: another number is the fastest
+
+
+@pytest.mark.parametrize("providers", [("auto",), ("CPUExecutionProvider",)])
+def test_providers_may_be_named_or_left_to_us(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, providers: tuple[str, ...]
+) -> None:
+    status, out, _ = stn("run", folder_of_pictures, "-m", grey_model, "--providers", *providers)
+    assert status == 0
+    assert len(_records(out)) == 3
+
+
+# --- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("PHOTOS", "--token", "x"), "--token is for --serve: name its port"),
+        (("PHOTOS", "--resume"), "--resume goes on with a results file: name it with --output"),
+        (("PHOTOS", "--resume", "--loop", "-o", "OUT.csv"), "--loop reads everything again: leave --resume out"),
+        (("PHOTOS/b.png", "--watch"), "b.png: --watch takes one folder"),
+        (("PHOTOS", "PHOTOS/a", "--watch"), "photos: --watch takes one folder"),
+        (("PHOTOS", "--watch", "--loop"), "--watch reads each picture once: leave --loop and --stride out"),
+        (("PHOTOS", "--watch", "--stride", "2"), "--watch reads each picture once: leave --loop and --stride out"),
+        (("-", "--loop"), "-: --loop takes one source that can be read again"),
+        (("PHOTOS", "PHOTOS/a", "--loop"), "photos: --loop takes one source that can be read again"),
+        (("PHOTOS", "--max-fps", "5"), "--max-fps is for videos and cameras: pictures have no time; take --stride"),
+        (("PHOTOS", "0"), "photos: files and cameras (0) are not read in one run; start two"),
+        (("PHOTOS", "PHOTOS"), "photos: is named twice; name it once"),
+        (("0", "--loop"), "0: a camera has no end to loop at and is no folder to watch"),
+        (("PHOTOS/b.png", "PHOTOS/a", "--save", "OUT.mp4"), "OUT.mp4: 2 sources do not fit one video"),
+        (("PHOTOS", "--backend", "nonesuch"), "--backend nonesuch: this OpenCV has"),
+        (("PHOTOS", "--providers", "auto", "Nope"), "not available here"),
+        (("PHOTOS", "--save-crops", "PHOTOS/b.png"), "b.png: cannot be made a folder (File exists)"),
+        (("picam",), "picam: needs picamera2, which is not installed"),
+    ],
+)
+def test_what_does_not_go_together_is_one_sentence_and_exit_2(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    given = [word.replace("PHOTOS", str(folder_of_pictures)) for word in arguments]
+    given = [word.replace("OUT", str(tmp_path / "OUT")) for word in given]
+    status, out, errors = stn("run", *given, "-m", grey_model)
+    assert (status, out) == (2, "")
+    assert told in _one_sentence(errors)
+    assert not list(tmp_path.glob("OUT*"))
+
+
+@pytest.mark.skipif(not (find_spec("starlette") and find_spec("uvicorn")), reason="needs stn-edge[serve]")
+@pytest.mark.parametrize("address", ["", "x", "-1", "70000", "host:", "0.0.0.0:0", "no-such-host.invalid:0"])
+def test_an_address_that_cannot_be_served_is_one_sentence(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, address: str
+) -> None:
+    status, out, errors = stn("run", folder_of_pictures, "-m", grey_model, f"--serve={address}")
+    assert (status, out) == (2, "")
+    assert "--serve" in _one_sentence(errors)
+
+
+@pytest.mark.parametrize("option", ["--limit", "--stride", "--topk", "--threads"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", ""])
+def test_a_number_that_cannot_be_counted_is_named(stn: Stn, option: str, value: str) -> None:
+    status, out, errors = stn("run", "x", f"{option}={value}")
+    assert (status, out) == (2, "")
+    assert errors.endswith(f"argument {option}: must be a whole number of at least 1, got '{value}'\n")
+
+
+@pytest.mark.parametrize("option", ["--max-fps", "--rate", "--smooth", "--stall-seconds"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon"])
+def test_a_number_that_must_be_above_zero_is_named(stn: Stn, option: str, value: str) -> None:
+    status, out, errors = stn("run", "x", f"{option}={value}")
+    assert (status, out) == (2, "")
+    assert errors.endswith(f"argument {option}: must be a number above 0, got '{value}'\n")
+
+
+@pytest.mark.parametrize("value", ["640", "640x", "x480", "0x480", "640X480", "-1x5", "1.5x2", "640x480x3", "²x2"])
+def test_a_size_is_width_by_height(stn: Stn, value: str) -> None:
+    status, out, errors = stn("run", "x", f"--size={value}")
+    assert (status, out) == (2, "")
+    assert errors.endswith(f"argument --size: must be WIDTHxHEIGHT in pixels, such as 1280x720, got '{value}'\n")
+
+
+def test_threads_are_given_or_measured(stn: Stn) -> None:
+    status, _, errors = stn("run", "x", "--threads", "2", "--tune")
+    assert status == 2
+    assert errors.endswith("argument --tune: not allowed with argument --threads\n")
+
+
+def test_a_folder_that_vanishes_before_it_is_read_is_one_sentence(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stn_runtime import run
+
+    made = run._classifier
+
+    def late(*arguments: Any) -> Any:  # noqa: ANN401
+        shutil.rmtree(folder_of_pictures)
+        return made(*arguments)
+
+    monkeypatch.setattr(run, "_classifier", late)
+    status, out, errors = stn("run", folder_of_pictures, "-m", grey_model)
+    assert (status, out) == (2, "")
+    assert "the folder cannot be listed (No such file or directory)" in _one_sentence(errors)
