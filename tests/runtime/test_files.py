@@ -473,12 +473,14 @@ def test_a_file_that_is_rewritten_is_read_again(tmp_path: Path, watch: Callable[
 
 
 def test_a_file_that_is_gone_before_it_is_whole_is_forgotten(tmp_path: Path, watch: Callable[[Path], Watched]) -> None:
+    _write(tmp_path, 1)
     watched = watch(tmp_path)
+    _until(lambda: watched.frames)
     (tmp_path / "a.png").write_bytes(_encoded(1))
     (tmp_path / "a.png").unlink()
     (tmp_path / "b.png").write_bytes(_encoded(2))
-    _until(lambda: watched.frames)
-    assert watched.levels() == [("b.png", 2)]
+    _until(lambda: len(watched.frames) == 2)
+    assert watched.levels() == [("0000.png", 0), ("b.png", 2)]
 
 
 def test_a_watched_folder_may_vanish_for_a_while(
