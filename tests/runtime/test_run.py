@@ -1,11 +1,15 @@
 """The options of ``stn run`` as a user meets them."""
 
+import fcntl
 import json
 import math
+import os
 import re
+import select
 import shutil
 import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -225,6 +229,31 @@ def test_a_run_is_served_while_it_runs(spawn: Spawn, rgb_model: Path, camera: Si
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 130
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="needs a pipe that is soon full")
+@pytest.mark.parametrize("where", ["stdout", "output"])
+def test_a_reader_that_is_stuck_does_not_keep_a_live_run_from_ending(
+    spawn: Spawn, rgb_model: Path, camera: SimpleNamespace, tmp_path: Path, where: str
+) -> None:
+    os.mkfifo(tmp_path / "records.jsonl")
+    stuck = os.open(tmp_path / "records.jsonl", os.O_RDWR)
+    fcntl.fcntl(stuck, fcntl.F_SETPIPE_SZ, 4096)
+    code = "from stn_runtime import background, cli; background._DRAIN_SECONDS = 0.3; cli.console()"
+    output = ["-o", tmp_path / "records.jsonl"] if where == "output" else []
+    with open(stuck, "wb") as pipe:
+        process = spawn("run", camera.url, "-m", rgb_model, *output, code=code, stdout=pipe)
+        assert process.stderr is not None
+        process.stderr.readline()
+        for _ in range(500):  # until the pipe is full
+            if not select.select([], [pipe], [], 0)[1]:
+                break
+            time.sleep(0.02)
+        time.sleep(0.3)  # and somebody is waiting for it
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert b"records: " in errors
 
 
 # --- the engine
