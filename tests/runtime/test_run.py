@@ -21,8 +21,9 @@ import numpy as np
 import onnx
 import pytest
 
-from stn_runtime import tuning
+from stn_runtime import Classifier, run, tuning
 from stn_runtime.images import read_image, write_image
+from stn_runtime.sources import open_source
 
 Stn = Callable[..., tuple[int, str, str]]
 Spawn = Callable[..., subprocess.Popen[bytes]]
@@ -98,6 +99,36 @@ def test_several_sources_are_read_in_turn(
     assert status == 0
     assert _names(out) == ["b.png", "clip.avi", "clip.avi", "d.PNG", "c.png"]
     assert [record["frame"] for record in _records(out)] == [0, 0, 1, 0, 0]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="counts open files")
+def test_of_many_videos_only_the_one_that_is_read_is_open(make_video: Callable[..., Path]) -> None:
+    paths = [make_video(frames=2)]
+    for index in range(1, 20):
+        paths.append(paths[0].with_name(f"{index}.avi"))
+        os.link(paths[0], paths[-1])
+    before = len(os.listdir("/dev/fd"))
+    source = open_source([str(path) for path in paths])
+    most = max(len(os.listdir("/dev/fd")) for _ in source)
+    assert most - before < 10
+
+
+def test_a_video_that_is_gone_when_its_turn_comes_is_a_record(
+    stn: Stn, make_video: Callable[..., Path], grey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_video("a.avi", 2), make_video("b.avi", 2)
+    made = run._classifier
+
+    def late(*arguments: Any) -> Any:  # noqa: ANN401
+        first.unlink()
+        return made(*arguments)
+
+    monkeypatch.setattr(run, "_classifier", late)
+    status, out, errors = stn("run", first, second, "-m", grey_model)
+    assert (status, errors) == (1, "3 frames, 1 failed\n")
+    lost, *rest = _records(out)
+    assert lost["error"].startswith(f"{first}: cannot be opened as a video")
+    assert [(record["source"], record["frame"]) for record in rest] == [(str(second), 0), (str(second), 1)]
 
 
 def test_a_list_of_pictures_is_read_in_its_order(
@@ -286,9 +317,6 @@ def test_what_is_measured_is_how_it_is_run(
         measured.append(live)
         return 3
 
-    from stn_runtime import run
-    from stn_runtime.classifier import Classifier
-
     def classifier(*arguments: Any, **options: Any) -> Classifier:  # noqa: ANN401
         made.append((options["threads"], options["live"]))
         return Classifier(*arguments, **options)
@@ -389,8 +417,6 @@ def test_threads_are_given_or_measured(stn: Stn) -> None:
 def test_a_folder_that_vanishes_before_it_is_read_is_one_sentence(
     stn: Stn, folder_of_pictures: Path, grey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stn_runtime import run
-
     made = run._classifier
 
     def late(*arguments: Any) -> Any:  # noqa: ANN401
