@@ -24,6 +24,7 @@ import pytest
 from stn_runtime import Classifier, run, tuning
 from stn_runtime.images import read_image, write_image
 from stn_runtime.sources import open_source
+from stn_runtime.theta import ThetaStatistics
 
 Stn = Callable[..., tuple[int, str, str]]
 Spawn = Callable[..., subprocess.Popen[bytes]]
@@ -238,10 +239,19 @@ def test_smoothing_averages_the_frames_of_a_video(stn: Stn, make_video: Callable
     assert np.abs(smooth - raw).max() > 0.1
 
 
-def test_doubt_is_in_the_records(stn: Stn, folder_of_pictures: Path, grey_model: Path) -> None:
-    _, out, _ = stn("run", folder_of_pictures, "-m", grey_model)
-    # The outline reaches from -0.25 to 0.75 and from -0.75 to 0.25 of [-1, 1]: all of it is within the picture.
-    assert [record["uncertain"] for record in _records(out)] == [None] * 3
+def test_doubt_is_in_the_records_and_keeps_crops_apart(
+    stn: Stn, folder_of_pictures: Path, build_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    # From (1, 0, 0, 0, 1, 0) to (0.5, 0, 0.25, 0, 0.5, -0.25) are 0.79, of which a tenth is a deviation.
+    whitening = tuple(tuple(row) for row in (10 * np.eye(6)).tolist())
+    statistics = ThetaStatistics((1.0, 0.0, 0.0, 0.0, 1.0, 0.0), whitening, 4.4, 1000)
+    crops = tmp_path / "crops"
+    status, out, _ = stn("run", folder_of_pictures, "-m", build_model(1, theta=statistics), "--save-crops", crops)
+    assert status == 0
+    told = "theta is unlike training (distance 7.9, limit 4.4)"
+    assert [record["uncertain"] for record in _records(out)] == [told] * 3
+    assert [path.name for path in crops.iterdir()] == ["_unsure"]
+    assert stn("run", folder_of_pictures, "-m", build_model(1), "--limit", "1")[1].count('"uncertain": null') == 1
 
 
 @pytest.mark.skipif(not (find_spec("starlette") and find_spec("uvicorn")), reason="needs stn-edge[serve]")
