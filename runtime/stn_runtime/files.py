@@ -235,6 +235,10 @@ def _new_pictures(root: Path, known: dict[Path, tuple[int, int] | None], closed:
             if not lost:
                 log.warning("%s; waiting until it can be", error)
             found, lost = [], True
+        if not lost:  # what has been deleted is new when it comes back
+            there = set(found)
+            for path in [path for path in known if path not in there]:
+                del known[path]
         for path in found:
             state = _state(path)
             if state is None or known.get(path) == state:

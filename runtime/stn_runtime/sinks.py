@@ -1,5 +1,6 @@
 """Where annotated pictures and crops go: folders and video files."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +40,7 @@ class PictureFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._names = _Names()
         make_folder(folder)
 
     def show(self, frame: Frame, record: Record) -> bool:
@@ -53,6 +55,7 @@ class PictureFolder:
         target = self.folder / (source.relative_to(frame.root) if frame.root is not None else source.name)
         if target.suffix.lower() not in _WRITABLE:
             target = target.with_name(target.name + ".png")
+        target = self._names.free(target, frame.source)
         if target.exists() and source.exists() and target.samefile(source):
             raise InputError(f"{source}: --save would overwrite it; give another folder")
         _write(target, draw(frame.image, record.prediction, record.sure))
@@ -172,6 +175,7 @@ class Crops:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._names = _Names()
         make_folder(folder)
 
     def show(self, frame: Frame, record: Record) -> bool:
@@ -190,12 +194,32 @@ class Crops:
         if "://" in frame.source:
             name = frame.source.split("://")[1]
         stem = re.sub(r"[^\w.-]+", "_", name).strip("_.") or "frame"
-        number = "" if frame.time is None else f"-{frame.index:06}"
-        _write(self.folder / label / f"{stem}{number}.png", prediction.rectified)
+        if frame.time is None:
+            target = self._names.free(self.folder / label / f"{stem}.png", frame.source)
+        else:  # by its time, ms: numbers of a camera's frames begin again with each run
+            target = self.folder / label / f"{stem}-{round(1000 * frame.time):06}.png"
+        _write(target, prediction.rectified)
         return True
 
     def close(self) -> None:
         """Nothing is left open."""
+
+
+class _Names:
+    """Sees to it that pictures of one name, from different folders, are not saved over each other."""
+
+    def __init__(self) -> None:
+        self._owners: dict[int, int] = {}  # hashes, since there may be very many
+
+    def free(self, target: Path, source: str) -> Path:
+        """Return ``target``, or where that is another source's already, a name with a number."""
+        names = (target.with_stem(f"{target.stem}-{number}") for number in itertools.count(2))
+        owner = hash(source)
+        return next(
+            name
+            for name in itertools.chain([target], names)
+            if self._owners.setdefault(hash(str(name)), owner) == owner
+        )
 
 
 def _folder_name(label: str) -> str:
