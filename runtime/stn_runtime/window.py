@@ -17,6 +17,7 @@ from .records import Record
 
 _NAME = "stn-edge"
 _ESCAPE, _SPACE = 27, 32
+_LARGEST = 1280  # pixels of a window's longer side when it opens
 _RATE_SECONDS = 2.0  # over which frames are counted
 
 
@@ -129,6 +130,8 @@ class Window:
         if name not in self._names:
             self._names.add(name)
             cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+            shrink = min(1.0, _LARGEST / max(picture.shape[:2]))
+            cv2.resizeWindow(name, round(picture.shape[1] * shrink), round(picture.shape[0] * shrink))
         cv2.imshow(name, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
     def _delay_ms(self, frame: Frame) -> int:

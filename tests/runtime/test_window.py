@@ -52,6 +52,7 @@ class Screen:
     def __init__(self) -> None:
         self.keys: list[int] = []
         self.shown: list[NDArray[np.uint8]] = []
+        self.sizes: list[tuple[int, ...]] = []
         self.names: list[str] = []
         self.visible = 1.0
         self.waits = 0
@@ -252,3 +253,13 @@ def test_the_rate_is_the_number_of_intervals_by_what_they_span(moments: Sequence
     counter = Rate()
     *_, last = [counter.count(moment) for moment in moments]
     assert last == (pytest.approx(rate) if rate is not None else None)
+
+
+@pytest.mark.parametrize(("picture", "window"), [((300, 400), (400, 300)), ((1440, 2560), (1280, 720))], ids=str)
+def test_a_window_opens_as_large_as_its_picture_within_reason(
+    screen: Screen, manifest: Manifest, picture: tuple[int, int], window: tuple[int, int]
+) -> None:
+    shown = Window(False, False, manifest)
+    for _ in range(2):
+        shown.show(*_shown(_picture(*picture)))
+    assert screen.sizes == [window]
