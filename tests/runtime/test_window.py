@@ -68,6 +68,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
     made = Screen()
     monkeypatch.setattr("stn_runtime.window.display_problem", lambda: "")
     monkeypatch.setattr(cv2, "namedWindow", lambda name, _: made.names.append(name))
+    monkeypatch.setattr(cv2, "resizeWindow", lambda _, *size: made.sizes.append(size))
     monkeypatch.setattr(cv2, "imshow", lambda _, image: made.shown.append(image))
     monkeypatch.setattr(cv2, "waitKey", made.wait_key)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: made.visible)
