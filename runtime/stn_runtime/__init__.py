@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .errors import ImageReadError, InputError, MissingDependencyError, ModelContractError
     from .manifest import ExportSpec, GoldenVector, Manifest, TransformerSpec
     from .preprocessing import PreprocessSpec, preprocess
+    from .steadiness import Smoother, doubt
+    from .theta import ThetaStatistics
 
 # Read by onnxruntime when it loads: from 1.29 on it would report to Microsoft (onnxruntime#27379).
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -29,7 +31,10 @@ _MODULES = {
     "Prediction": "classifier",
     "PreprocessSpec": "preprocessing",
     "Score": "classifier",
+    "Smoother": "steadiness",
+    "ThetaStatistics": "theta",
     "TransformerSpec": "manifest",
+    "doubt": "steadiness",
     "preprocess": "preprocessing",
 }
 
@@ -45,7 +50,10 @@ __all__ = [
     "Prediction",
     "PreprocessSpec",
     "Score",
+    "Smoother",
+    "ThetaStatistics",
     "TransformerSpec",
+    "doubt",
     "preprocess",
 ]
 

@@ -121,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
         if not (_needs_whole(args) or classifier.manifest.export.form == "split"):  # which samples the frame itself
             source.reduce_for(classifier.manifest.preprocess, _SERVED_SIDE if args.serve else 0)
         writer = _writer(args, source, stack, workers)  # last: a typing error must not empty yesterday's results
+        sys.stderr.write(f"{classifier.manifest.name} runs on {', '.join(classifier.providers)}\n")
         notify("READY=1")
         summary = run_pipeline(source, classifier, writer, views, Judgement(args.conf, args.smooth), args.limit)
     return _reported(summary, args, workers)
@@ -149,7 +150,6 @@ def _classifier(args: argparse.Namespace, live: bool) -> Classifier:
     if args.tune:
         sys.stderr.write(f"fastest with --threads {threads} here\n")
     if live:
-        sys.stderr.write(f"{classifier.manifest.name} runs on {', '.join(classifier.providers)}\n")
         classifier.warm_up()
     return classifier
 

@@ -29,6 +29,8 @@ from stn_runtime.theta import ThetaStatistics
 Stn = Callable[..., tuple[int, str, str]]
 Spawn = Callable[..., subprocess.Popen[bytes]]
 
+RUNS = "tiny runs on CPUExecutionProvider\n"
+
 
 def _records(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
@@ -39,6 +41,7 @@ def _names(text: str) -> list[str]:
 
 
 def _one_sentence(errors: str) -> str:
+    errors = errors.removeprefix(RUNS)
     assert errors.startswith("stn: "), errors
     assert errors.count("\n") == 1, errors
     return errors.removeprefix("stn: ").rstrip("\n")
@@ -63,7 +66,7 @@ def test_of_a_folder_only_the_wanted_pictures_are_run(
     stn: Stn, folder_of_pictures: Path, grey_model: Path, options: tuple[str, ...], names: list[str]
 ) -> None:
     status, out, errors = stn("run", folder_of_pictures, "-m", grey_model, *options)
-    assert (status, errors) == (0, f"{len(names)} frames, 0 failed\n")
+    assert (status, errors) == (0, f"{RUNS}{len(names)} frames, 0 failed\n")
     assert _names(out) == names
 
 
@@ -88,7 +91,7 @@ def test_a_limited_run_is_gone_on_with(stn: Stn, folder_of_pictures: Path, grey_
     results = tmp_path / "results.jsonl"
     stn("run", folder_of_pictures, "-m", grey_model, "-o", results, "--limit", "2")
     status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "-o", results, "--resume")
-    assert (status, errors) == (0, f"{results}: 2 records are there already\n1 frames, 0 failed\n")
+    assert (status, errors) == (0, f"{results}: 2 records are there already\n{RUNS}1 frames, 0 failed\n")
     assert _names(results.read_text()) == ["d.PNG", "c.png", "b.png"]
 
 
@@ -126,7 +129,7 @@ def test_a_video_that_is_gone_when_its_turn_comes_is_a_record(
 
     monkeypatch.setattr(run, "_classifier", late)
     status, out, errors = stn("run", first, second, "-m", grey_model)
-    assert (status, errors) == (1, "3 frames, 1 failed\n")
+    assert (status, errors) == (1, f"{RUNS}3 frames, 1 failed\n")
     lost, *rest = _records(out)
     assert lost["error"].startswith(f"{first}: cannot be opened as a video")
     assert [(record["source"], record["frame"]) for record in rest] == [(str(second), 0), (str(second), 1)]
@@ -138,7 +141,7 @@ def test_a_list_of_pictures_is_read_in_its_order(
     monkeypatch.chdir(folder_of_pictures)
     Path("some.txt").write_text("b.png\r\n\r\na/b/d.PNG\r\ngone.png\r\n")
     status, out, errors = stn("run", "some.txt", "-m", grey_model)
-    assert (status, errors) == (1, "3 frames, 1 failed\n")
+    assert (status, errors) == (1, f"{RUNS}3 frames, 1 failed\n")
     assert [record["source"] for record in _records(out)] == ["b.png", "a/b/d.PNG", "gone.png"]
 
 
@@ -153,7 +156,7 @@ def test_a_list_on_standard_input_is_answered_line_by_line(
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["source"] == str(folder_of_pictures / name)
     out, errors = process.communicate(timeout=20)
-    assert (process.returncode, out, errors) == (0, b"", b"2 frames, 0 failed\n")
+    assert (process.returncode, out, errors) == (0, b"", f"{RUNS}2 frames, 0 failed\n".encode())
 
 
 def test_a_watched_folder_is_run_until_the_limit(
@@ -166,7 +169,7 @@ def test_a_watched_folder_is_run_until_the_limit(
     write_image(tmp_path / "new.png", np.full((6, 8), 255, np.uint8))
     (tmp_path / "new.png").rename(folder_of_pictures / "a" / "new.png")
     out, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (0, b"4 frames, 0 failed\n")
+    assert (process.returncode, errors) == (0, f"{RUNS}4 frames, 0 failed\n".encode())
     assert [(Path(record["source"]).name, record["label"]) for record in _records(out.decode())] == [
         ("new.png", "bright")
     ]
@@ -180,7 +183,7 @@ def test_a_watched_folder_may_be_empty_and_a_signal_ends_it(spawn: Spawn, grey_m
     assert json.loads(process.stdout.readline())["label"] == "dark"
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (130, b"1 frames, 0 failed\n")
+    assert (process.returncode, errors) == (130, f"{RUNS}1 frames, 0 failed\n".encode())
 
 
 # --- results
@@ -312,7 +315,7 @@ def test_tuning_measures_once_and_remembers(
     monkeypatch.setattr(tuning, "_ROUNDS", 1)
     status, _, first = stn("run", folder_of_pictures, "-m", grey_model, "--tune")
     assert status == 0
-    assert re.match(r"fastest with --threads \d+ here\n3 frames, 0 failed\n$", first)
+    assert re.match(rf"fastest with --threads \d+ here\n{RUNS}3 frames, 0 failed\n$", first)
     assert (no_cache / "stn-edge" / "threads.json").is_file()
     monkeypatch.delattr(tuning, "_measured")
     assert stn("run", folder_of_pictures, "-m", grey_model, "--tune")[2] == first
