@@ -34,6 +34,7 @@ _VIEW_LIMIT, _RECORD_LIMIT = 4, 10_000  # frames or records that may wait for a 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``stn run`` takes."""
+    parser.usage = "stn run SOURCE ... [options]"  # the whole list would bury the sentence about a wrong one
     parser.add_argument(
         "source",
         nargs="+",
