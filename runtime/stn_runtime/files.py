@@ -80,7 +80,7 @@ class ImageFiles:
         if self._closed:
             return
         cpus = usable_cpus()
-        with ThreadPoolExecutor(cpus) as pool:
+        with ThreadPoolExecutor(cpus + 1) as pool:  # one more, since they wait for the interpreter's lock at times
             # Futures are made by the thread that goes through the paths: a list on standard input may come slowly.
             self._ahead = Ahead((pool.submit(self._read, path) for path in self._wanted()), cpus)
             try:
@@ -98,7 +98,9 @@ class ImageFiles:
         """Wait at most ``timeout`` seconds for the next picture to be decoded; return whether it is."""
         until = time.monotonic() + timeout
         pending = self._ahead.first(timeout) if self._ahead is not None else None
-        return pending is not None and not wait_for([pending], max(0.0, until - time.monotonic())).not_done
+        if pending is None or pending.done():
+            return pending is not None
+        return not wait_for([pending], max(0.0, until - time.monotonic())).not_done
 
     def close(self) -> None:
         """Let the iteration end."""

@@ -18,12 +18,11 @@ from .theta import Floats
 LARGEST_OUTSIDE = 0.5
 """Of the area that the last transformer samples; beyond it, most of what the classifier saw was made up."""
 
+_LEAST_RUN = 1e-6  # pixels; an edge of less is upright
 _GAP = 5  # time constants, after which 0.7 % of a frame is left
 
 Rectangle = tuple[float, float, float, float]
 """Left, top, right and bottom edge in pixels, (0, 0) the centre of the first pixel."""
-
-_Points = list[tuple[float, float]]
 
 
 def doubt(prediction: Prediction, frame_size: tuple[int, int], manifest: Manifest) -> str | None:
@@ -37,7 +36,7 @@ def doubt(prediction: Prediction, frame_size: tuple[int, int], manifest: Manifes
     if not all(map(math.isfinite, prediction.theta)) or not np.isfinite(prediction.outline).all():
         return "the transformer has left the range of numbers"
     if len(prediction.outline):
-        polygon = [(x, y) for x, y in prediction.outline[-1].tolist()]
+        polygon = prediction.outline[-1].astype(np.float64)
         seen, pixel = _view(frame_size, manifest)
         if abs(_area(polygon)) < pixel:
             return "the transformer has collapsed to less than a pixel"
@@ -53,19 +52,30 @@ def doubt(prediction: Prediction, frame_size: tuple[int, int], manifest: Manifes
     return None
 
 
-def outside_share(polygon: _Points, rectangle: Rectangle) -> float:
-    """Return how much of a polygon's area lies outside a rectangle, 0 to 1 (Sutherland and Hodgman 1974)."""
+def outside_share(polygon: Floats, rectangle: Rectangle) -> float:
+    """Return how much of a polygon's area, (M, 2) points, lies outside a rectangle, 0 to 1.
+
+    The area inside is Green's integral of x dy along the border, x and y held within the rectangle.
+    """
     whole = _area(polygon)
-    if not whole:
-        return 0.0
     left, top, right, bottom = rectangle
-    xs, ys = zip(*polygon, strict=True)
-    edges = [(0, left, -1, min(xs) < left), (0, right, 1, max(xs) > right)]
-    edges += [(1, top, -1, min(ys) < top), (1, bottom, 1, max(ys) > bottom)]
-    for axis, edge, side, is_crossed in edges:
-        if is_crossed:
-            polygon = _clipped(polygon, axis, edge, side)
-    return min(1.0, max(0.0, 1 - _area(polygon) / whole))
+    width, height = right - left, bottom - top
+    corners = polygon - (left, top)
+    if not whole or (corners.min() >= 0 and (corners.max(0) <= (width, height)).all()):
+        return 0.0
+    (x, y), (next_x, next_y) = corners.T, _following(corners).T
+    rise = next_y - y
+    is_level = rise == 0  # such an edge adds nothing
+    slope = (next_x - x) / np.where(is_level, 1, rise)
+    ends = np.minimum(np.maximum((y, next_y), 0), height)
+    crossing = x + (ends - y) * slope  # (2, M): where an edge enters the rectangle's rows, and where it leaves them
+    held = np.minimum(np.maximum(crossing, 0), width)
+    integral = held**2 / 2 + width * np.maximum(crossing - width, 0)
+    run = crossing[1] - crossing[0]
+    is_upright = np.abs(run) < _LEAST_RUN
+    mean = np.where(is_upright, held[0], (integral[1] - integral[0]) / np.where(is_upright, 1, run))
+    inside = float(((ends[1] - ends[0]) * mean).sum())
+    return min(1.0, max(0.0, 1 - inside / whole))
 
 
 class Smoother:
@@ -151,20 +161,11 @@ def _view(frame_size: tuple[int, int], manifest: Manifest) -> tuple[Rectangle, f
     return (left, top, min(width - 0.5, x + half_width), min(height - 0.5, y + half_height)), pixel
 
 
-def _clipped(polygon: _Points, axis: int, edge: float, side: int) -> _Points:
-    """Return the part of a polygon on this side of a line; ``side`` is 1 where what is above ``edge`` goes."""
-    kept: _Points = []
-    for last, point in zip(polygon[-1:] + polygon[:-1], polygon, strict=True):
-        before, beyond = (last[axis] - edge) * side, (point[axis] - edge) * side
-        if (before > 0) != (beyond > 0):
-            share = before / (before - beyond)
-            kept.append((last[0] + share * (point[0] - last[0]), last[1] + share * (point[1] - last[1])))
-        if beyond <= 0:
-            kept.append(point)
-    return kept
+def _area(polygon: Floats) -> float:
+    """Return the area of a polygon, (M, 2), by the shoelace formula; its sign says which way round it goes."""
+    (x, y), (next_x, next_y) = polygon.T, _following(polygon).T
+    return float((x * next_y - next_x * y).sum()) / 2
 
 
-def _area(polygon: _Points) -> float:
-    """Return the area of a polygon by the shoelace formula; its sign says which way round it goes."""
-    following = polygon[1:] + polygon[:1]
-    return sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in zip(polygon, following, strict=True)) / 2
+def _following(polygon: Floats) -> Floats:
+    return np.concatenate((polygon[1:], polygon[:1]))

@@ -293,7 +293,8 @@ def test_a_loop_reads_what_is_in_the_folder_by_then(tmp_path: Path) -> None:
     source = ImageFiles(Folder(tmp_path), selection=Selection(loop=True))
     frames = iter(source)
     next(frames)
-    (tmp_path / "b.png").write_bytes(_encoded(2))
+    (tmp_path / "b.part").write_bytes(_encoded(2))
+    (tmp_path / "b.part").rename(tmp_path / "b.png")  # whole at once, however the reading threads are scheduled
     assert any(_level(next(frames)) == 2 for _ in range(200))
     source.close()
 

@@ -67,9 +67,11 @@ def manifest(manifest_of: Callable[..., Manifest]) -> Manifest:
     ],
 )
 def test_the_share_outside_a_rectangle_by_hand(polygon: list[tuple[float, float]], share: float) -> None:
-    assert outside_share(polygon, (0, 0, 10, 8)) == pytest.approx(share)
-    assert outside_share(polygon[::-1], (0, 0, 10, 8)) == pytest.approx(share)  # mirrored
-    assert outside_share(polygon[2:] + polygon[:2], (0, 0, 10, 8)) == pytest.approx(share)
+    points = np.array(polygon, np.float64)
+    assert outside_share(points, (0, 0, 10, 8)) == pytest.approx(share)
+    assert outside_share(points[::-1], (0, 0, 10, 8)) == pytest.approx(share)  # mirrored
+    assert outside_share(np.roll(points, 2, axis=0), (0, 0, 10, 8)) == pytest.approx(share)
+    assert outside_share(points - 3, (-3, -3, 7, 5)) == pytest.approx(share)
 
 
 def test_the_share_outside_is_what_opencv_counts_in_pixels() -> None:
@@ -81,7 +83,7 @@ def test_the_share_outside_is_what_opencv_counts_in_pixels() -> None:
         canvas = np.zeros((2000, 2000), np.uint8)
         cv2.fillPoly(canvas, [np.round(star + 500).astype(np.int32)], 1)
         counted = 1 - canvas[800:1200, 800:1300].sum() / canvas.sum()
-        assert outside_share(star.tolist(), (300, 300, 800, 700)) == pytest.approx(counted, abs=0.01)
+        assert outside_share(star, (300, 300, 800, 700)) == pytest.approx(counted, abs=0.01)
 
 
 def test_a_prediction_like_training_raises_no_doubt(manifest: Manifest) -> None:
