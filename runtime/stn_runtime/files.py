@@ -1,5 +1,6 @@
 """Image files: single ones, lists, folders with their subfolders, and folders that are watched for new ones."""
 
+import heapq
 import logging
 import os
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +25,8 @@ log = logging.getLogger(__name__)
 _AHEAD_BYTES = 256_000_000  # of decoded pictures that wait
 _SETTLED_SECONDS = 2.0  # a file that was not written to for so long is whole
 _SCAN_SECONDS = 0.5
-_SCAN_SHARE = 10  # looking for new files takes at most so manieth of the time
+_SCAN_SHARE = 10  # looking for new files takes at most one part in so many of the time
+_LISTED_AT_ONCE = 100_000  # names of one folder, sorted; of a larger one, the next are sought when these are done
 
 
 class ImageFiles:
@@ -58,8 +61,11 @@ class ImageFiles:
         """How many files there are; None where that cannot be known."""
         if not self._counted or self._selection.loop:
             return None
-        if isinstance(self.paths, Sized) and not self._done.sources and self._selection.stride == 1:
-            return len(self.paths)
+        if self._selection.stride == 1 and not self._done.records:
+            if isinstance(self.paths, Folder):
+                return self.paths.count
+            if isinstance(self.paths, Sized):
+                return len(self.paths)
         return sum(1 for _ in self._pass(self.paths))
 
     def skip(self, done: Done) -> None:
@@ -145,6 +151,8 @@ class ImageFiles:
 class Folder:
     """The pictures below a folder, sorted, found while one goes through them; links to folders are not followed.
 
+    Of a folder with millions of pictures only so many names are held at a time.
+
     Args:
         root: Where to begin.
     """
@@ -152,19 +160,35 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @cached_property
+    def count(self) -> int:
+        """How many pictures there were when this was first asked.
+
+        Raises:
+            InputError: A folder cannot be listed.
+        """
+        found, folders = 0, [str(self.root)]
+        while folders:
+            folder = folders.pop()
+            for name, is_folder in _entries(folder):
+                found += not is_folder
+                if is_folder:
+                    folders.append(os.path.join(folder, name))
+        return found
+
     def __iter__(self) -> Iterator[Path]:
         """Yield the paths of files whose suffix says that they are pictures, in the order of ``sorted``.
 
         Raises:
             InputError: A folder cannot be listed.
         """
-        levels = [iter(_listed(str(self.root)))]
+        levels = [_listed(str(self.root))]
         while levels:
             entry = next(levels[-1], None)
             if entry is None:
                 levels.pop()
             elif entry[1]:
-                levels.append(iter(_listed(entry[0])))
+                levels.append(_listed(entry[0]))
             else:
                 yield Path(entry[0])
 
@@ -198,18 +222,27 @@ class ListedFiles:
                 os.close(number)
 
 
-def _listed(folder: str) -> list[tuple[str, bool]]:
-    """Return the pictures and folders in a folder, sorted: path, and whether it is a folder."""
+def _listed(folder: str) -> Iterator[tuple[str, bool]]:
+    """Yield the pictures and folders in a folder, sorted: path, and whether it is a folder."""
+    last, is_more = "", True
+    while is_more:
+        found = heapq.nsmallest(_LISTED_AT_ONCE, (entry for entry in _entries(folder) if entry[0] > last))
+        for name, is_folder in found:
+            yield os.path.join(folder, name), is_folder
+            last = name
+        is_more = len(found) == _LISTED_AT_ONCE
+
+
+def _entries(folder: str) -> Iterator[tuple[str, bool]]:
+    """Yield the pictures and folders in a folder as the system lists them: name, and whether it is a folder."""
     try:
         with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder or os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                    yield entry.name, is_folder
     except OSError as error:
         raise InputError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
-    return [
-        (os.path.join(folder, name), is_folder)
-        for name, is_folder in sorted(found)
-        if is_folder or os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-    ]
 
 
 def _split(number: int) -> Iterator[bytes]:

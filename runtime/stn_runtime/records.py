@@ -5,9 +5,8 @@ import io
 import json
 import math
 import os
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -173,24 +172,27 @@ def writer_for(path: Path) -> type[JsonLines | Csv]:
     return writers[path.suffix.lower()]
 
 
-@dataclass(frozen=True)
 class Done:
     """What an interrupted run has written already.
 
-    Attributes:
-        sources: How many records there are of each file, camera or stream, as ``count`` compares them.
+    Names are kept as hashes of 64 bits, since there may be millions of them.
+
+    Args:
+        sources: Of each record, the file, camera or stream.
     """
 
-    sources: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def records(self) -> int:
-        """How many records there are."""
-        return sum(self.sources.values())
+    def __init__(self, sources: Iterable[str] = ()) -> None:
+        hashes = np.fromiter((hash(_printable(source)) for source in sources), np.int64)
+        self.records = len(hashes)
+        self._hashes, self._counts = np.unique(hashes, return_counts=True)
 
     def count(self, source: str) -> int:
         """Return how many records there are of a source."""
-        return self.sources.get(_printable(source), 0)
+        if not self.records:
+            return 0
+        sought = hash(_printable(source))
+        at = min(int(np.searchsorted(self._hashes, sought)), len(self._hashes) - 1)
+        return int(self._counts[at]) if self._hashes[at] == sought else 0
 
 
 def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO, Done]:
@@ -204,8 +206,17 @@ def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO
         InputError: The suffix is neither .jsonl nor .csv, or the file cannot be read, continued or written.
     """
     writer = writer_for(path)
+    end = 0
+
+    def sources() -> Iterator[str]:
+        nonlocal end
+        for source, ends_at in _whole_records(path, writer):
+            end = ends_at
+            if source is not None:
+                yield source
+
     try:
-        done, end = _written(path, writer) if resume and path.exists() else (Done(), 0)
+        done = Done(sources() if resume and path.exists() else ())
         if path.is_file():
             os.truncate(path, end)  # what is not to stay, or what the interruption cut
         # Appending, so that a file that is cut or moved while it is written goes on whole.
@@ -215,9 +226,8 @@ def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO
     return (Csv(stream, has_header=end > 0) if writer is Csv else JsonLines(stream)), stream, done
 
 
-def _written(path: Path, writer: type[JsonLines | Csv]) -> tuple[Done, int]:
-    """Return the whole records of a results file, and where the last of them ends, bytes."""
-    sources: Counter[str] = Counter()
+def _whole_records(path: Path, writer: type[JsonLines | Csv]) -> Iterator[tuple[str | None, int]]:
+    """Yield the source of each whole record of a results file, None for a header, and where it ends, bytes."""
     end = 0
     pending = b""
     with path.open("rb") as stream:
@@ -229,10 +239,8 @@ def _written(path: Path, writer: type[JsonLines | Csv]) -> tuple[Done, int]:
             is_header = writer is Csv and not end and source == CSV_COLUMNS[0]
             if source is None or (writer is Csv and not end and not is_header):
                 raise InputError(f"{path}: was not written by 'stn run', so it cannot be resumed; give another file")
-            if not is_header:
-                sources[_printable(source)] += 1
-            end, pending = stream.tell(), b""
-    return Done(sources), end
+            end, pending = end + len(pending), b""
+            yield None if is_header else source, end
 
 
 def _source_of(line: str, writer: type[JsonLines | Csv]) -> str | None:

@@ -155,6 +155,6 @@ def _open_files(text: str, selection: Selection) -> Source:
 def _open_folder(path: Path, selection: Selection) -> ImageFiles:
     folder = Folder(path)
     # Goes through all of it: a folder that cannot be listed is not passed over in the middle of a run.
-    if not sum(1 for _ in folder) and not selection.watch:
+    if not folder.count and not selection.watch:
         raise InputError(f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return ImageFiles(folder, path, selection, counted=not selection.watch)

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from stn_runtime import InputError
-from stn_runtime.files import Folder, ImageFiles, ListedFiles
+from stn_runtime.files import Folder, ImageFiles, ListedFiles, _listed
 from stn_runtime.frames import Frame, Selection
 from stn_runtime.images import write_image
 from stn_runtime.records import Done
@@ -105,6 +106,33 @@ def test_a_folder_is_listed_only_as_far_as_it_is_gone_through(tmp_path: Path, mo
     assert listed == [tmp_path.name, "a"]
     next(paths)
     assert listed == [tmp_path.name, "a", "b"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4, 7, 8])
+def test_a_folder_of_more_names_than_are_held_at_once_is_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    names = ("b.png", "B.png", "a.png", "É.png", "sub/b.png", "sub/a.png", "10.png", "9.png", "sub.png")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr("stn_runtime.files._LISTED_AT_ONCE", at_once)
+    assert list(Folder(tmp_path)) == sorted(tmp_path / name for name in names)
+    assert Folder(tmp_path).count == len(names)
+
+
+def test_the_names_of_a_large_folder_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5000):
+        (tmp_path / f"{number}.png").touch()
+    peaks = []
+    for at_once in (100, 5000):
+        monkeypatch.setattr("stn_runtime.files._LISTED_AT_ONCE", at_once)
+        tracemalloc.start()
+        number = sum(1 for _ in _listed(str(tmp_path)))  # not Folder, whose paths grow the interpreter's own tables
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert number == 5000
+    assert peaks[0] < peaks[1] / 10
 
 
 def test_a_folder_can_be_gone_through_again_and_shows_what_is_there_then(tmp_path: Path) -> None:
@@ -272,7 +300,7 @@ def test_of_a_stride_every_so_manieth_is_read_from_the_first(tmp_path: Path, str
 def test_files_that_are_done_count_for_the_stride(tmp_path: Path) -> None:
     paths = _write(tmp_path, 7)
     source = ImageFiles(paths, selection=Selection(stride=3))
-    source.skip(Done({str(paths[0]): 1}))
+    source.skip(Done([str(paths[0])]))
     assert source.total == 2
     assert [_level(frame) for frame in source] == [3, 6]
 
@@ -302,7 +330,7 @@ def test_a_loop_reads_what_is_in_the_folder_by_then(tmp_path: Path) -> None:
 @pytest.mark.parametrize("paths", [[], ["gone.png"]])
 def test_a_loop_over_nothing_ends(paths: list[str], tmp_path: Path) -> None:
     source = ImageFiles([tmp_path / path for path in paths], selection=Selection(loop=True))
-    source.skip(Done({str(tmp_path / "gone.png"): 1}))
+    source.skip(Done([str(tmp_path / "gone.png")]))
     assert list(source) == []
 
 

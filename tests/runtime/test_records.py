@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,23 @@ def test_each_record_is_flushed_whole(open_writer: Callable[..., Any]) -> None:
 # --- going on with the results of an interrupted run
 
 NAMES = ["a.jpg", 'b "c".jpg', "d\ne.jpg", "f\r.jpg", "g,h.jpg", "\udcff.jpg", "\u4e2d.jpg", "source"]
+
+
+def test_what_is_done_is_counted_by_name() -> None:
+    done = Done(["b", "a", "b", "größe\udcff"])
+    assert done.records == 4
+    assert [done.count(name) for name in ("a", "b", "c", "", "größe\udcff", "größe\\udcff")] == [1, 2, 0, 0, 1, 1]
+    assert [Done().records, Done().count("a")] == [0, 0]
+
+
+def test_names_that_are_done_take_a_few_bytes_each() -> None:
+    tracemalloc.start()
+    done = Done(f"/some/folder/with/a/long/name/{number:08}.jpg" for number in range(50_000))
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert done.count("/some/folder/with/a/long/name/00049999.jpg") == 1
+    assert kept < 20 * 50_000
+    assert peak < 50 * 50_000
 
 
 def _write_all(path: Path, names: list[str], resume: bool) -> Done:
