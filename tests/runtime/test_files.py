@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stn_runtime import InputError
-from stn_runtime.files import Folder, ImageFiles, ListedFiles, _listed
+from stn_runtime import InputError, files
+from stn_runtime.files import Folder, ImageFiles, ListedFiles
 from stn_runtime.frames import Frame, Selection
 from stn_runtime.images import write_image
 from stn_runtime.records import Done
@@ -128,7 +128,7 @@ def test_the_names_of_a_large_folder_are_not_held_in_memory(tmp_path: Path, monk
     for at_once in (100, 5000):
         monkeypatch.setattr("stn_runtime.files._LISTED_AT_ONCE", at_once)
         tracemalloc.start()
-        number = sum(1 for _ in _listed(str(tmp_path)))  # not Folder, whose paths grow the interpreter's own tables
+        number = sum(1 for _ in files._listed(str(tmp_path)))  # not Folder, whose paths grow the interpreter's own tables
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert number == 5000
