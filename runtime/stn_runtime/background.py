@@ -81,7 +81,7 @@ class Worker:
                 self._changed.notify_all()
             try:
                 action()
-            except BaseException as error:  # told to the caller, whose thread is another
+            except BaseException as error:  # raised in the caller, which is on another thread
                 with self._changed:
                     self._error = error
                     self._waiting.clear()

@@ -35,7 +35,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", default="digits", help="released model or .onnx file (default: %(default)s)"
     )
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="classify this one (default: one made for it)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="picture to classify (default: a generated one)")
     parser.add_argument(
         "--batch",
         type=whole(_MOST_PICTURES),
@@ -46,15 +46,17 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compare", metavar="OTHER", help="measure this model too, in turns with the first")
     parser.add_argument(
-        "--threads", type=whole(_MOST_THREADS), metavar="N", help="of onnxruntime (default: one a usable CPU)"
+        "--threads", type=whole(_MOST_THREADS), metavar="N", help="onnxruntime threads (default: 1 per usable CPU)"
     )
-    parser.add_argument("--providers", nargs="+", metavar="EP", help="execution providers that must be there")
+    parser.add_argument(
+        "--providers", nargs="+", metavar="EP", help="execution providers to use; it is an error if one is missing"
+    )
     parser.add_argument(
         "--seconds",
         type=above_zero(_MOST_SECONDS),
         default=2.0,
         metavar="S",
-        help="for each measurement (default: %(default)s)",
+        help="duration of each measurement (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON instead of a table")
 

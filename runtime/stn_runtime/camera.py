@@ -48,7 +48,7 @@ class Live:
     """Cameras, read at the same time.
 
     A camera that closes, blocks, repeats one picture or whose clock stands is lost; it is opened again after a pause
-    that grows from half a second to half a minute, without end. Both are frames with an event.
+    that grows from half a second to half a minute, indefinitely. Loss and return are frames with an event.
 
     Args:
         cameras: At least one.
@@ -216,7 +216,7 @@ class _Grabber:
             runs = runs or (clock is not None and grabbed.clock != clock)
             self.last, clock = grabbed, grabbed.clock
             if repeats or stands:
-                self.fault = "repeated one picture" if repeats else "sent pictures of one moment"
+                self.fault = "repeated one picture" if repeats else "sent pictures with one timestamp"
                 continue
             with self.changed:
                 self.fresh_at, self.fault = time.monotonic(), "sent nothing"

@@ -58,7 +58,7 @@ def _describe(camera: Camera) -> Finding:
     others = holders(camera.path)
     if others:
         told += f"; open in {', '.join(others)}"
-        return Finding("camera", "warning", told, "end that program where stn run finds the camera busy")
+        return Finding("camera", "warning", told, "end that program if stn run reports the camera as busy")
     return Finding("camera", "ok", told)
 
 

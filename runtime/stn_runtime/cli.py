@@ -13,7 +13,7 @@ from importlib import import_module, metadata
 from .errors import InputError, MissingDependencyError
 
 GRABBER = "stn-grabber"
-"""How the names of threads begin that read cameras."""
+"""Prefix of the names of threads that may still be blocked when the program ends."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="compare with this checkpoint in PyTorch, beyond golden vectors"
     )
-    parser.add_argument("--providers", nargs="+", metavar="EP", help="execution providers that must be there")
+    parser.add_argument(
+        "--providers", nargs="+", metavar="EP", help="execution providers to use; it is an error if one is missing"
+    )
 
 
 def verify(args: argparse.Namespace) -> int:

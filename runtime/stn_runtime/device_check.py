@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 State = Literal["ok", "note", "warning", "BROKEN"]
-"""BROKEN is what ``stn run`` cannot do without; a warning is what may go wrong; a note is what some use needs."""
+"""BROKEN: ``stn run`` cannot work; warning: something may go wrong; note: it matters only for some uses."""
 
 _CPUINFO, _MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 _BOARD = Path("/proc/device-tree/model")
 _MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-_ENOUGH_MEMORY = 128 << 20  # 'stn run' with a released model takes about 80 MiB
+_ENOUGH_MEMORY = 128 << 20  # 'stn run' with a released model takes 90 to 130 MB
 _EXTRAS = ("serve", "train", "export")
 
 

@@ -23,13 +23,13 @@ from .zoo import find_model, released_models
 if TYPE_CHECKING:
     from .sampler_check import SamplerResult
 
-_OTHER_PROVIDER = "do not take it: stn run --providers CPUExecutionProvider; or update onnxruntime"
+_OTHER_PROVIDER = "avoid it: stn run SOURCE --providers CPUExecutionProvider; or update onnxruntime"
 
 
 def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``stn doctor`` takes."""
-    parser.add_argument("model", nargs="?", help="look at this model on this device, instead of at the device")
-    parser.add_argument("--target", metavar="NAME", help="look at the model's graph for another place to run it")
+    parser.add_argument("model", nargs="?", help="check this model on this device, instead of the device itself")
+    parser.add_argument("--target", metavar="NAME", help="check the model's graph for a target, such as tensorrt")
     parser.add_argument("--samplers", action="store_true", help="list every kind of sampler, not only those that fail")
     parser.add_argument("--providers", nargs="+", metavar="EP", help="execution providers to test (default: all here)")
 
@@ -112,7 +112,7 @@ def _examine_model(path: Path) -> int:
     try:
         return _examine_graph(path, "cpu")
     except MissingDependencyError:
-        _tell([Finding("graph", "note", "not looked into, nor for other targets: pip install 'stn-edge[export]'")])
+        _tell([Finding("graph", "note", "not checked; to check it, also for targets: pip install 'stn-edge[export]'")])
         return 0
 
 

@@ -44,7 +44,7 @@ class Selection:
     """Which frames of a source are wanted.
 
     Attributes:
-        stride: Every so manieth frame, from the first.
+        stride: Every Nth frame, from the first.
         max_fps: At most so many frames a second, of a camera by the clock, of a video by its own time.
         loop: Whether files begin again when they have ended.
         watch: Whether a folder is watched for new pictures when those that are there have been read.

@@ -12,6 +12,9 @@ from typing import Literal
 
 from .records import Record
 
+STALE_SECONDS = 15.0
+"""A camera whose newest result is older counts as stalled, unless its options say otherwise."""
+
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 _RATE_SECONDS = 5.0
 _RATE_FRAMES = 256
@@ -59,11 +62,13 @@ class Tally:
 
     Args:
         live: Whether the frames are a camera's, so that an old one means trouble.
-        stale_seconds: So old may a camera's newest result be.
+        stale_seconds: How old a camera's newest result may be.
         clock: Seconds, monotonic.
     """
 
-    def __init__(self, live: bool, stale_seconds: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, live: bool, stale_seconds: float = STALE_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.live, self.stale_seconds = live, stale_seconds
         self._clock = clock
         self._lock = Lock()
@@ -139,7 +144,7 @@ class Tally:
             times = {source: count for (name, source), count in events.items() if name == f"source_{event}"}
             lines += _family(f"stn_source_{event}_total", "counter", help_text, _by("source", times))
         lines += _latency(stages)
-        lines += _family("stn_frame_rate", "gauge", "Results a second of late.", round(state.rate, 3))
+        lines += _family("stn_frame_rate", "gauge", "Recent results per second.", round(state.rate, 3))
         if state.age is not None:
             lines += _family("stn_newest_result_age_seconds", "gauge", "Age of the newest result.", state.age)
         lines += _family("stn_healthy", "gauge", "1 when /healthz answers 200.", int(state.healthy))

@@ -20,7 +20,7 @@ def check_released(path: Path) -> Finding | None:
     try:
         result = replay(Network(path))
     except InputError as error:
-        return Finding("models", "BROKEN", str(error), "pip install --force-reinstall stn-edge")
+        return Finding("models", "BROKEN", str(error), "reinstall stn-edge from its checkout or wheel")
     return None if result.passed else _differs("models", path.name, result)
 
 
@@ -29,7 +29,7 @@ def check_model(path: Path) -> list[Finding]:
     try:
         session = open_session(path)
         if METADATA_KEY not in session.get_modelmeta().custom_metadata_map:
-            told = f"{path.name} loads here; it is not of 'stn export', so it carries no answers to compare with"
+            told = f"{path.name} loads here; 'stn export' did not write it, so it carries no answers to compare with"
             return [Finding("model", "note", told)]
         network = Network(path)
         result = replay(network)
@@ -63,7 +63,7 @@ def _differs(check: str, name: str, result: Parity) -> Finding:
         check,
         "BROKEN",
         f"{name} does NOT answer as recorded: {'; '.join(filter(None, (apart, labels)))}",
-        f"update onnxruntime, or take another provider: stn verify {name} --providers CPUExecutionProvider",
+        "update onnxruntime, or use another provider: stn run SOURCE --providers CPUExecutionProvider",
     )
 
 

@@ -43,7 +43,7 @@ def remedy(error: ImportError) -> str:
     wheels = installed_wheels()
     if len(wheels) > 1:
         return (
-            f"two OpenCV wheels overwrite each other ({', '.join(wheels)}); keep one: "
+            f"OpenCV wheels overwrite each other ({', '.join(wheels)}); keep one: "
             f"pip uninstall -y {' '.join(wheels)} && pip install opencv-python-headless"
         )
     if not wheels:
@@ -73,7 +73,7 @@ except ImportError as error:
 
 if len(installed_wheels()) > 1:
     logging.getLogger(__name__).warning(
-        "two OpenCV wheels overwrite each other: %s; keep one, pip uninstall the others", ", ".join(installed_wheels())
+        "OpenCV wheels overwrite each other: %s; keep one, pip uninstall the others", ", ".join(installed_wheels())
     )
 
 

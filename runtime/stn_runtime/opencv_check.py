@@ -40,10 +40,11 @@ def _warnings(version: tuple[int, ...], wheels: list[str], readers: list[str]) -
         oldest = ".".join(map(str, _OLDEST))
         yield Finding("OpenCV", "warning", f"older than {oldest}", f"pip install '{wheel}>={oldest}'")
     if "FFMPEG" not in readers:
-        told = "without FFmpeg: no http or rtsp address, and few videos, can be read"
-        yield Finding("OpenCV", "warning", told, f"pip install {wheel}")
+        told = "without FFmpeg: no rtsp address, of http only MJPEG, and few videos can be read"
+        yield Finding("OpenCV", "warning", told, f"pip install --force-reinstall {wheel}")
     if sys.platform == "linux" and "V4L2" not in readers:
-        yield Finding("OpenCV", "warning", "without V4L2: no camera can be read", f"pip install {wheel}")
+        told = "without V4L2: no USB camera can be read"
+        yield Finding("OpenCV", "warning", told, f"pip install --force-reinstall {wheel}")
 
 
 def _video_readers() -> list[str]:

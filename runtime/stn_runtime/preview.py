@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from .errors import InputError, MissingDependencyError
 from .frames import Frame
-from .metrics import Tally
+from .metrics import STALE_SECONDS, Tally
 from .preview_board import Board
 from .records import Record
 
@@ -53,7 +53,7 @@ class Preview:
         token: Who does not know it sees nothing; None for no protection, which only loopback may have.
         model: Its name, for people.
         live: Whether the frames are a camera's.
-        stale_seconds: So old may a camera's newest picture be before the run counts as stalled.
+        stale_seconds: How old a camera's newest picture may be before the run counts as stalled.
 
     Raises:
         InputError: The address cannot be had, or others could reach it and there is no token.
@@ -61,7 +61,7 @@ class Preview:
     """
 
     def __init__(
-        self, address: Address, token: str | None, model: str, live: bool, stale_seconds: float = 15.0
+        self, address: Address, token: str | None, model: str, live: bool, stale_seconds: float = STALE_SECONDS
     ) -> None:
         try:
             from .preview_server import Server
@@ -70,7 +70,7 @@ class Preview:
                 f"--serve needs package '{error.name}', which is not installed: pip install 'stn-edge[serve]'"
             ) from error
         if token == "":
-            raise InputError("--token is empty; give a secret, or leave it out to serve this machine only")
+            raise InputError("--token or STN_TOKEN is empty; give a secret, or leave it out to serve this machine only")
         listener, is_loopback = _listen(address, token is not None)
         self.address = Address(address.host, listener.getsockname()[1])
         self._token = token
@@ -108,7 +108,7 @@ def _listen(address: Address, is_protected: bool) -> tuple[socket.socket, bool]:
     is_loopback = ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback
     if not is_loopback and not is_protected:
         raise InputError(
-            f"--serve {address}: others could watch; protect it with --token SECRET, or serve this machine only "
+            f"--serve {address}: others could watch; set a secret in STN_TOKEN, or serve this machine only "
             f"with --serve {address.port}"
         )
     listener = socket.socket(family, kind, protocol)

@@ -14,7 +14,7 @@ from starlette.routing import Route, Router
 from .preview_board import Board, annotated_jpeg
 
 WATCHERS = 64
-"""So many streams of pictures, and of events, there may be at a time."""
+"""At most this many streams of pictures, and as many of events, at a time."""
 
 _PICTURES_A_SECOND = 15.0
 _EVENTS_A_SECOND = 10.0

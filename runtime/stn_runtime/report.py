@@ -118,7 +118,7 @@ class Report:
                 f"machine    {host.cpu} ({host.system}), {host.usable_cpus} of {host.cpus} CPUs{load}{governor}",
                 f"run on     {self.provider}, threads: {self.threads}",
                 f"versions   {', '.join(f'{name} {version}' for name, version in host.versions.items())}",
-                f"picture    {picture.path or 'made for this, of no meaning'}: {picture.width} x {picture.height}, "
+                f"picture    {picture.path or 'generated for this measurement'}: {picture.width} x {picture.height}, "
                 f"{picture.size / 1e3:.0f} kB{reduced}",
             ]
         )

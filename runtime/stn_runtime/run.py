@@ -16,6 +16,7 @@ from .classifier import Classifier
 from .errors import InputError
 from .frames import Selection, Source
 from .hook import Hook
+from .metrics import STALE_SECONDS
 from .pipeline import Judgement, Summary
 from .pipeline import run as run_pipeline
 from .records import JsonLines, Readable, RecordSink, open_results, writer_for
@@ -50,11 +51,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--stride", type=whole(), default=1, metavar="N", help="take every Nth frame or picture")
-    group.add_argument("--max-fps", type=above_zero(), metavar="F", help="take at most F frames a second")
+    group.add_argument("--max-fps", type=above_zero(), metavar="F", help="at most F frames a second of video or camera")
     group.add_argument("--limit", type=whole(), metavar="N", help="end after N frames")
-    group.add_argument("--loop", action="store_true", help="begin again when the files have ended")
+    group.add_argument("--loop", action="store_true", help="start over at the end of the file or folder")
     group.add_argument("--watch", action="store_true", help="wait for new pictures in the folder")
-    group.add_argument("--resume", action="store_true", help="go on behind what --output holds already")
+    group.add_argument("--resume", action="store_true", help="continue after what --output already holds")
 
 
 def _add_camera(group: argparse._ArgumentGroup) -> None:
@@ -67,7 +68,7 @@ def _add_camera(group: argparse._ArgumentGroup) -> None:
         type=above_zero(),
         default=CameraOptions.stall_seconds,
         metavar="S",
-        help="a camera without a new picture for so long is lost and opened again (default: %(default)g)",
+        help="reopen a camera that sends no new picture for so long (default: %(default)g)",
     )
     group.add_argument("--wait", action="store_true", help="wait for a camera that cannot be opened yet")
 
@@ -86,12 +87,12 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--serve", metavar="[HOST:]PORT", help="serve a page with the picture and the records")
     group.add_argument(
         "--token",
-        help="what a client of --serve must know; needed beyond this machine (or environment variable STN_TOKEN)",
+        help="secret for clients of --serve, required beyond this machine (better: environment variable STN_TOKEN)",
     )
     group.add_argument(
         "--on-event", metavar="COMMAND", help="run this when a label changes, or a camera is lost or back"
     )
-    group.add_argument("--topk", type=whole(), default=5, metavar="K", help="labels a record lists (default: 5)")
+    group.add_argument("--topk", type=whole(), default=5, metavar="K", help="number of labels in a record (default: 5)")
     group.add_argument("--conf", type=share, default=0.0, metavar="P", help="below this probability a label is null")
     group.add_argument(
         "--smooth", type=above_zero(), default=0.0, metavar="S", help="average a video or camera over about S seconds"
@@ -99,13 +100,15 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--full-decode", action="store_true", help="decode JPEGs whole, whatever the network needs")
+    group.add_argument("--full-decode", action="store_true", help="decode JPEGs at full size even if not needed")
     threads = group.add_mutually_exclusive_group()
-    threads.add_argument("--threads", type=whole(), metavar="N", help="of onnxruntime (default: one a usable CPU)")
+    threads.add_argument("--threads", type=whole(), metavar="N", help="onnxruntime threads (default: 1 per usable CPU)")
     threads.add_argument(
         "--tune", action="store_true", help="measure how many threads are fastest, and remember it for the next start"
     )
-    group.add_argument("--providers", nargs="+", metavar="EP", help="execution providers that must be there, or auto")
+    group.add_argument(
+        "--providers", nargs="+", metavar="EP", help="execution providers to use; it is an error if one is missing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -140,12 +143,11 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _classifier(args: argparse.Namespace, live: bool) -> Classifier:
-    providers = None if args.providers in (None, ["auto"]) else args.providers
     threads = args.threads
     # Threads that spin would take the CPUs from those that read and decode.
     if args.tune:
-        threads = tuned_threads(find_model(args.model), providers, live=True)
-    classifier = Classifier(args.model, threads=threads, providers=providers, topk=args.topk, live=True)
+        threads = tuned_threads(find_model(args.model), args.providers, live=True)
+    classifier = Classifier(args.model, threads=threads, providers=args.providers, topk=args.topk, live=True)
     if args.save_crops and "rectified" not in classifier.manifest.outputs:
         raise InputError(f"{args.model}: gives no rectified picture for --save-crops; export it with that output")
     if args.tune:
@@ -203,7 +205,7 @@ def _views(
         from .preview import Preview, parse_address  # the packages that it needs are an extra
 
         token = args.token if args.token is not None else os.environ.get("STN_TOKEN")
-        preview = Preview(parse_address(args.serve), token, classifier.manifest.name, source.live)
+        preview = Preview(parse_address(args.serve), token, classifier.manifest.name, source.live, _stale_seconds(args))
         stack.callback(preview.close)
         shown = preview.url if args.token is not None else preview.url.partition("?")[0]  # a secret stays out of logs
         sys.stderr.write(f"serving {shown}\n")
@@ -217,12 +219,18 @@ def _views(
     return views
 
 
+def _stale_seconds(args: argparse.Namespace) -> float:
+    """Return how old a camera's newest result may be before the run counts as stalled."""
+    between: float = 1 / args.max_fps if args.max_fps else 0.0
+    return max(STALE_SECONDS, 1.5 * args.stall_seconds, 3 * between)
+
+
 def _reported(summary: Summary, args: argparse.Namespace, workers: list[Worker]) -> int:
     place = f", annotated in {args.save}" if args.save else ""
     sys.stderr.write(f"{summary.frames} frames, {summary.failed} failed{place}\n")
     for worker in workers:
         if worker.dropped:
-            sys.stderr.write(f"{worker.name}: {worker.dropped} did not get through, what they go to is too slow\n")
+            sys.stderr.write(f"{worker.name}: {worker.dropped} dropped: disk, command or reader too slow\n")
     if summary.interrupted:
         return 130
     return 1 if summary.failed else 0

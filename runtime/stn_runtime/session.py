@@ -65,7 +65,7 @@ def open_session(
         model: A file, or its bytes.
         threads: Within one operator; by default one for each CPU that this process may use.
         providers: Execution providers in order of preference, none of which may be missing; None takes CUDA where
-            there is one, else the CPU.
+            there is one, else the CPU, and so does ["auto"].
         live: Whether the session waits between frames; its threads then sleep instead of spinning.
         optimize: Whether onnxruntime may rewrite the graph.
         name: What to call it in error messages; by default the file.
@@ -75,10 +75,9 @@ def open_session(
         InputError: A provider that was named is not available.
     """
     name = name or (str(model) if isinstance(model, Path) else "the model")
+    is_auto = providers is None or list(providers) == ["auto"]
     available = ort.get_available_providers()
-    wanted = (
-        [provider for provider in _AUTO_PROVIDERS if provider in available] if providers is None else list(providers)
-    )
+    wanted = [provider for provider in _AUTO_PROVIDERS if provider in available] if is_auto else list(providers or ())
     if not wanted:
         raise InputError("no execution provider is named; leave them out, or name one such as CPUExecutionProvider")
     missing = [provider for provider in wanted if provider not in available]
@@ -106,7 +105,7 @@ def open_session(
     session.disable_fallback()  # in the middle of a run
     if session.get_providers()[0] != wanted[0]:
         fault = f"execution provider {wanted[0]} could not be started; onnxruntime took {session.get_providers()[0]}"
-        if providers is not None:
+        if not is_auto:
             raise InputError(fault)
         sys.stderr.write(f"{fault}\n")
     return session

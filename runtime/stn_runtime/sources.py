@@ -18,6 +18,9 @@ from .video import VIDEO_SUFFIXES, Video
 
 LIST_SUFFIXES = frozenset({".lst", ".txt"})
 _ADDRESS = re.compile(r"(https?|rtsps?)://")
+# Up to the last @ before the path; where no port follows a colon, up to the last one: a password may hold a slash.
+_USER = re.compile(r"^(\w+://)(?:[^/?#]*@|[^/?#@\[]*:(?!\d*(?:[/?#]|$)).*@)")
+_SECRET = re.compile(r"(?i)([?&][^=&#]*(?:pass|pwd|secret|token|key|auth)[^=&#]*=)[^&#]*")
 
 
 def open_source(
@@ -42,15 +45,18 @@ def open_source(
     cameras = [name for name in names if _is_camera(name, options)]
     if cameras and len(cameras) < len(names):
         other = next(name for name in names if name not in cameras)
-        raise InputError(f"{other}: files and cameras ({cameras[0]}) are not read in one run; start two")
+        raise InputError(f"{other}: files and cameras ({_shown(cameras[0])}) are not read in one run; start two")
     if len(set(names)) < len(names):
-        raise InputError(f"{next(name for name in names if names.count(name) > 1)}: is named twice; name it once")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{_shown(twice)}: is named twice; name it once")
     if cameras:
         if selection.loop or selection.watch:
-            raise InputError(f"{names[0]}: a camera has no end to loop at and is no folder to watch")
+            raise InputError(f"{_shown(names[0])}: a camera has no end to loop at and is no folder to watch")
         return Live([Camera.named(name, _shown(name), options) for name in names], options, selection)
     _check_selection(names, selection)
     sources = [_open_files(name, selection) for name in names]
+    if selection.max_fps is not None and not all(isinstance(source, Video) for source in sources):
+        raise InputError("--max-fps is for videos and cameras: pictures have no time; take --stride")
     return sources[0] if len(sources) == 1 else Chain(sources, selection)
 
 
@@ -114,8 +120,10 @@ def _is_camera(name: str, options: CameraOptions) -> bool:
 
 
 def _shown(name: str) -> str:
-    """Return how records name a camera: an address without the password in it."""
-    return f"camera {name}" if name.isdecimal() else re.sub(r"^(\w+://)[^/@]*@", r"\1", name)
+    """Return how records and messages name a source: an address without user, password and other secrets."""
+    if name.isdecimal():
+        return f"camera {name}"
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1", name)) if _ADDRESS.match(name) else name
 
 
 def _check_selection(names: Sequence[str], selection: Selection) -> None:
@@ -125,8 +133,6 @@ def _check_selection(names: Sequence[str], selection: Selection) -> None:
         raise InputError("--watch reads each picture once: leave --loop and --stride out")
     if selection.loop and (len(names) > 1 or names[0] == "-"):
         raise InputError(f"{names[0]}: --loop takes one source that can be read again")
-    if selection.max_fps is not None and not all(Path(name).suffix.lower() in VIDEO_SUFFIXES for name in names):
-        raise InputError("--max-fps is for videos and cameras: pictures have no time; take --stride")
 
 
 def _open_files(text: str, selection: Selection) -> Source:

@@ -81,7 +81,7 @@ def test_options_of_a_run_are_all_on_the_page() -> None:
 def test_the_page_names_every_field_of_a_record_and_every_kind_of_picture() -> None:
     assert {name for name in CSV_COLUMNS if f"`{name}`" not in PAGE} == set()
     spelt = {".jpg": "JPEG", ".jp2": "JPEG 2000", ".tif": "TIFF", ".webp": "WebP"}
-    kinds = PAGE.split("of an animation the first picture is taken. ")[1].split(" are read")[0]
+    kinds = PAGE.split("the first picture of an animation is taken. ")[1].split(" are read")[0]
     names = {spelt.get(suffix, suffix[1:].upper()) for suffix in IMAGE_SUFFIXES}
     assert set(re.split(r",\s+| and ", kinds)) == names
 

@@ -245,7 +245,7 @@ def test_bench_prints_a_table_and_compares_times_of_models_with_other_labels(
 ) -> None:
     status, out, _ = stn("bench", grey_model, "--compare", rgb_model, "--batch", "2", *QUICK)
     assert status == 0
-    assert "made for this, of no meaning: 1920 x 1080" in out
+    assert "generated for this measurement: 1920 x 1080" in out
     first_words = [line.split()[0] for line in out.splitlines() if line]
     for row in ("decode", "resize", "infer", "post", "whole", "full", "draw"):
         assert row in first_words

@@ -240,7 +240,7 @@ def test_a_jpeg_that_repeats_is_a_repeated_picture_too() -> None:
 def test_a_clock_that_stands_is_a_loss() -> None:
     standing = FakeCapture(_steady(0.01), clock=lambda index: min(index, 3) / 30)
     frames = _take(_live(standing, FakeCapture(_steady(0.01)), stall_seconds=0.3), 8)
-    told = "camera 7: sent pictures of one moment for 0.3 s"
+    told = "camera 7: sent pictures with one timestamp for 0.3 s"
     assert _events(frames) == [("source_lost", told), ("source_back", None)]
 
 
@@ -402,6 +402,25 @@ def test_an_address_where_nothing_answers_is_one_sentence(address: str) -> None:
 def test_a_password_is_not_shown() -> None:
     with pytest.raises(InputError, match=r"^http://127\.0\.0\.1:9/x: cannot be opened"):
         open_source("http://user:secret@127.0.0.1:9/x")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://user:p@ss@host:554/s", "rtsp://host:554/s"),
+        ("rtsp://user:p/w@host/s", "rtsp://host/s"),
+        ("rtsp://user@host/s", "rtsp://host/s"),
+        ("rtsp://host:554/user@cam", "rtsp://host:554/user@cam"),
+        ("rtsp://[::1]:554/user@cam", "rtsp://[::1]:554/user@cam"),
+        ("http://host/v?user=a&pwd=b&channel=1", "http://host/v?user=a&pwd=***&channel=1"),
+        ("http://host/v?channel=1&Access_Token=b#x", "http://host/v?channel=1&Access_Token=***#x"),
+        ("http://host/v?channel=2", "http://host/v?channel=2"),
+    ],
+)
+def test_no_secret_of_an_address_is_shown(address: str, shown: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_source([address, address])
+    assert str(caught.value) == f"{shown}: is named twice; name it once"
 
 
 def test_a_back_end_that_is_not_there_is_named() -> None:

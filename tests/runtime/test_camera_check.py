@@ -79,7 +79,7 @@ def test_a_camera_that_is_open_elsewhere_names_the_program(connect: Connect) -> 
     connect({ZERO: WEBCAM}, holders=("cheese (pid 812)",))
     [found] = check_cameras()
     assert (found.state, found.sentence) == ("warning", f"{WEBCAM_TOLD}; open in cheese (pid 812)")
-    assert found.remedy == "end that program where stn run finds the camera busy"
+    assert found.remedy == "end that program if stn run reports the camera as busy"
 
 
 def test_devices_that_are_forbidden_are_one_line_with_the_command(connect: Connect) -> None:

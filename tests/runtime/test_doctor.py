@@ -82,7 +82,7 @@ def test_what_is_broken_is_named_at_the_end_with_status_1(stn: Stn, device: dict
 
 @pytest.mark.usefixtures("device")
 def test_a_released_model_that_is_broken_is_status_1(stn: Stn, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Finding("models", "BROKEN", "two.onnx: damaged", "pip install --force-reinstall stn-edge")
+    broken = Finding("models", "BROKEN", "two.onnx: damaged", "reinstall stn-edge from its checkout or wheel")
     monkeypatch.setattr("stn_runtime.model_check.check_released", lambda path: broken if path.stem == "two" else None)
     status, out, _ = stn("doctor")
     assert (status, out.splitlines()[-1]) == (1, "BROKEN: models")
@@ -194,7 +194,7 @@ def test_on_a_device_without_the_export_room_a_model_is_examined_all_the_same(
     status, out, _ = stn("doctor", grey_model)
     assert status == 0
     *_, last = out.splitlines()
-    assert last == "note     graph        not looked into, nor for other targets: pip install 'stn-edge[export]'"
+    assert last == "note     graph        not checked; to check it, also for targets: pip install 'stn-edge[export]'"
 
 
 def test_a_model_that_is_broken_is_status_1_and_its_graph_is_left_alone(

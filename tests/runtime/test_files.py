@@ -128,7 +128,7 @@ def test_the_names_of_a_large_folder_are_not_held_in_memory(tmp_path: Path, monk
     for at_once in (100, 5000):
         monkeypatch.setattr("stn_runtime.files._LISTED_AT_ONCE", at_once)
         tracemalloc.start()
-        number = sum(1 for _ in files._listed(str(tmp_path)))  # not Folder, whose paths grow the interpreter's own tables
+        number = sum(1 for _ in files._listed(str(tmp_path)))  # not Folder, whose paths the interpreter keeps
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert number == 5000

@@ -71,7 +71,7 @@ def test_a_damaged_manifest_is_broken(build_model: Callable[..., Path]) -> None:
 
 def test_a_foreign_file_that_loads_is_a_note(build_model: Callable[..., Path]) -> None:
     [found] = check_model(build_model(1, name="theirs.onnx", metadata={}))
-    told = "theirs.onnx loads here; it is not of 'stn export', so it carries no answers to compare with"
+    told = "theirs.onnx loads here; 'stn export' did not write it, so it carries no answers to compare with"
     assert found == Finding("model", "note", told)
 
 
@@ -80,7 +80,7 @@ def test_a_model_that_answers_otherwise_is_broken(drifted_model: Path) -> None:
     assert (model.state, answers.state) == ("ok", "BROKEN")
     assert answers.sentence.startswith("tiny.onnx does NOT answer as recorded: theta ")
     assert "(allowed 1.0e-04)" in answers.sentence
-    assert answers.remedy.endswith("stn verify tiny.onnx --providers CPUExecutionProvider")
+    assert answers.remedy.endswith("stn run SOURCE --providers CPUExecutionProvider")
 
 
 def test_labels_that_differ_are_counted(
@@ -102,4 +102,4 @@ def test_a_released_model_is_without_findings_or_broken(grey_model: Path, drifte
     (tmp_path / "cut.onnx").write_bytes(b"")
     cut = check_released(tmp_path / "cut.onnx")
     assert cut is not None
-    assert (cut.name, cut.state, cut.remedy) == ("models", "BROKEN", "pip install --force-reinstall stn-edge")
+    assert (cut.name, cut.state, cut.remedy) == ("models", "BROKEN", "reinstall stn-edge from its checkout or wheel")

@@ -72,7 +72,7 @@ def test_no_wheel_means_install_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_wheels_mean_keep_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opencv, "installed_wheels", lambda: ["opencv-python", "opencv-python-headless"])
     told = opencv.remedy(ImportError("DLL load failed"))
-    assert "two OpenCV wheels overwrite each other (opencv-python, opencv-python-headless)" in told
+    assert "OpenCV wheels overwrite each other (opencv-python, opencv-python-headless)" in told
     assert "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python-headless" in told
 
 

@@ -71,10 +71,10 @@ def test_what_it_cannot_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(entry.state, entry.sentence, entry.remedy) for entry in found[1:]] == [
         (
             "warning",
-            "without FFmpeg: no http or rtsp address, and few videos, can be read",
-            "pip install opencv-python-headless",
+            "without FFmpeg: no rtsp address, of http only MJPEG, and few videos can be read",
+            "pip install --force-reinstall opencv-python-headless",
         ),
-        ("warning", "without V4L2: no camera can be read", "pip install opencv-python-headless"),
+        ("warning", "without V4L2: no USB camera can be read", "pip install --force-reinstall opencv-python-headless"),
     ]
     monkeypatch.setattr(sys, "platform", "darwin")
     assert len(check_opencv(Attempt("4.10.0"))) == 2

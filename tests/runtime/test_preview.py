@@ -158,12 +158,12 @@ def test_what_is_no_address_is_refused_in_a_sentence(text: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1"])
 def test_what_others_can_reach_needs_a_token(host: str) -> None:
-    with pytest.raises(InputError, match=r"others could watch; protect it with --token SECRET, .* --serve 8000$"):
+    with pytest.raises(InputError, match=r"others could watch; set a secret in STN_TOKEN, .* --serve 8000$"):
         Preview(Address(host, 8000), None, "tiny", True)
 
 
 def test_an_empty_token_is_no_token() -> None:
-    with pytest.raises(InputError, match="--token is empty"):
+    with pytest.raises(InputError, match="--token or STN_TOKEN is empty"):
         Preview(parse_address("0"), "", "tiny", True)
 
 

@@ -367,7 +367,7 @@ def test_providers_may_be_named_or_left_to_us(
         (("-", "--loop"), "-: --loop takes one source that can be read again"),
         (("PHOTOS", "PHOTOS/a", "--loop"), "photos: --loop takes one source that can be read again"),
         (("PHOTOS", "--max-fps", "5"), "--max-fps is for videos and cameras: pictures have no time; take --stride"),
-        (("PHOTOS", "0"), "photos: files and cameras (0) are not read in one run; start two"),
+        (("PHOTOS", "0"), "photos: files and cameras (camera 0) are not read in one run; start two"),
         (("PHOTOS", "PHOTOS"), "photos: is named twice; name it once"),
         (("0", "--loop"), "0: a camera has no end to loop at and is no folder to watch"),
         (("PHOTOS/b.png", "PHOTOS/a", "--save", "OUT.mp4"), "OUT.mp4: 2 sources do not fit one video"),
