@@ -1,13 +1,17 @@
 """Views and writers on threads of their own, so that a slow disk, command or reader holds nothing up."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from .cli import GRABBER
 from .frames import Frame
 from .records import Record, RecordSink
 from .sinks import View
+
+log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 5.0  # that a live run waits at its end for what is still to be written
 
@@ -49,6 +53,8 @@ class Worker:
             if error is not None:
                 raise error
             if len(self._waiting) >= self._limit:
+                if not self.dropped:
+                    log.warning("%s: too slow, some are dropped", self.name)
                 self.dropped += 1
                 return
             self._waiting.append(action)
@@ -126,6 +132,8 @@ class BackgroundWriter:
 
     def write(self, record: Record) -> None:
         """Let the writer write a record."""
+        if record.prediction is not None:  # thousands of records may wait, and none is written with its picture
+            record = replace(record, prediction=replace(record.prediction, rectified=None))
         self._worker.put(lambda: self._writer.write(record))
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .captures import AS_IT_COMES, CameraOptions, Capture, Grabbed, open_capture
+from .captures import AS_IT_COMES, UNREACHABLE, CameraOptions, Capture, Grabbed, open_capture
 from .cli import GRABBER
 from .errors import ImageReadError, InputError
 from .frames import EVERYTHING, Event, Frame, Selection
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 _OPEN_SECONDS = 10.0  # that a camera may take until its first picture, where it may not stall for longer anyway
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _RELEASE_SECONDS = 1.0
-_MOST_BLOCKED = 3  # threads that hang in a driver, before the next one is started
+_MOST_BLOCKED = 3  # threads that hang in a driver; no more are started before one of them ends
+_STUCK_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,12 @@ class Live:
         """Yield the newest frame of each camera in turn, never the same twice, and what happens to them."""
         try:
             while (found := self._next()) is not None:
-                frame = found if isinstance(found, Frame) else self._decoded(found)
-                if frame is not None:
-                    yield frame
+                if isinstance(found, Frame):
+                    yield found
+                elif (frame := self._decoded(found)) is not None:
+                    with self._changed:
+                        back = found.watch.works(found.index)
+                    yield from (back, frame) if back is not None else (frame,)
         finally:
             self.close()
             for watch in self._watches:
@@ -117,7 +121,9 @@ class Live:
 
     def _next(self) -> "Frame | _News | None":
         while not self._stopped:
-            notify()
+            now = time.monotonic()
+            if not any(watch.is_stuck(now) for watch in self._watches):  # else a service manager starts it anew
+                notify()
             if not self._when_idle():
                 return None
             with self._changed:
@@ -138,8 +144,10 @@ class Live:
         if isinstance(data, bytes):
             try:
                 found = decode_reduced(data, name, self._reduction, grey=self._grey)
-            except ImageReadError as error:  # torn on its way, though its ends are there
+            except ImageReadError as error:  # torn on its way, though its ends are there; or of a kind that is not read
                 log.debug("%s", error)
+                with self._changed:
+                    news.watch.breaks()
                 return None
         else:
             found = Decoded(rgb(data), (data.shape[0], data.shape[1]))
@@ -154,8 +162,7 @@ class Live:
             for watch in self._watches:
                 if not watch.opened:
                     self.close()
-                    default = "does not answer; is it connected, switched on, and not in use by another program?"
-                    raise InputError(f"{watch.camera.name}: {watch.refusal or default}")
+                    raise InputError(f"{watch.camera.name}: {watch.refusal or f'does not answer; {UNREACHABLE}'}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +171,7 @@ class _News:
     index: int
     grabbed: Grabbed
     rate: float | None
+    watch: "_Watch"
 
 
 @dataclass
@@ -184,12 +192,15 @@ class _Grabber:
     next_index: int = field(init=False)
     fresh_at: float = 0.0  # by the monotonic clock, when the last new picture came; 0 before the first
     fault: str = "sent nothing"  # why there is no new picture
+    broken_since: float = np.inf  # by the monotonic clock, when pictures began that cannot be decoded
 
     def __post_init__(self) -> None:
         self.next_index = self.first_index
 
     def run(self) -> None:
-        reason = "cannot be opened; is it connected, switched on, and not in use by another program?"
+        reason = f"cannot be opened; {UNREACHABLE}"
+        if self.abandoned:  # it had to wait for its turn
+            return
         try:
             capture = self.camera.open()
             try:
@@ -219,6 +230,8 @@ class _Grabber:
                 self.fault = "repeated one picture" if repeats else "sent pictures with one timestamp"
                 continue
             with self.changed:
+                if self.abandoned:
+                    return
                 self.fresh_at, self.fault = time.monotonic(), "sent nothing"
                 if (self.next_index - self.first_index) % self.stride == 0:
                     self.newest = (self.next_index, grabbed)
@@ -235,7 +248,7 @@ class _Watch:
         self.camera, self._options, self._selection, self._changed = camera, options, selection, changed
         self._threads: list[threading.Thread] = []
         self._lost = False
-        self._retry_at = np.inf
+        self._retry_at = self._blocked_since = np.inf
         self._pause = _FIRST_PAUSE
         self._seen = -1
         self._wanted_at = 0.0
@@ -252,23 +265,19 @@ class _Watch:
     def news(self, now: float) -> "Frame | _News | None":
         """Return an unseen frame, or what happened; None when there is nothing."""
         newest = self._grabber.newest
-        if newest is not None and newest[0] > self._seen:
-            if self._lost:
-                self._lost, self._pause = False, _FIRST_PAUSE
-                return self._event("source_back", newest[0])
-            if now < self._wanted_at:
-                return None
+        if newest is not None and newest[0] > self._seen and now >= self._wanted_at:
             self._seen = newest[0]
             if self._selection.max_fps:
                 # Counted from the wanted moment and not from the frame, so that the rate is met on average.
                 self._wanted_at = max(now, (self._wanted_at or now) + 1 / self._selection.max_fps)
-            return _News(self.camera.name, *newest, self._grabber.rate)
+            return _News(self.camera.name, *newest, self._grabber.rate, self)
         if now >= self._retry_at:
             self._retry(now)
         reason = self._failure(now)
         if reason is None:
             return None
         self.abandon()
+        self._seen = max(self._seen, self._grabber.next_index - 1)  # what still waits for its turn is too old
         self._retry_at = now + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         if self._lost:  # that a camera is still away is no news
@@ -276,11 +285,28 @@ class _Watch:
         self._lost = True
         return self._event("source_lost", self._grabber.next_index, reason)
 
+    def works(self, index: int) -> Frame | None:
+        """Take note of a frame that could be decoded; return the event that the camera is back, if it was lost."""
+        self._grabber.broken_since = np.inf
+        if not self._lost:
+            return None
+        self._lost, self._pause = False, _FIRST_PAUSE
+        return self._event("source_back", index)
+
+    def breaks(self) -> None:
+        """Take note of a frame that could not be decoded; the next one need not wait."""
+        self._grabber.broken_since = min(self._grabber.broken_since, time.monotonic())
+        self._wanted_at = 0.0
+
+    def is_stuck(self, now: float) -> bool:
+        """Return whether attempts to open the camera have hung for so long that only a new process may help."""
+        return now - self._blocked_since > _STUCK_SECONDS
+
     def due(self) -> float:
         """Return when to ask for news again if none comes, by the monotonic clock."""
         times = [self._retry_at]
         if self._retry_at == np.inf:
-            times.append(self._deadline())
+            times += [self._deadline(), self._grabber.broken_since + self._options.stall_seconds]
         newest = self._grabber.newest
         if newest is not None and newest[0] > self._seen:
             times.append(self._wanted_at)
@@ -304,10 +330,13 @@ class _Watch:
     def _retry(self, now: float) -> None:
         alive = sum(thread.is_alive() for thread in self._threads)
         if alive >= _MOST_BLOCKED:
+            if self._blocked_since == np.inf:
+                log.warning("%s: its driver hangs; connect it anew, or start the program again", self.camera.name)
+            self._blocked_since = min(self._blocked_since, now)
             self._retry_at = now + self._pause
             return
+        self._blocked_since = np.inf
         self._retry_at = np.inf
-        self._seen = max(self._seen, self._grabber.next_index - 1)
         self._grabber = self._start(self._grabber.last)
 
     def _deadline(self) -> float:
@@ -321,6 +350,8 @@ class _Watch:
             return None
         if self._grabber.ended is not None:
             return self._grabber.ended
+        if now >= self._grabber.broken_since + self._options.stall_seconds:
+            return f"sent pictures that cannot be decoded for {self._options.stall_seconds:g} s"
         if now < self._deadline():
             return None
         if not self._grabber.opened:

@@ -5,7 +5,7 @@ import re
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -29,9 +29,10 @@ _BACKENDS = {
     "msmf": cv2.CAP_MSMF,
     "v4l2": cv2.CAP_V4L2,
 }
-_STREAM_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer+discardcorrupt|flags;low_delay"
-_STREAM_OPTIONS_NAME = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-_environment = threading.Lock()
+_MOST_BROKEN = 100  # frames in a row that cannot be decoded, before the camera counts as closed
+
+UNREACHABLE = "is it connected, switched on, and not in use by another program?"
+"""What to ask about a camera that does not open."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,6 @@ class CameraOptions:
     mjpg: bool = False
     stall_seconds: float = 10.0
     wait: bool = False
-
-    @property
-    def asks(self) -> bool:
-        """Whether a device is asked for anything."""
-        return self.size is not None or self.rate is not None or self.mjpg
 
 
 AS_IT_COMES = CameraOptions()
@@ -98,6 +94,34 @@ class Capture(Protocol):
 
     def release(self) -> None:
         """Let the camera go."""
+
+
+class _StreamOptions:
+    """What FFmpeg is told of streams: through the environment, the only way, and only while some are being opened.
+
+    It would hold for files too, and spoil them.
+    """
+
+    _NAME, _VALUE = "OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fflags;nobuffer+discardcorrupt|flags;low_delay"
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._is_ours = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._is_ours = self._NAME not in os.environ
+                os.environ.setdefault(self._NAME, self._VALUE)
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._is_ours:
+                del os.environ[self._NAME]
+
+
+_stream_options = _StreamOptions()
 
 
 def open_capture(name: str, options: CameraOptions) -> Capture:
@@ -152,18 +176,25 @@ class _OpenCvCapture:
         self.rate: float | None = rate if 0 < rate < 1000 else None
 
     def read(self) -> Grabbed | None:
-        done = self._capture.grab()
-        moment = time.time()
-        if not done:
-            return None
-        done, image = self._capture.retrieve()
-        if not done:
-            return None
-        clock = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        return Grabbed(moment, clock if clock > 0 else None, np.asarray(image, np.uint8))
+        for _ in range(_MOST_BROKEN):
+            if not self._capture.grab():
+                return None
+            moment = time.time()
+            done, image = self._capture.retrieve()
+            if done and image is not None:
+                clock = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                return Grabbed(moment, clock if clock > 0 else None, _as_picture(image))
+        return None
 
     def release(self) -> None:
         self._capture.release()
+
+
+def _as_picture(image: NDArray[Any]) -> NDArray[np.uint8]:
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))):
+        channels = image.shape[2] if image.ndim == 3 else 1
+        raise InputError(f"gives {channels} x {image.dtype} a pixel; only grey and colour of 8 bits are read")
+    return image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
 
 class _RibbonCamera:
@@ -185,6 +216,7 @@ class _RibbonCamera:
             try:
                 self._camera: Any = picamera2.Picamera2(number)
                 undone.callback(self._camera.close)  # or it is in use for ever
+                self._stall_seconds = options.stall_seconds
                 # picamera2 names formats by the bytes of a little-endian word: RGB888 is what OpenCV calls BGR.
                 main = {"format": "RGB888", "size": options.size or (1280, 720)}
                 controls = {"FrameRate": options.rate} if options.rate else {}
@@ -198,7 +230,10 @@ class _RibbonCamera:
         self.rate = options.rate
 
     def read(self) -> Grabbed | None:
-        request = self._camera.capture_request()
+        try:
+            request = self._camera.capture_request(wait=self._stall_seconds)
+        except TimeoutError:
+            return None
         moment = time.time()
         try:
             clock = request.get_metadata().get("SensorTimestamp", 0) / 1e9
@@ -207,8 +242,13 @@ class _RibbonCamera:
             request.release()
 
     def release(self) -> None:
-        self._camera.stop()
-        self._camera.close()
+        try:
+            with suppress(AttributeError):  # old versions lack it
+                # A capture that was given up still stands in the queue, and stop() would wait behind it.
+                self._camera.cancel_all_and_flush()
+            self._camera.stop()
+        finally:
+            self._camera.close()
 
 
 def _open_device(name: str, options: CameraOptions) -> Capture:
@@ -226,7 +266,6 @@ def _open_device(name: str, options: CameraOptions) -> Capture:
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, options.size[1])
     if options.rate:
         capture.set(cv2.CAP_PROP_FPS, options.rate)
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # often refused; the reading thread keeps up anyway
     _report_difference(name, capture, options)
     return _OpenCvCapture(capture)
 
@@ -240,7 +279,7 @@ def _reason(device: Path) -> str:
         others = holders(device)
         if others:
             return f"it is in use by {', '.join(others)}"
-    return "is it connected, switched on, and not in use by another program? 'stn doctor' lists what is here"
+    return f"{UNREACHABLE} 'stn doctor' lists what is here"
 
 
 def _report_difference(name: str, capture: cv2.VideoCapture, options: CameraOptions) -> None:
@@ -256,14 +295,8 @@ def _report_difference(name: str, capture: cv2.VideoCapture, options: CameraOpti
 def _open_stream(address: str, options: CameraOptions) -> Capture:
     timeout = round(1000 * options.stall_seconds)
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, max(timeout, 10_000), cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout]
-    with _environment:  # OpenCV takes what FFmpeg is told from there, for files too
-        given = os.environ.get(_STREAM_OPTIONS_NAME)
-        os.environ.setdefault(_STREAM_OPTIONS_NAME, _STREAM_OPTIONS)
-        try:
-            capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)
-        finally:
-            if given is None:
-                del os.environ[_STREAM_OPTIONS_NAME]
+    with _stream_options:
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)
     if not capture.isOpened():
         raise InputError("cannot be opened as a stream; is the address right, and the camera switched on?")
     return _OpenCvCapture(capture)

@@ -34,7 +34,7 @@ class ImageFiles:
 
     Args:
         paths: What to read; gone through once for each pass.
-        root: The folder that was searched, so that results can keep its tree.
+        root: The folder that was searched, whose tree results keep; None where they keep whole paths.
         selection: Which of them are wanted.
         counted: Whether ``paths`` may be gone through beforehand to count them.
     """

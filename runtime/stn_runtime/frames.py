@@ -20,7 +20,7 @@ class Frame:
         time: Seconds since the start of a video, Unix time of a camera's frame, None for an image file.
         image: RGB or grey; None when it could not be had.
         error: One sentence when there is no image; of a lost source, why.
-        root: For a file found in a folder, that folder.
+        root: The folder below which results keep the file's place; None for its whole path.
         size: (height, width) of the whole picture, where ``image`` is a reduced one.
         decode_ms: What reading and decoding took; None where it cannot be told from waiting.
         event: What happened to a camera; such a frame is no picture and counts as none.

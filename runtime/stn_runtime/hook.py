@@ -5,6 +5,9 @@ import logging
 import os
 import signal
 import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 
 from .frames import Frame
 from .records import Record
@@ -13,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _SECONDS = 30.0
 """A command that takes longer is killed."""
+
+_END_SECONDS = 1.0  # that its end may take
 
 
 class Hook:
@@ -24,10 +29,13 @@ class Hook:
 
     Args:
         command: As a shell takes it.
+        start: Does what it is given, now or on another thread.
     """
 
-    def __init__(self, command: str) -> None:
-        self.command = command
+    def __init__(self, command: str, start: Callable[[Callable[[], None]], None]) -> None:
+        self.command, self._start = command, start
+        # Once, since it changes while streams are opened; and who may start a command need not know who may watch.
+        self._environment = {name: value for name, value in os.environ.items() if name != "STN_TOKEN"}
         self._labels: dict[str, str] = {}
 
     def show(self, frame: Frame, record: Record) -> bool:
@@ -49,28 +57,35 @@ class Hook:
 
     def _run(self, record: Record, variables: dict[str, str]) -> None:
         told = (json.dumps(record.fields()) + "\n").encode("ascii")
-        try:
-            status = _status(self.command, told, {"STN_SOURCE": record.source} | variables)
-        except subprocess.TimeoutExpired:
-            log.warning("--on-event: the command took over %g s and was ended", _SECONDS)
-        except (OSError, UnicodeEncodeError) as error:
-            log.warning("--on-event: the command cannot be run (%s)", error)
-        else:
-            if status:
-                log.warning("--on-event: the command ended with status %d", status)
+        variables = {"STN_SOURCE": record.source} | variables
+        passed = {name: value.replace("\0", "") for name, value in variables.items()}
+        self._start(partial(_run, self.command, told, self._environment | passed))
 
 
-def _status(command: str, told: bytes, variables: dict[str, str]) -> int:
+def _run(command: str, told: bytes, environment: Mapping[str, str]) -> None:
+    try:
+        status = _status(command, told, environment)
+    except subprocess.TimeoutExpired:
+        log.warning("--on-event: the command took over %g s and was ended", _SECONDS)
+    except (OSError, UnicodeEncodeError) as error:
+        log.warning("--on-event: the command cannot be run (%s)", error)
+    else:
+        if status:
+            log.warning("--on-event: the command ended with status %d", status)
+
+
+def _status(command: str, told: bytes, environment: Mapping[str, str]) -> int:
     """Run a command with ``told`` on its standard input; return its exit status."""
-    environment = os.environ | {name: value.replace("\0", "") for name, value in variables.items()}
-    with subprocess.Popen(
+    process = subprocess.Popen(
         command, shell=True, stdin=subprocess.PIPE, stdout=2, env=environment, start_new_session=True
-    ) as process:
-        try:
-            process.communicate(told, timeout=_SECONDS)
-        except subprocess.TimeoutExpired:
+    )
+    try:
+        process.communicate(told, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        with suppress(OSError, subprocess.TimeoutExpired):  # another user's cannot be ended
             if hasattr(os, "killpg"):  # with all that it has started
                 os.killpg(process.pid, signal.SIGKILL)
             process.kill()
-            raise
+            process.wait(_END_SECONDS)
+        raise
     return process.returncode

@@ -33,8 +33,6 @@ class MjpegStream:
         NotMjpegError: It answers with something else, which OpenCV may know.
     """
 
-    rate = None
-
     def __init__(self, address: str, timeout: float) -> None:
         self._response = _opened(address, timeout)
         kind = self._response.headers.get_content_type()

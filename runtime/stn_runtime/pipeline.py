@@ -1,17 +1,16 @@
 """The pipeline: frames of a source through the classifier to results and views, in order, nothing lost."""
 
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from types import FrameType
 
 from tqdm import tqdm
 
 from .classifier import Classifier, Prediction
 from .frames import Frame, Source
+from .interruption import Interruption
 from .records import Record, RecordSink
 from .service import notify
 from .sinks import View
@@ -55,6 +54,7 @@ def run(
     views: Sequence[View] = (),
     judgement: Judgement = PLAIN,
     limit: int | None = None,
+    interruption: Interruption | None = None,
 ) -> Summary:
     """Classify every frame of ``source``.
 
@@ -65,6 +65,7 @@ def run(
         views: Receive each frame with its record.
         judgement: How predictions become records.
         limit: How many frames there are to be at most.
+        interruption: Where signals are taken already; by default they are while this runs.
 
     Returns:
         How many frames there were, how many failed, and whether a signal (Ctrl-C, SIGTERM) ended the run.
@@ -75,7 +76,8 @@ def run(
     one_by_one = source.live or any(isinstance(view, Window) for view in views)
     judge = _Judge(classifier, judgement)
     wanted = True
-    with progress, _ended_by_signals(source, views) as signals:
+    with progress, Interruption() if interruption is None else nullcontext(interruption) as signals:
+        signals.ends(source.close, *(view.dismiss for view in views if isinstance(view, Window)))
         for batch in _batches(source, 1 if one_by_one else _BATCH, limit):
             for frame, record in zip(batch, judge.records(batch), strict=True):
                 writer.write(record)
@@ -87,7 +89,7 @@ def run(
             if not wanted:
                 break
     source.close()
-    return Summary(frames, failed, bool(signals))
+    return Summary(frames, failed, signals.happened)
 
 
 def _batches(source: Source, size: int, limit: int | None) -> Iterator[list[Frame]]:
@@ -136,33 +138,3 @@ class _Judge:
             prediction = self._smoother.smooth(frame.source, frame.time, prediction, size)
         sure = prediction.confidence >= self._judgement.threshold
         return replace(record, prediction=prediction, sure=sure, uncertain=uncertain)
-
-
-@contextmanager
-def _ended_by_signals(source: Source, views: Sequence[View]) -> Iterator[list[int]]:
-    """Let the first Ctrl-C or SIGTERM end the source after the frame in flight; a second one acts as usual."""
-    received: list[int] = []
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        source.close()
-        for view in views:
-            if isinstance(view, Window):
-                view.dismiss()
-        restore()
-
-    previous = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, end)
-    except ValueError:  # not on the main thread: signals are somebody else's
-        pass
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    try:
-        yield received
-    finally:
-        restore()

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +15,7 @@ from .classifier import Classifier
 from .errors import InputError
 from .frames import Selection, Source
 from .hook import Hook
+from .interruption import Interruption
 from .metrics import STALE_SECONDS
 from .pipeline import Judgement, Summary
 from .pipeline import run as run_pipeline
@@ -30,7 +30,7 @@ from .zoo import find_model
 
 _IDLE_SECONDS = 0.05  # between looks for a key, while a camera sends nothing
 _SERVED_SIDE = 480  # pixels that the shorter side of a served picture keeps
-_VIEW_LIMIT, _RECORD_LIMIT = 4, 10_000  # frames or records that may wait for a slow disk or reader
+_VIEW_LIMIT, _EVENT_LIMIT, _RECORD_LIMIT = 4, 100, 10_000  # that may wait for a slow disk, command or reader
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +114,7 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Classify every frame of a source."""
     _check(args)
-    with ExitStack() as stack:
+    with Interruption() as interruption, ExitStack() as stack:
         selection = Selection(args.stride, args.max_fps, args.loop, args.watch)
         options = CameraOptions(args.backend, args.size, args.rate, args.mjpg, args.stall_seconds, args.wait)
         source = open_source(args.source, options, selection)
@@ -127,8 +127,12 @@ def run(args: argparse.Namespace) -> int:
         writer = _writer(args, source, stack, workers)  # last: a typing error must not empty yesterday's results
         sys.stderr.write(f"{classifier.manifest.name} runs on {', '.join(classifier.providers)}\n")
         notify("READY=1")
-        summary = run_pipeline(source, classifier, writer, views, Judgement(args.conf, args.smooth), args.limit)
-    return _reported(summary, args, workers)
+        judgement = Judgement(args.conf, args.smooth)
+        summary = run_pipeline(source, classifier, writer, views, judgement, args.limit, interruption)
+    _report(summary, args, workers)
+    if interruption.happened:
+        return 130
+    return 1 if summary.failed else 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -146,7 +150,7 @@ def _classifier(args: argparse.Namespace, live: bool) -> Classifier:
     threads = args.threads
     # Threads that spin would take the CPUs from those that read and decode.
     if args.tune:
-        threads = tuned_threads(find_model(args.model), args.providers, live=True)
+        threads = tuned_threads(find_model(args.model), args.providers)
     classifier = Classifier(args.model, threads=threads, providers=args.providers, topk=args.topk, live=True)
     if args.save_crops and "rectified" not in classifier.manifest.outputs:
         raise InputError(f"{args.model}: gives no rectified picture for --save-crops; export it with that output")
@@ -187,20 +191,21 @@ def _views(
 ) -> list[View]:
     views: list[View] = []
 
-    def add(name: str, make: Callable[[], View], limit: int = _VIEW_LIMIT) -> None:
-        made = make()
+    def worker(name: str, limit: int) -> Worker:
         workers.append(Worker(name, limit, drops=source.live))
-        view = BackgroundView(made, workers[-1])
-        stack.callback(view.close)
-        views.append(view)
+        return workers[-1]
+
+    def save(name: str, view: View) -> None:
+        background = BackgroundView(view, worker(name, _VIEW_LIMIT))
+        stack.callback(background.close)
+        views.append(background)
 
     has_time = source.live or isinstance(source, Video)
-    if args.save:
-        add("--save", lambda: open_saver(args.save, args.source, has_time, source.live))
-    if args.save_crops:
-        add("--save-crops", lambda: Crops(args.save_crops))
+    # What is opened first is closed last: commands and clients may take their time, and what is saved is whole by then.
     if args.on_event:
-        add("--on-event", lambda: Hook(args.on_event), 100)
+        events = worker("--on-event", _EVENT_LIMIT)
+        stack.callback(events.close)
+        views.append(Hook(args.on_event, events.put))
     if args.serve is not None:
         from .preview import Preview, parse_address  # the packages that it needs are an extra
 
@@ -210,6 +215,10 @@ def _views(
         shown = preview.url if args.token is not None else preview.url.partition("?")[0]  # a secret stays out of logs
         sys.stderr.write(f"serving {shown}\n")
         views.append(preview)
+    if args.save:
+        save("--save", open_saver(args.save, args.source, has_time, source.live))
+    if args.save_crops:
+        save("--save-crops", Crops(args.save_crops))
     if args.show:
         window = Window(not has_time, source.live, classifier.manifest)
         stack.callback(window.close)
@@ -221,16 +230,13 @@ def _views(
 
 def _stale_seconds(args: argparse.Namespace) -> float:
     """Return how old a camera's newest result may be before the run counts as stalled."""
-    between: float = 1 / args.max_fps if args.max_fps else 0.0
-    return max(STALE_SECONDS, 1.5 * args.stall_seconds, 3 * between)
+    stall: float = args.stall_seconds
+    return max(STALE_SECONDS, 1.5 * stall, 3 / args.max_fps if args.max_fps else 0.0)
 
 
-def _reported(summary: Summary, args: argparse.Namespace, workers: list[Worker]) -> int:
+def _report(summary: Summary, args: argparse.Namespace, workers: list[Worker]) -> None:
     place = f", annotated in {args.save}" if args.save else ""
     sys.stderr.write(f"{summary.frames} frames, {summary.failed} failed{place}\n")
     for worker in workers:
         if worker.dropped:
             sys.stderr.write(f"{worker.name}: {worker.dropped} dropped: disk, command or reader too slow\n")
-    if summary.interrupted:
-        return 130
-    return 1 if summary.failed else 0

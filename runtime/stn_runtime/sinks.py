@@ -1,6 +1,6 @@
 """Where annotated pictures and crops go: folders and video files."""
 
-import itertools
+import os
 import re
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ from .records import Record
 from .video import VIDEO_SUFFIXES
 
 _FALLBACK_RATE = 25.0
-_LONGEST_HOLD = 1.0  # seconds that a saved video stands still where a camera gave nothing
+_LONGEST_HOLD = 10.0  # seconds that a saved video stands still where a camera gave nothing
 _WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _UNSURE = "_unsure"
 
@@ -40,7 +40,6 @@ class PictureFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._names = _Names()
         make_folder(folder)
 
     def show(self, frame: Frame, record: Record) -> bool:
@@ -51,11 +50,9 @@ class PictureFolder:
         """
         if frame.image is None or record.prediction is None:
             return True
-        source = Path(frame.source)
-        target = self.folder / (source.relative_to(frame.root) if frame.root is not None else source.name)
+        source, target = Path(frame.source), self.folder / _mirrored(frame)
         if target.suffix.lower() not in _WRITABLE:
             target = target.with_name(target.name + ".png")
-        target = self._names.free(target, frame.source)
         if target.exists() and source.exists() and target.samefile(source):
             raise InputError(f"{source}: --save would overwrite it; give another folder")
         _write(target, draw(frame.image, record.prediction, record.sure))
@@ -175,7 +172,6 @@ class Crops:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._names = _Names()
         make_folder(folder)
 
     def show(self, frame: Frame, record: Record) -> bool:
@@ -188,44 +184,30 @@ class Crops:
         if prediction is None or prediction.rectified is None:
             return True
         trusted = record.sure and record.uncertain is None
-        label = _folder_name(prediction.label) if trusted else _UNSURE
-        source = Path(frame.source)
-        name = str(source.relative_to(frame.root)) if frame.root is not None else source.name
-        if "://" in frame.source:
-            name = frame.source.split("://")[1]
-        stem = re.sub(r"[^\w.-]+", "_", name).strip("_.") or "frame"
-        if frame.time is None:
-            target = self._names.free(self.folder / label / f"{stem}.png", frame.source)
-        else:  # by its time, ms: numbers of a camera's frames begin again with each run
-            target = self.folder / label / f"{stem}-{round(1000 * frame.time):06}.png"
-        _write(target, prediction.rectified)
+        label = _safe(prediction.label) if trusted else _UNSURE
+        *folders, name = map(_safe, _mirrored(frame).parts)
+        # By its time, ms: numbers of a camera's frames begin again with each run.
+        moment = f"-{round(1000 * frame.time):06}" if frame.time is not None else ""
+        _write(self.folder.joinpath(label, *folders, f"{name}{moment}.png"), prediction.rectified)
         return True
 
     def close(self) -> None:
         """Nothing is left open."""
 
 
-class _Names:
-    """Sees to it that pictures of one name, from different folders, are not saved over each other."""
-
-    def __init__(self) -> None:
-        self._owners: dict[int, int] = {}  # hashes, since there may be very many
-
-    def free(self, target: Path, source: str) -> Path:
-        """Return ``target``, or where that is another source's already, a name with a number."""
-        names = (target.with_stem(f"{target.stem}-{number}") for number in itertools.count(2))
-        owner = hash(source)
-        return next(
-            name
-            for name in itertools.chain([target], names)
-            if self._owners.setdefault(hash(str(name)), owner) == owner
-        )
+def _mirrored(frame: Frame) -> Path:
+    """Return a source's place below the folder that was searched or, where several were named, its whole path."""
+    source = frame.source.split("://")[-1]
+    if frame.root is not None:
+        return Path(source).relative_to(frame.root)
+    path = Path(os.path.normpath(source))
+    return Path(*("up" if part == ".." else part for part in path.relative_to(path.anchor).parts))
 
 
-def _folder_name(label: str) -> str:
-    """Return a name that every system takes, another for each label: what is not safe is spelled as in an address."""
+def _safe(name: str) -> str:
+    """Return a name that every system takes, another for each name: what is not safe is spelled as in an address."""
     unsafe = re.compile(r"[^\w .-]|^\.|[. ]$")
-    return unsafe.sub(lambda found: quote(found[0], safe="").replace(".", "%2E"), label) or "%"
+    return unsafe.sub(lambda found: quote(os.fsencode(found[0]), safe="").replace(".", "%2E"), name) or "%"
 
 
 def open_saver(path: Path, sources: list[str], has_time: bool, live: bool) -> View:

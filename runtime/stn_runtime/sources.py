@@ -54,7 +54,7 @@ def open_source(
             raise InputError(f"{_shown(names[0])}: a camera has no end to loop at and is no folder to watch")
         return Live([Camera.named(name, _shown(name), options) for name in names], options, selection)
     _check_selection(names, selection)
-    sources = [_open_files(name, selection) for name in names]
+    sources = [_open_files(name, selection, len(names) == 1) for name in names]
     if selection.max_fps is not None and not all(isinstance(source, Video) for source in sources):
         raise InputError("--max-fps is for videos and cameras: pictures have no time; take --stride")
     return sources[0] if len(sources) == 1 else Chain(sources, selection)
@@ -135,32 +135,35 @@ def _check_selection(names: Sequence[str], selection: Selection) -> None:
         raise InputError(f"{names[0]}: --loop takes one source that can be read again")
 
 
-def _open_files(text: str, selection: Selection) -> Source:
+def _open_files(text: str, selection: Selection, is_alone: bool) -> Source:
+    """Open what one name stands for; results of several, which may hold files of one name, keep whole paths."""
     if not text:
         raise InputError("the source is empty; name a camera, a picture, a folder, a video or an address")
     if text == "-":
         return ImageFiles(ListedFiles(None), selection=selection, counted=False)
     path = Path(text)
     if os.path.isdir(path):  # unlike Path's methods, these say no to a name that is too long
-        return _open_folder(path, selection)
+        return _open_folder(path, selection, path if is_alone else None)
     if os.path.isfile(path):
         suffix = path.suffix.lower()
         if suffix in VIDEO_SUFFIXES:
-            return Video(path, selection)
-        return ImageFiles(ListedFiles(path) if suffix in LIST_SUFFIXES else [path], selection=selection)
+            return Video(path, selection, path.parent if is_alone else None)
+        if suffix in LIST_SUFFIXES:
+            return ImageFiles(ListedFiles(path), selection=selection)
+        return ImageFiles([path], path.parent if is_alone else None, selection)
     if glob.has_magic(text):
         found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
         files = [name for name in found if name.is_file()]
         if not files:
             raise InputError(f"{text}: the pattern matches no file")
         root = Path(os.path.commonpath([name.parent for name in files]))
-        return ImageFiles(files, root, selection)
+        return ImageFiles(files, root if is_alone else None, selection)
     raise InputError(f"{text}: no such file or folder; a camera is named by its number, a pattern needs * or ?")
 
 
-def _open_folder(path: Path, selection: Selection) -> ImageFiles:
+def _open_folder(path: Path, selection: Selection, root: Path | None) -> ImageFiles:
     folder = Folder(path)
     # Goes through all of it: a folder that cannot be listed is not passed over in the middle of a run.
     if not folder.count and not selection.watch:
         raise InputError(f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return ImageFiles(folder, path, selection, counted=not selection.watch)
+    return ImageFiles(folder, root, selection, counted=not selection.watch)

@@ -23,22 +23,21 @@ _PAUSE_SECONDS = 0.06  # in which the threads of one contender fall asleep, befo
 _WORTH = 0.95  # more threads must take at most so much of the time of fewer
 
 
-def tuned_threads(model: Path, providers: Sequence[str] | None, live: bool) -> int:
+def tuned_threads(model: Path, providers: Sequence[str] | None) -> int:
     """Return with how many threads a model answers one picture fastest; fewer where more gain little.
 
     Args:
         model: The file.
         providers: Execution providers, as for ``Network``.
-        live: Whether frames come one by one with pauses between them.
 
     Raises:
         ModelContractError: The file cannot be used.
     """
-    key = _key(model, providers, live)
+    key = _key(model, providers)
     known = _read()
     if isinstance(known.get(key), int) and 1 <= known[key] <= usable_cpus():
         return known[key]
-    taken = _measured(model, providers, live)
+    taken = _measured(model, providers)
     best = 1
     for threads in sorted(taken):
         if taken[threads] < _WORTH * taken[best]:
@@ -62,11 +61,11 @@ def cache_file() -> Path:
     return Path(base, "stn-edge", "threads.json")
 
 
-def _measured(model: Path, providers: Sequence[str] | None, live: bool) -> dict[int, float]:
+def _measured(model: Path, providers: Sequence[str] | None) -> dict[int, float]:
     """Return the median time of a picture by number of threads, measured in turns."""
     cpus = usable_cpus()
     counts = sorted({1, cpus} | {count for count in (2, 3, 4, 6, 8) if count < cpus})
-    networks = {count: Network(model, threads=count, providers=providers, live=live) for count in counts}
+    networks = {count: Network(model, threads=count, providers=providers, live=True) for count in counts}
     spec = networks[1].manifest.preprocess
     picture = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, spec.channels), np.uint8)
     times: dict[int, list[float]] = {count: [] for count in counts}
@@ -80,7 +79,7 @@ def _measured(model: Path, providers: Sequence[str] | None, live: bool) -> dict[
     return {count: statistics.median(taken) for count, taken in times.items()}
 
 
-def _key(model: Path, providers: Sequence[str] | None, live: bool) -> str:
+def _key(model: Path, providers: Sequence[str] | None) -> str:
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     parts = (
         digest,
@@ -89,7 +88,6 @@ def _key(model: Path, providers: Sequence[str] | None, live: bool) -> str:
         str(usable_cpus()),
         ort.__version__,
         str(providers),
-        str(live),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

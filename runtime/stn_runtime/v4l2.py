@@ -114,12 +114,12 @@ def read_camera(path: Path, ioctl: Ioctl = system_ioctl) -> Camera | None:
 
 def holders(path: Path, processes: Path = Path("/proc")) -> list[str]:
     """Return the other programs that have a device open, as ``name (pid 123)``; of other users' only root sees any."""
-    found = []
+    found, device = [], os.path.realpath(path)  # a name below /dev/v4l is a link
     for process in processes.glob("[0-9]*"):
         if process.name == str(os.getpid()):
             continue
         try:
-            if any(os.readlink(entry) == str(path) for entry in (process / "fd").iterdir()):
+            if any(os.readlink(entry) == device for entry in (process / "fd").iterdir()):
                 found.append(f"{(process / 'comm').read_text(errors='replace').strip()} (pid {process.name})")
         except OSError:  # it has ended, or is another user's
             continue

@@ -24,6 +24,7 @@ class Video:
     Args:
         path: The file.
         selection: Which of its frames are wanted.
+        root: The folder below which results keep its place.
 
     Raises:
         InputError: It cannot be opened as a video.
@@ -31,8 +32,9 @@ class Video:
 
     live = False
 
-    def __init__(self, path: Path, selection: Selection = EVERYTHING) -> None:
+    def __init__(self, path: Path, selection: Selection = EVERYTHING, root: Path | None = None) -> None:
         self.path, self._selection = path, selection
+        self._root = str(root) if root is not None else None
         capture = self._open()
         rate = capture.get(cv2.CAP_PROP_FPS)
         self._announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -122,7 +124,7 @@ class Video:
         taken = 1000 * (time.perf_counter() - started)
         rate = self._rate and self._rate / self._selection.stride
         rate = min(rate, self._selection.max_fps or rate) if rate else None
-        return Frame(str(self.path), index, position, rgb(image), decode_ms=taken, rate=rate)
+        return Frame(str(self.path), index, position, rgb(image), root=self._root, decode_ms=taken, rate=rate)
 
     def _shortfall(self, index: int) -> Iterator[Frame]:
         if index == 0:

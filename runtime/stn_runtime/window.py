@@ -1,12 +1,13 @@
 """The window: annotated frames on a screen, and its keys."""
 
+import logging
 import subprocess
 import sys
 import time
 from collections import deque
 from pathlib import Path
 
-from .errors import InputError
+from .errors import ImageReadError, InputError
 from .frames import Frame
 from .images import write_image
 from .manifest import Manifest
@@ -14,6 +15,8 @@ from .opencv import cv2
 from .overlay import draw, draw_lines
 from .preprocessing import Image
 from .records import Record
+
+log = logging.getLogger(__name__)
 
 _NAME = "stn-edge"
 _ESCAPE, _SPACE = 27, 32
@@ -146,7 +149,10 @@ class Window:
             return
         while (path := self.snapshots / f"snapshot-{self._snapshots:04d}.png").exists():
             self._snapshots += 1
-        write_image(path, self._picture)
+        try:
+            write_image(path, self._picture)
+        except ImageReadError as error:  # a folder that may not be written is no reason to end the run
+            log.warning("%s", error)
 
 
 def theta_lines(record: Record, manifest: Manifest) -> list[str]:

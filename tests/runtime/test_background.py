@@ -3,10 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from stn_runtime import Prediction
 from stn_runtime.background import BackgroundView, BackgroundWriter, Worker
 from stn_runtime.frames import Frame
 from stn_runtime.records import Record
@@ -234,3 +236,17 @@ def test_a_writer_gets_every_record_in_order() -> None:
         writer.write(record)
     writer.close()
     assert [record for _, record in kept.seen] == records
+
+
+def test_a_record_that_waits_holds_no_picture() -> None:
+    kept = Kept()
+    writer = BackgroundWriter(kept, Worker("test", 100, drops=True))
+    crop = np.zeros((2, 2), np.uint8)
+    outline, probabilities = np.empty((0, 0, 2), np.float32), np.ones(1, np.float32)
+    prediction = Prediction("7", 0.9, (), (0.5,), outline, crop, {}, probabilities)
+    writer.write(replace(_record(), prediction=prediction))
+    writer.close()
+    [(_, record)] = kept.seen
+    assert record.prediction is not None
+    assert (record.prediction.label, record.prediction.rectified) == ("7", None)
+    assert prediction.rectified is crop

@@ -143,6 +143,38 @@ def test_a_jpeg_that_cannot_be_decoded_is_no_frame() -> None:
     assert all(frame.image is not None and frame.index % 2 for frame in frames)
 
 
+def test_a_camera_whose_jpegs_can_never_be_decoded_is_lost_and_not_back_before_one_can() -> None:
+    def broken(index: int) -> bytes:
+        time.sleep(0.01)
+        return b"\xff\xd8" + index.to_bytes(2, "big") + b"\xff\xd9"
+
+    good = FakeCapture(lambda index: (time.sleep(0.01), _jpeg(index))[1])
+    frames = _take(_live(FakeCapture(broken), FakeCapture(broken), good, stall_seconds=0.2), 4)
+    told = "camera 7: sent pictures that cannot be decoded for 0.2 s"
+    assert _events(frames) == [("source_lost", told), ("source_back", None)]
+    assert [frame.event for frame in frames] == ["source_lost", "source_back", None, None]
+    assert frames[1].index == frames[2].index
+
+
+def test_a_torn_jpeg_costs_no_turn_where_few_are_wanted() -> None:
+    def play(index: int) -> bytes:
+        time.sleep(0.01)
+        return _jpeg(index) if index % 10 else b"\xff\xd8\xff\xd9"
+
+    began = time.monotonic()
+    frames = _take(_live(FakeCapture(play), stall_seconds=0.2, selection=Selection(max_fps=2)), 2)
+    assert [frame.event for frame in frames] == [None, None]
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_loss_is_seen_while_a_frame_waits_for_its_turn() -> None:
+    capture = FakeCapture(_steady(0.01, until=20))
+    began = time.monotonic()
+    frames = _take(_live(capture, selection=Selection(max_fps=0.2)), 2)
+    assert _events(frames) == [("source_lost", "camera 7: stopped sending frames")]
+    assert time.monotonic() - began < 2
+
+
 def test_a_slow_consumer_gets_the_newest_frame_and_the_rest_is_dropped() -> None:
     capture = FakeCapture(_steady(0.005))
     source = _live(capture)
@@ -276,17 +308,24 @@ def _refuse() -> FakeCapture:
     raise InputError("is gone")
 
 
-def test_a_camera_that_hangs_each_time_does_not_fill_the_machine_with_threads(gate: threading.Event) -> None:
+def test_a_camera_that_hangs_each_time_does_not_fill_the_machine_with_threads(
+    gate: threading.Event, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = []
 
     def open_one() -> FakeCapture:
         opened.append(FakeCapture(lambda index: (gate.wait(20) if index else None, _picture(index))[1]))
         return opened[-1]
 
+    signs: list[float] = []
+    monkeypatch.setattr("stn_runtime.camera._STUCK_SECONDS", 0.3)
+    monkeypatch.setattr("stn_runtime.camera.notify", lambda: signs.append(time.monotonic()))
     source = Live([Camera("camera 7", open_one)], CameraOptions(stall_seconds=0.05))
     threading.Timer(1.5, source.close).start()
     list(source)
     assert len(opened) == 3
+    assert caplog.messages == ["camera 7: its driver hangs; connect it anew, or start the program again"]
+    assert time.monotonic() - signs[-1] > 0.3  # a service manager is to start the program again
 
 
 def test_several_losses_leave_no_threads_behind() -> None:

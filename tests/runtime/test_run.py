@@ -8,6 +8,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -195,7 +196,7 @@ def test_crops_are_saved_in_a_folder_for_each_label(
     crops = tmp_path / "crops"
     status, _, _ = stn("run", folder_of_pictures, "-m", grey_model, "--save-crops", crops, "--conf", "0.9")
     assert status == 0
-    saved = {path.parent.name: read_image(path) for path in crops.rglob("*.png")}
+    saved = {path.relative_to(crops).parts[0]: read_image(path) for path in crops.rglob("*.png")}
     assert {label: (crop.shape[:2], int(crop.mean())) for label, crop in saved.items()} == {
         "bright": ((3, 4), 255),
         "dark": ((3, 4), 0),
@@ -225,6 +226,46 @@ def test_a_command_is_run_for_each_picture_in_order(
     assert status == 0
     assert kept.read_text().splitlines() == ["label middle d.PNG", "label bright c.png", "label dark b.png"]
     assert len(_records(out)) == 3
+
+
+@pytest.mark.parametrize("option", ["--save", "--save-crops"])
+def test_pictures_of_one_name_in_several_folders_are_saved_side_by_side(
+    stn: Stn, tmp_path: Path, rgb_model: Path, option: str
+) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / "x.png", np.full((4, 4), 7, np.uint8))
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a/x.png\n{tmp_path}/b/x.png\n")
+    for sources in ((tmp_path / "a", tmp_path / "b"), (tmp_path / "list.txt",)):
+        out = tmp_path / f"out of {len(sources)}"
+        assert stn("run", *sources, "-m", rgb_model, option, out)[0] == 0
+        saved = sorted(path.parent.name for path in out.rglob("*.png"))
+        assert saved == ["a", "b"]
+
+
+def test_a_signal_while_a_camera_opens_is_an_interruption(spawn: Spawn, grey_model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = spawn("run", f"http://127.0.0.1:{silent.getsockname()[1]}/video", "-m", grey_model)
+        connection, _ = silent.accept()  # and never answers
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(8) == 130
+        connection.close()
+
+
+def test_a_signal_while_a_run_is_closed_lets_it_finish(
+    spawn: Spawn, grey_model: Path, camera: SimpleNamespace, tmp_path: Path
+) -> None:
+    video = tmp_path / "out.mp4"
+    command = f"touch {tmp_path}/began; sleep 4"
+    process = spawn("run", camera.url, "-m", grey_model, "--limit", "5", "--save", video, "--on-event", command)
+    until = time.monotonic() + 20
+    while not (tmp_path / "began").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(1.0)  # the frames are done, the command is not
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 130
+    assert open_source(str(video)).total
 
 
 def test_smoothing_averages_the_frames_of_a_video(stn: Stn, make_video: Callable[..., Path], grey_model: Path) -> None:
@@ -321,25 +362,21 @@ def test_tuning_measures_once_and_remembers(
     assert stn("run", folder_of_pictures, "-m", grey_model, "--tune")[2] == first
 
 
-def test_what_is_measured_is_how_it_is_run(
+def test_what_was_measured_is_how_it_is_run(
     stn: Stn, folder_of_pictures: Path, grey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured, made = [], []
-
-    def tuned(_model: Path, _providers: object, live: bool) -> int:
-        measured.append(live)
-        return 3
+    made = []
 
     def classifier(*arguments: Any, **options: Any) -> Classifier:  # noqa: ANN401
         made.append((options["threads"], options["live"]))
         return Classifier(*arguments, **options)
 
-    monkeypatch.setattr(run, "tuned_threads", tuned)
+    monkeypatch.setattr(run, "tuned_threads", lambda _model, _providers: 3)
     monkeypatch.setattr(run, "Classifier", classifier)
     status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "--tune")
     assert status == 0
     assert errors.startswith("fastest with --threads 3 here\n")
-    assert made == [(3, measured[0])]  # with threads that spin, or without: another number is the fastest
+    assert made == [(3, True)]  # with threads that do not spin, as ``tuning`` measures them
 
 
 @pytest.mark.parametrize("providers", [("auto",), ("CPUExecutionProvider",)])

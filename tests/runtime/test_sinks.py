@@ -48,7 +48,7 @@ def test_the_tree_of_the_input_is_mirrored(tmp_path: Path) -> None:
 
 
 def test_a_single_picture_keeps_its_name(tmp_path: Path) -> None:
-    PictureFolder(tmp_path / "out").show(*_shown(_picture(), "/somewhere/else/größe.png"))
+    PictureFolder(tmp_path / "out").show(*_shown(_picture(), "/somewhere/else/größe.png", "/somewhere/else"))
     assert (tmp_path / "out" / "größe.png").is_file()
 
 
@@ -75,7 +75,7 @@ def test_the_source_is_not_overwritten_through_a_link(tmp_path: Path) -> None:
     write_image(tmp_path / "x.png", _picture(level=7))
     (tmp_path / "out").symlink_to(tmp_path)
     with pytest.raises(InputError, match="--save would overwrite it"):
-        PictureFolder(tmp_path / "out").show(*_shown(_picture(), str(tmp_path / "x.png")))
+        PictureFolder(tmp_path / "out").show(*_shown(_picture(), str(tmp_path / "x.png"), str(tmp_path)))
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -277,12 +277,13 @@ def test_pictures_and_videos_are_saved_side_by_side(tmp_path: Path) -> None:
     assert saved == ["a/x.png", "clip.mp4"]
 
 
-@pytest.mark.parametrize("roots", [(None, None), ("in/a", "in/b")], ids=["list", "folders"])
-def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path: Path, roots: tuple[str | None, ...]) -> None:
-    folder = SaveFolder(tmp_path, live=False)
-    for name, root in zip("ab", roots, strict=True):
-        folder.show(*_shown(_picture(), f"in/{name}/x.png", root))
-    assert len(list(tmp_path.rglob("*.png"))) == 2
+def test_without_a_folder_that_was_searched_the_whole_path_is_kept(tmp_path: Path) -> None:
+    folder = SaveFolder(tmp_path / "out", live=False)
+    for name in ("in/a/x.png", "in/b/x.png", "x.png", "./y.png", "in/../z.png", "../x.png", "/abs/x.png"):
+        folder.show(*_shown(_picture(), name))
+    assert _saved(tmp_path) == [
+        f"out/{name}" for name in ("abs/x.png", "in/a/x.png", "in/b/x.png", "up/x.png", "x.png", "y.png", "z.png")
+    ]
 
 
 # --- crops
@@ -369,10 +370,14 @@ def test_labels_of_any_kind_have_a_folder_of_their_own_within_the_folder(tmp_pat
 @pytest.mark.parametrize(
     ("source", "root", "moment", "name"),
     [
-        ("in/a/b/x.png", "in", None, "a_b_x.png.png"),
-        ("/somewhere/else/größe 1.jpg", None, None, "größe_1.jpg.png"),
-        ("dir/clip.avi", None, 0.5, "clip.avi-000500.png"),
-        ("camera 0", None, 1e9, "camera_0-1000000000000.png"),
+        ("in/a/b/x.png", "in", None, "a/b/x.png.png"),
+        ("/somewhere/else/größe 1.jpg", "/somewhere/else", None, "größe 1.jpg.png"),
+        ("/somewhere/else/größe 1.jpg", None, None, "somewhere/else/größe 1.jpg.png"),
+        ("a:b\n.jpg", None, None, "a%3Ab%0A.jpg.png"),
+        ("caf\udce9.jpg", None, None, "caf%E9.jpg.png"),
+        ("dir/clip.avi", "dir", 0.5, "clip.avi-000500.png"),
+        ("camera 0", None, 1e9, "camera 0-1000000000000.png"),
+        ("rtsp://host:554/a?channel=1", None, 1e9, "host%3A554/a%3Fchannel%3D1-1000000000000.png"),
     ],
 )
 def test_a_crop_is_named_after_its_source_and_frame(
@@ -384,9 +389,9 @@ def test_a_crop_is_named_after_its_source_and_frame(
 
 def test_cameras_of_one_path_on_two_hosts_do_not_overwrite_each_other(tmp_path: Path) -> None:
     crops = Crops(tmp_path)
-    for host in "ab":
-        _crop(crops, "7", f"http://{host}/stream.mjpg", None, 1e9)
-    assert len(_saved(tmp_path)) == 2
+    for address in ("a/stream.mjpg", "b/stream.mjpg", "a_stream.mjpg"):
+        _crop(crops, "7", f"http://{address}", None, 1e9)
+    assert len(_saved(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("sources", [["a.mp4", "b.mp4"], ["camera 0", "camera 1"]])

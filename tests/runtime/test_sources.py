@@ -80,7 +80,7 @@ def test_a_single_file_is_read_whatever_its_ending(tmp_path: Path) -> None:
     path = (tmp_path / "photo.png").rename(tmp_path / "photo")
     (frame,) = open_source(str(path))
     assert frame.image is not None
-    assert frame.root is None
+    assert frame.root == str(tmp_path)
 
 
 def test_an_unreadable_picture_is_a_frame_with_an_error(folder_of_pictures: Path) -> None:

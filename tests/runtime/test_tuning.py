@@ -10,7 +10,7 @@ import pytest
 from stn_runtime import tuning
 from stn_runtime.tuning import cache_file, tuned_threads
 
-Measured = list[tuple[str, bool]]
+Measured = list[str]
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +28,8 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Measured]:
     def play(*times: float) -> Measured:
         measured: Measured = []
 
-        def found(model: Path, _providers: object, live: bool) -> dict[int, float]:
-            measured.append((model.name, live))
+        def found(model: Path, _providers: object) -> dict[int, float]:
+            measured.append(model.name)
             return dict(enumerate(times, 1))
 
         monkeypatch.setattr(tuning, "_measured", found)
@@ -62,45 +62,44 @@ def test_more_threads_must_gain_a_twentieth(
     measure: Callable[..., Measured], model: Path, times: tuple[float, ...], threads: int
 ) -> None:
     measure(*times)
-    assert tuned_threads(model, None, live=True) == threads
+    assert tuned_threads(model, None) == threads
 
 
 def test_what_was_measured_once_is_remembered(measure: Callable[..., Measured], model: Path, cache: Path) -> None:
     measured = measure(10.0, 5.0)
-    assert [tuned_threads(model, None, live=True) for _ in range(3)] == [2, 2, 2]
-    assert measured == [("a.onnx", True)]
+    assert [tuned_threads(model, None) for _ in range(3)] == [2, 2, 2]
+    assert measured == ["a.onnx"]
     assert list(json.loads(cache.read_text()).values()) == [2]
     assert [path.name for path in cache.parent.iterdir()] == ["threads.json"]  # nothing unfinished
 
 
 def test_a_model_is_known_by_its_bytes_and_not_by_its_name(measure: Callable[..., Measured], model: Path) -> None:
     measured = measure(10.0, 5.0)
-    tuned_threads(model, None, live=True)
+    tuned_threads(model, None)
     moved = model.rename(model.with_name("b.onnx"))
-    tuned_threads(moved, None, live=True)
+    tuned_threads(moved, None)
     assert len(measured) == 1
     moved.write_bytes(b"same model")
-    tuned_threads(moved, None, live=True)
-    assert measured == [("a.onnx", True), ("b.onnx", True)]
+    tuned_threads(moved, None)
+    assert measured == ["a.onnx", "b.onnx"]
 
 
-def test_another_machine_engine_or_way_of_running_is_measured_anew(
+def test_another_machine_or_engine_is_measured_anew(
     measure: Callable[..., Measured], model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = measure(10.0, 5.0)
-    tuned_threads(model, None, live=True)
-    tuned_threads(model, None, live=False)
-    tuned_threads(model, ["CPUExecutionProvider"], live=True)
+    tuned_threads(model, None)
+    tuned_threads(model, ["CPUExecutionProvider"])
     monkeypatch.setattr(tuning, "usable_cpus", lambda: 3)
-    tuned_threads(model, None, live=True)
+    tuned_threads(model, None)
     monkeypatch.setattr(tuning.ort, "__version__", "0.0")
-    tuned_threads(model, None, live=True)
+    tuned_threads(model, None)
     monkeypatch.setattr(tuning.platform, "node", lambda: "another")
-    tuned_threads(model, None, live=True)
-    assert len(measured) == 6
-    assert len(json.loads(cache.read_text())) == 6
-    tuned_threads(model, None, live=True)  # all of them are known by now
-    assert len(measured) == 6
+    tuned_threads(model, None)
+    assert len(measured) == 5
+    assert len(json.loads(cache.read_text())) == 5
+    tuned_threads(model, None)  # all of them are known by now
+    assert len(measured) == 5
 
 
 @pytest.mark.parametrize(
@@ -111,10 +110,10 @@ def test_a_damaged_memory_is_measured_anew_and_mended(
     measure: Callable[..., Measured], model: Path, cache: Path, damaged: bytes
 ) -> None:
     measured = measure(10.0, 5.0)
-    tuned_threads(model, None, live=True)
+    tuned_threads(model, None)
     ((key, _),) = json.loads(cache.read_text()).items()
     cache.write_bytes(damaged.replace(b"KEY", key.encode()))
-    assert tuned_threads(model, None, live=True) == 2
+    assert tuned_threads(model, None) == 2
     assert len(measured) == 2
     assert json.loads(cache.read_text()) == {key: 2}
 
@@ -123,7 +122,7 @@ def test_what_is_known_of_other_models_is_kept(measure: Callable[..., Measured],
     cache.parent.mkdir(parents=True)
     cache.write_text('{"another": 7}')
     measure(10.0, 5.0)
-    tuned_threads(model, None, live=True)
+    tuned_threads(model, None)
     found = json.loads(cache.read_text())
     assert found.pop("another") == 7
     assert list(found.values()) == [2]
@@ -137,7 +136,7 @@ def test_where_nothing_can_be_written_it_is_measured_each_time_and_said(
     blocked.parent.mkdir(parents=True)
     blocked.mkdir() if obstacle.endswith(".json") else blocked.touch()
     measured = measure(10.0, 5.0)
-    assert [tuned_threads(model, None, live=True) for _ in range(2)] == [2, 2]
+    assert [tuned_threads(model, None) for _ in range(2)] == [2, 2]
     assert len(measured) == 2
     assert len(caplog.messages) == 2
     assert all(str(blocked) in message and "measured at every start" in message for message in caplog.messages)
@@ -158,7 +157,7 @@ def test_without_a_home_nothing_is_remembered_and_nothing_breaks(
     monkeypatch.setattr("pwd.getpwuid", unknown)
     monkeypatch.chdir(tmp_path)
     measure(10.0, 5.0)
-    assert tuned_threads(model, None, live=True) == 2
+    assert tuned_threads(model, None) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
     assert "measured at every start" in caplog.text
 
@@ -175,6 +174,6 @@ def test_the_memory_is_where_the_standard_says(tmp_path: Path, monkeypatch: pyte
 def test_every_sensible_number_of_threads_is_measured(monkeypatch: pytest.MonkeyPatch, grey_model: Path) -> None:
     monkeypatch.setattr(tuning, "_ROUNDS", 1)
     monkeypatch.setattr(tuning, "_PAUSE_SECONDS", 0.0)
-    taken = tuning._measured(grey_model, None, True)
+    taken = tuning._measured(grey_model, None)
     assert sorted(taken) == [1, 2, 3, 4]
     assert all(0 < seconds < 10 for seconds in taken.values())

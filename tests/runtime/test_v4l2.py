@@ -216,3 +216,5 @@ def test_who_has_a_device_open_is_named_and_this_process_is_not(tmp_path: Path) 
         (processes / process / "comm").write_text("cheese\n")
     (processes / "99").mkdir()  # has ended: its folder of files is gone
     assert holders(camera, processes) == ["cheese (pid 812)"]
+    (tmp_path / "usb-cheap-camera").symlink_to(camera)  # as below /dev/v4l/by-id
+    assert holders(tmp_path / "usb-cheap-camera", processes) == ["cheese (pid 812)"]

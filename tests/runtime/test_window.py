@@ -117,6 +117,15 @@ def test_s_saves_a_snapshot_and_never_over_another(screen: Screen, manifest: Man
     assert (tmp_path / "snapshot-0000.png").read_bytes() == b"older"
 
 
+def test_a_snapshot_that_cannot_be_written_does_not_end_the_run(
+    screen: Screen, manifest: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    window = Window(False, False, manifest, tmp_path / "gone")
+    screen.keys = [ord("s")]
+    assert window.show(*_shown(_picture()))
+    assert caplog.messages == [f"{tmp_path}/gone/snapshot-0000.png: cannot be written (No such file or directory)"]
+
+
 def test_a_frame_without_a_picture_is_not_shown(screen: Screen, manifest: Manifest) -> None:
     assert Window(True, False, manifest).show(*_shown(None))
     assert not screen.shown

@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM: the first one ends a run after the frame in flight, a second one acts as usual."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+
+class Interruption:
+    """Takes both signals while it is entered; on another thread than the main one they are somebody else's.
+
+    Attributes:
+        happened: Whether one came.
+    """
+
+    def __init__(self) -> None:
+        self.happened = False
+        self._endings: list[Callable[[], None]] = []
+        self._previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def ends(self, *endings: Callable[[], None]) -> None:
+        """Call these at a signal, on the main thread; before there are any, a signal raises KeyboardInterrupt."""
+        self._endings.extend(endings)
+
+    def __enter__(self) -> "Interruption":
+        """Take the signals."""
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._end)
+        except ValueError:  # not on the main thread
+            pass
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Put back what was there before."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        self.happened = True
+        self.__exit__()
+        if not self._endings:
+            raise KeyboardInterrupt
+        for end in self._endings:
+            end()
