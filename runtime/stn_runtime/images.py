@@ -42,6 +42,13 @@ _GREY = {
 Reduction = Callable[[int, int], int]
 """By how much (1, 2, 4 or 8) a picture of a height and width may be reduced."""
 
+Reserve = Callable[[int], object]
+"""Takes note of how many bytes are about to be taken."""
+
+
+def _nothing(_: int) -> None:
+    pass
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -73,7 +80,7 @@ def decode_image(data: bytes, name: str) -> Image:
     return _decoded(data, _header(data, name), name)
 
 
-def read_reduced(path: Path, reduction: Reduction, *, grey: bool = False) -> Decoded:
+def read_reduced(path: Path, reduction: Reduction, *, grey: bool = False, reserve: Reserve = _nothing) -> Decoded:
     """Return the picture in a file as ``read_image`` does, a JPEG decoded at a fraction of its size where it may be.
 
     Args:
@@ -81,20 +88,24 @@ def read_reduced(path: Path, reduction: Reduction, *, grey: bool = False) -> Dec
         reduction: How far it may be reduced; see ``preprocessing.largest_reduction``.
         grey: Whether the picture is to be made grey anyway: of a colour JPEG that is reduced only the luminance is
             decoded. It equals the grey of its RGB wherever that is not clipped, and within a few levels elsewhere.
+        reserve: Is told before it is decoded how much memory that takes at its peak, bytes; may wait.
 
     Raises:
         ImageReadError: As for ``read_image``.
     """
-    return decode_reduced(_read(path), _shown(path), reduction, grey=grey)
+    return decode_reduced(_read(path), _shown(path), reduction, grey=grey, reserve=reserve)
 
 
-def decode_reduced(data: bytes, name: str, reduction: Reduction, *, grey: bool = False) -> Decoded:
+def decode_reduced(
+    data: bytes, name: str, reduction: Reduction, *, grey: bool = False, reserve: Reserve = _nothing
+) -> Decoded:
     """Return the picture in ``data``, the bytes of an image file; as ``read_reduced``, ``name`` is for its errors."""
     header = _header(data, name)
     height, width = header.height, header.width
     factor = 1
     if header.kind == "JPEG" and header.channels in (1, 3):
         factor = min(reduction(height, width), reduction(width, height))  # EXIF may turn it
+    reserve(len(data) + header.memory(factor))
     image = _decoded(data, header, name, factor, grey and factor > 1)
     upright = image.shape[:2] == (-(-height // factor), -(-width // factor))
     return Decoded(image, (height, width) if upright else (width, height))

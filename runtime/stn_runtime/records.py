@@ -184,15 +184,29 @@ class Done:
     def __init__(self, sources: Iterable[str] = ()) -> None:
         hashes = np.fromiter((hash(_printable(source)) for source in sources), np.int64)
         self.records = len(hashes)
-        self._hashes, self._counts = np.unique(hashes, return_counts=True)
+        self._hashes, counts = np.unique(hashes, return_counts=True)
+        self._counts = counts.astype(np.uint32)
+        self._left = self._counts.copy()
 
     def count(self, source: str) -> int:
         """Return how many records there are of a source."""
+        at = self._place(source)
+        return int(self._counts[at]) if at is not None else 0
+
+    def take(self, source: str) -> bool:
+        """Return whether there is a record of a source that was not taken yet, and take it."""
+        at = self._place(source)
+        if at is None or not self._left[at]:
+            return False
+        self._left[at] -= 1
+        return True
+
+    def _place(self, source: str) -> int | None:
         if not self.records:
-            return 0
+            return None
         sought = hash(_printable(source))
         at = min(int(np.searchsorted(self._hashes, sought)), len(self._hashes) - 1)
-        return int(self._counts[at]) if self._hashes[at] == sought else 0
+        return at if self._hashes[at] == sought else None
 
 
 def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO, Done]:

@@ -115,7 +115,8 @@ def run(args: argparse.Namespace) -> int:
     """Classify every frame of a source."""
     _check(args)
     with Interruption() as interruption, ExitStack() as stack:
-        selection = Selection(args.stride, args.max_fps, args.loop, args.watch)
+        results = tuple(folder for folder in (args.save, args.save_crops) if folder is not None)
+        selection = Selection(args.stride, args.max_fps, args.loop, args.watch, results)
         options = CameraOptions(args.backend, args.size, args.rate, args.mjpg, args.stall_seconds, args.wait)
         source = open_source(args.source, options, selection)
         stack.callback(source.close)

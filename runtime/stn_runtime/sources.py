@@ -9,9 +9,10 @@ from pathlib import Path
 from .camera import Camera, Live
 from .captures import AS_IT_COMES, PICAM, CameraOptions, check_backend
 from .errors import InputError
-from .files import Folder, ImageFiles, ListedFiles
+from .files import ImageFiles
 from .frames import EVERYTHING, Frame, Selection, Source
 from .images import IMAGE_SUFFIXES
+from .listing import Folder, ListedFiles
 from .preprocessing import PreprocessSpec
 from .records import Done
 from .video import VIDEO_SUFFIXES, Video
@@ -55,9 +56,13 @@ def open_source(
         return Live([Camera.named(name, _shown(name), options) for name in names], options, selection)
     _check_selection(names, selection)
     sources = [_open_files(name, selection, len(names) == 1) for name in names]
-    if selection.max_fps is not None and not all(isinstance(source, Video) for source in sources):
+    if selection.max_fps is not None and not all(_has_time(source) for source in sources):
         raise InputError("--max-fps is for videos and cameras: pictures have no time; take --stride")
-    return sources[0] if len(sources) == 1 else Chain(sources, selection)
+    return sources[0] if len(sources) == 1 else Chain(sources)
+
+
+def _has_time(source: Source) -> bool:
+    return all(map(_has_time, source.sources)) if isinstance(source, Chain) else isinstance(source, Video)
 
 
 class Chain:
@@ -65,12 +70,11 @@ class Chain:
 
     Args:
         sources: At least one.
-        selection: Whether to begin again.
     """
 
     live = False
 
-    def __init__(self, sources: Sequence[Source], selection: Selection) -> None:
+    def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
         self._current = sources[0]
         self._closed = False
@@ -147,23 +151,35 @@ def _open_files(text: str, selection: Selection, is_alone: bool) -> Source:
     if os.path.isfile(path):
         suffix = path.suffix.lower()
         if suffix in VIDEO_SUFFIXES:
-            return Video(path, selection, path.parent if is_alone else None)
+            return Video(path, selection, path.parent if is_alone else None, must_open=is_alone)
         if suffix in LIST_SUFFIXES:
             return ImageFiles(ListedFiles(path), selection=selection)
         return ImageFiles([path], path.parent if is_alone else None, selection)
     if glob.has_magic(text):
-        found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-        files = [name for name in found if name.is_file()]
-        if not files:
-            raise InputError(f"{text}: the pattern matches no file")
-        root = Path(os.path.commonpath([name.parent for name in files]))
-        return ImageFiles(files, root if is_alone else None, selection)
+        return _open_pattern(text, selection, is_alone)
     raise InputError(f"{text}: no such file or folder; a camera is named by its number, a pattern needs * or ?")
 
 
 def _open_folder(path: Path, selection: Selection, root: Path | None) -> ImageFiles:
-    folder = Folder(path)
+    if any(os.path.realpath(results) == os.path.realpath(path) for results in selection.left_out):
+        raise InputError(f"{path}: is the source, and results cannot go there too; give another folder")
+    folder = Folder(path, selection.left_out)
     # Goes through all of it: a folder that cannot be listed is not passed over in the middle of a run.
     if not folder.count and not selection.watch:
         raise InputError(f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return ImageFiles(folder, root, selection, counted=not selection.watch)
+
+
+def _open_pattern(text: str, selection: Selection, is_alone: bool) -> Source:
+    found = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if os.path.isfile(name)]
+    if not found:
+        raise InputError(f"{text}: the pattern matches no file")
+    root = Path(os.path.commonpath([name.parent for name in found])) if is_alone else None
+    videos = [name for name in found if name.suffix.lower() in VIDEO_SUFFIXES]
+    pictures = [name for name in found if name.suffix.lower() not in VIDEO_SUFFIXES]
+    if not videos:
+        return ImageFiles(pictures, root, selection)
+    if selection.loop:
+        raise InputError(f"{text}: --loop takes pictures, or one video; the pattern matches videos")
+    sources: list[Source] = [ImageFiles(pictures, root, selection)] if pictures else []
+    return Chain(sources + [Video(name, selection, root, must_open=False) for name in videos])

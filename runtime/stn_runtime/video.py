@@ -25,21 +25,25 @@ class Video:
         path: The file.
         selection: Which of its frames are wanted.
         root: The folder below which results keep its place.
+        must_open: Whether it is refused when it cannot be opened; otherwise that is an error of its first frame.
 
     Raises:
-        InputError: It cannot be opened as a video.
+        InputError: It cannot be opened as a video, and must be.
     """
 
     live = False
 
-    def __init__(self, path: Path, selection: Selection = EVERYTHING, root: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, selection: Selection = EVERYTHING, root: Path | None = None, must_open: bool = True
+    ) -> None:
         self.path, self._selection = path, selection
         self._root = str(root) if root is not None else None
-        capture = self._open()
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        self._announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        capture.release()  # an open video holds files and threads: of many videos, only the one that is read is open
-        self._rate: float | None = rate if 0 < rate < 1000 else None
+        self._announced, self._rate = 0, None
+        try:
+            self._announced, self._rate = self._ask()
+        except InputError:
+            if must_open:
+                raise
         self._first = 0
         self._closed = False
         self._ahead = Ahead(self._passes(), _AHEAD)
@@ -75,6 +79,13 @@ class Video:
         self._closed = True
         self._ahead.close()
 
+    def _ask(self) -> tuple[int, float | None]:
+        """Return how many frames the file announces, and how many a second."""
+        capture = self._open()
+        frames, rate = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
+        capture.release()  # an open video holds files and threads: of many videos, only the one that is read is open
+        return frames, rate if 0 < rate < 1000 else None
+
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(encodable(self.path))
         if not capture.isOpened():
@@ -89,7 +100,7 @@ class Video:
             whole = False
             try:
                 capture = self._open()
-            except InputError as error:  # gone meanwhile
+            except InputError as error:  # gone meanwhile, or one of many
                 yield Frame(str(self.path), 0, None, None, str(error))
                 return
             for frame in self._frames(capture):

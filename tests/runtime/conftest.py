@@ -6,6 +6,7 @@ theta is (0.5, 0, 0.25, 0, 0.5, -0.25) for every picture; the outline is the bor
 side from the top left clockwise; rectified is rows 1 to 3 and columns 2 to 5 of the input.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -308,3 +309,14 @@ def undecodable(tmp_path: Path) -> str:
         pytest.skip("this file system takes UTF-8 names only")
     (tmp_path / f"{name}.probe").unlink()
     return name
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Standard input is a pipe; its other end."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(fileno=lambda: reading))
+    yield writing
+    for number in (writing, reading):
+        with contextlib.suppress(OSError):  # the test has closed it
+            os.close(number)

@@ -3,11 +3,14 @@
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from stn_runtime.frames import Frame
 
 PNG_MARK = b"\x89PNG\r\n\x1a\n"
 # Made with Pillow 13: 8 x 8 pixels of C 0 M 255 Y 255 K 0, with an Adobe marker.
@@ -141,3 +144,22 @@ def assert_quarters(image: NDArray[np.uint8], orientation: int) -> None:
     height, width = grey.shape
     centres = grey[height // 4 :: height // 2, width // 4 :: width // 2]
     np.testing.assert_allclose(centres, ORIENTED[orientation], atol=3)
+
+
+def encode_level(level: int, side: int = 4) -> bytes:
+    done, data = cv2.imencode(".png", np.full((side, side), level, np.uint8))
+    assert done
+    return data.tobytes()
+
+
+def level_of(frame: Frame) -> int:
+    assert frame.image is not None, frame.error
+    return int(frame.image[0, 0])
+
+
+def write_levels(folder: Path, count: int, side: int = 4) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{index:04}.png" for index in range(count)]
+    for index, path in enumerate(paths):
+        path.write_bytes(encode_level(index % 256, side))
+    return paths

@@ -1,14 +1,14 @@
 """Folders, globs, videos, cameras and streams; cameras are played by an object with cv2.VideoCapture's methods."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.files import ImageFiles
+from stn_runtime.frames import Selection
 from stn_runtime.images import write_image
 from stn_runtime.records import Done
 from stn_runtime.sources import open_source
@@ -119,19 +119,27 @@ def test_an_empty_name_is_not_the_current_folder(folder_of_pictures: Path, monke
         open_source("")
 
 
-def test_a_subfolder_that_cannot_be_listed_is_not_passed_over(
-    folder_of_pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    listed = os.scandir
+def test_a_pattern_may_match_pictures_and_videos(folder_of_pictures: Path, make_video: Callable[..., Path]) -> None:
+    make_video("clip.avi", 2).rename(folder_of_pictures / "clip.avi")
+    (folder_of_pictures / "torn.mp4").write_bytes(b"no video")
+    frames = list(open_source(f"{folder_of_pictures}/*.[pam]*"))
+    names = [(Path(frame.source).name, frame.index, frame.error is None) for frame in frames]
+    assert names == [("b.png", 0, True), ("clip.avi", 0, True), ("clip.avi", 1, True), ("torn.mp4", 0, False)]
+    with pytest.raises(InputError, match="--loop takes pictures, or one video"):
+        open_source(f"{folder_of_pictures}/*.[pam]*", selection=Selection(loop=True))
 
-    def scandir(path: Any) -> Any:  # noqa: ANN401
-        if str(path) == str(folder_of_pictures / "a"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(InputError, match="Permission denied"):
-        open_source(str(folder_of_pictures))
+def test_of_several_videos_one_that_is_damaged_is_a_record(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    (tmp_path / "torn.mp4").write_bytes(b"no video")
+    torn, *rest = open_source([str(tmp_path / "torn.mp4"), str(make_video("clip.avi", 2))])
+    assert torn.error is not None
+    assert torn.error.startswith(f"{tmp_path}/torn.mp4: cannot be opened as a video")
+    assert [frame.error for frame in rest] == [None, None]
+
+
+def test_the_source_is_no_place_for_results(folder_of_pictures: Path) -> None:
+    with pytest.raises(InputError, match="is the source, and results cannot go there too; give another folder"):
+        open_source(str(folder_of_pictures), selection=Selection(left_out=(folder_of_pictures / "a" / "..",)))
 
 
 def test_closing_ends_the_files_promptly(folder_of_pictures: Path) -> None:

@@ -1,0 +1,220 @@
+"""Which pictures there are: folders with their subfolders, lists, and folders that are watched for new ones."""
+
+import heapq
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from .errors import InputError
+from .images import IMAGE_SUFFIXES
+from .records import Done
+
+log = logging.getLogger(__name__)
+
+_SETTLED_SECONDS = 2.0  # a file that was not written to for so long is whole
+_UTF8_MARK = b"\xef\xbb\xbf"  # that some editors begin a list with
+SCAN_SECONDS = 0.5
+"""Between looks at a folder that is watched."""
+
+_SCAN_SHARE = 10  # looking for new files takes at most one part in so many of the time
+_LISTED_AT_ONCE = 100_000  # names of one folder, sorted; of a larger one, the next are sought when these are done
+
+_State = tuple[int, int]  # when a file was last written to, ns, and its size, bytes
+
+
+class Folder:
+    """The pictures below a folder, sorted, found while one goes through them; links to folders are not followed.
+
+    Of a folder with millions of pictures only so many names are held at a time.
+
+    Args:
+        root: Where to begin.
+        left_out: Folders below it that are not searched.
+    """
+
+    def __init__(self, root: Path, left_out: Sequence[Path] = ()) -> None:
+        self.root = root
+        self._left_out = {os.path.realpath(path) for path in left_out}
+
+    @cached_property
+    def count(self) -> int:
+        """How many paths there were when this was first asked.
+
+        Raises:
+            InputError: The folder cannot be listed.
+        """
+        found, folders = 0, [str(self.root)]
+        while folders:
+            folder = folders.pop()
+            try:
+                for name, is_folder in _entries(folder):
+                    path = os.path.join(folder, name)
+                    found += not is_folder
+                    if is_folder and not self._is_left_out(path):
+                        folders.append(path)
+            except InputError:
+                if folder == str(self.root):
+                    raise
+                found += 1
+        return found
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield the paths of files whose suffix says that they are pictures, in the order of ``sorted``.
+
+        A folder below that cannot be listed is such a path too: reading it tells why.
+
+        Raises:
+            InputError: The folder itself cannot be listed.
+        """
+        levels = [(str(self.root), _listed(str(self.root)))]
+        while levels:
+            folder, entries = levels[-1]
+            try:
+                path, is_folder = next(entries, (None, False))
+            except InputError:
+                if len(levels) == 1:
+                    raise
+                yield Path(folder)
+                path, is_folder = None, False
+            if path is None:
+                levels.pop()
+            elif not is_folder:
+                yield Path(path)
+            elif not self._is_left_out(path):
+                levels.append((path, _listed(path)))
+
+    def _is_left_out(self, folder: str) -> bool:
+        return bool(self._left_out) and os.path.realpath(folder) in self._left_out
+
+
+class ListedFiles:
+    """The paths in a list, one a line, or separated by NUL where there is any, as ``find -print0`` writes them.
+
+    Args:
+        list_file: The list; None reads standard input, once.
+    """
+
+    def __init__(self, list_file: Path | None) -> None:
+        self.list_file = list_file
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield the paths, each as soon as it has been read; relative ones start from the working folder.
+
+        Raises:
+            InputError: The list cannot be read.
+        """
+        try:
+            if self.list_file is None and sys.stdin is None:
+                raise ValueError("it is closed")
+            number = sys.stdin.fileno() if self.list_file is None else os.open(self.list_file, os.O_RDONLY)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.list_file or 'standard input'}: the list cannot be read ({error})") from error
+        try:
+            for place, name in enumerate(_split(number)):
+                name = name if place else name.removeprefix(_UTF8_MARK)
+                if name.strip():
+                    yield Path(os.fsdecode(name))
+        finally:
+            if self.list_file is not None:
+                os.close(number)
+
+
+def _listed(folder: str) -> Iterator[tuple[str, bool]]:
+    """Yield the pictures and folders in a folder, sorted: path, and whether it is a folder."""
+    last, is_more = "", True
+    while is_more:
+        found = heapq.nsmallest(_LISTED_AT_ONCE, (entry for entry in _entries(folder) if entry[0] > last))
+        for name, is_folder in found:
+            yield os.path.join(folder, name), is_folder
+            last = name
+        is_more = len(found) == _LISTED_AT_ONCE
+
+
+def _entries(folder: str) -> Iterator[tuple[str, bool]]:
+    """Yield the pictures and folders in a folder as the system lists them: name, and whether it is a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder or os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                    yield entry.name, is_folder
+    except OSError as error:
+        raise InputError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
+
+
+def _split(number: int) -> Iterator[bytes]:
+    """Yield the entries of a list from a file descriptor, without waiting for more than the next one."""
+    pending, separator = b"", b"\n"
+    while data := os.read(number, 1 << 16):
+        pending += data
+        if b"\0" in pending:
+            separator = b"\0"
+        *entries, pending = pending.split(separator)
+        yield from (entry.removesuffix(b"\r") if separator == b"\n" else entry for entry in entries)
+    yield pending
+
+
+def watched(paths: Iterable[Path], done: Done, closed: Callable[[], bool]) -> Iterator[Path]:
+    """Yield the paths that are there, then, until ``closed``, those that are new or were written anew, when whole.
+
+    Args:
+        paths: Gone through again and again.
+        done: What has a record already.
+        closed: Whether to end.
+    """
+    states = {path: _state(path) for path in paths}
+    known = {path: state for path, state in states.items() if _is_settled(state) or done.count(str(path))}
+    yield from (path for path in known if not done.take(str(path)))
+    yield from _changed(paths, known, closed)
+
+
+def _changed(paths: Iterable[Path], known: dict[Path, _State | None], closed: Callable[[], bool]) -> Iterator[Path]:
+    """Yield paths that are in another state than the one that is known, once they keep it for a while."""
+    changing: dict[Path, tuple[_State, float]] = {}  # and since when, by the monotonic clock
+    lost = False
+    while not closed():
+        began = time.monotonic()
+        try:
+            found = list(paths)
+            lost = False
+        except InputError as error:
+            if not lost:
+                log.warning("%s; waiting until it can be", error)
+            found, lost = [], True
+        if not lost:  # what has been deleted is new when it comes back
+            there = set(found)
+            for states in (known, changing):
+                for path in [path for path in states if path not in there]:
+                    del states[path]
+        for path in found:
+            state = _state(path)
+            if state is None or known.get(path) == state:
+                continue
+            last, since = changing.get(path, (None, began))
+            if state != last:
+                changing[path] = (state, began)
+            elif began - since >= _SETTLED_SECONDS:
+                known[path] = state
+                del changing[path]
+                yield path
+        pause = max(SCAN_SECONDS, _SCAN_SHARE * (time.monotonic() - began))
+        until = time.monotonic() + pause
+        while not closed() and time.monotonic() < until:
+            time.sleep(min(SCAN_SECONDS, pause))
+
+
+def _is_settled(state: _State | None) -> bool:
+    return state is None or time.time() - state[0] / 1e9 > _SETTLED_SECONDS
+
+
+def _state(path: Path) -> _State | None:
+    """Return when a file was last written to, ns, and its size, bytes."""
+    try:
+        found = path.stat()
+    except OSError:  # gone already
+        return None
+    return found.st_mtime_ns, found.st_size
