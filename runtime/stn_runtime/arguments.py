@@ -4,6 +4,8 @@ import argparse
 import math
 from collections.abc import Callable
 
+MOST_THREADS = 256
+
 
 def whole(most: int | None = None) -> Callable[[str], int]:
     """Return what reads a whole number from 1 to ``most``."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .arguments import above_zero, whole
+from .arguments import MOST_THREADS, above_zero, whole
 from .classifier import Classifier
 from .cold_start import ColdStart, measure_cold_start
 from .comparison import Agreement, Ratio, agreement, golden_pictures, time_in_turns
@@ -27,7 +27,7 @@ from .timing import decode, infer_call, label, time_call, time_stages, time_view
 
 _HEIGHT, _WIDTH = 1080, 1920
 _COLD_STARTS = 5
-_MOST_PICTURES, _MOST_THREADS, _MOST_SECONDS = 1024, 1024, 3600
+_MOST_PICTURES, _MOST_SECONDS = 1024, 3600
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compare", metavar="OTHER", help="measure this model too, in turns with the first")
     parser.add_argument(
-        "--threads", type=whole(_MOST_THREADS), metavar="N", help="onnxruntime threads (default: 1 per usable CPU)"
+        "--threads", type=whole(MOST_THREADS), metavar="N", help="onnxruntime threads (default: 1 per usable CPU)"
     )
     parser.add_argument(
         "--providers", nargs="+", metavar="EP", help="execution providers to use; it is an error if one is missing"

@@ -53,13 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
+    # Closed by whoever started the program; what is written there is not wanted.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         if name not in COMMANDS:
             return _overview(arguments)
-        parser = argparse.ArgumentParser(prog=f"stn {name}", description=COMMANDS[name].help)
+        parser = argparse.ArgumentParser(prog=f"stn {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module = _module(name)
         getattr(module, f"add_{name}_arguments")(parser)
         status: int = getattr(module, name)(parser.parse_args(arguments[1:]))

@@ -1,7 +1,4 @@
-"""The time from nothing to a first label, and the memory for it, in a process of its own.
-
-``python -m stn_runtime.cold_start`` is that process.
-"""
+"""The time from nothing to a first label, and the memory for it, in a process of its own."""
 
 import json
 import subprocess
@@ -13,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+
+# Without the working folder, whose files may have any name.
+_CHILD = (
+    "import sys; sys.path = [entry for entry in sys.path if entry]; from stn_runtime.cold_start import main; main()"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def measure_cold_start(
         InputError: It ends without a label, for want of memory perhaps.
     """
     task = {"model": str(model), "picture": str(picture), "threads": threads, "providers": providers}
-    command = [sys.executable, "-m", "stn_runtime.cold_start", repr(time.monotonic()), json.dumps(task)]
+    command = [sys.executable, "-c", _CHILD, repr(time.monotonic()), json.dumps(task)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -58,7 +60,10 @@ def measure_cold_start(
 def peak_memory() -> int | None:
     """Return the most memory that this process has held since it began, bytes; None where the system does not say."""
     if sys.platform == "linux":  # whose ru_maxrss goes on counting from the parent's memory before the exec
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        try:
+            lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        except OSError:
+            return None
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
     if sys.platform == "darwin":
         import resource
@@ -69,7 +74,7 @@ def peak_memory() -> int | None:
 
 def _label_one(spawned: float, task: dict[str, Any]) -> ColdStart:
     started = time.monotonic()
-    from . import commands  # noqa: F401  (the imports of 'stn run' are what is timed)
+    from . import cli, run  # noqa: F401  (the imports of 'stn run' are what is timed)
     from .classifier import Classifier
     from .timing import label
 
@@ -88,5 +93,6 @@ def _label_one(spawned: float, task: dict[str, Any]) -> ColdStart:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Label one picture, as ``measure_cold_start`` says on the command line; print a ``ColdStart`` as JSON."""
     sys.stdout.write(json.dumps(vars(_label_one(float(sys.argv[1]), json.loads(sys.argv[2])))))

@@ -12,12 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from .memory import usable_memory
+
 State = Literal["ok", "note", "warning", "BROKEN"]
 """BROKEN: ``stn run`` cannot work; warning: something may go wrong; note: it matters only for some uses."""
 
 _CPUINFO, _MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 _BOARD = Path("/proc/device-tree/model")
-_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _ENOUGH_MEMORY = 128 << 20  # 'stn run' with a released model takes 90 to 130 MB
 _EXTRAS = ("serve", "train", "export")
 
@@ -85,11 +86,11 @@ def check_memory() -> Iterator[Finding]:
         total, free = int(fields["MemTotal"]) << 10, int(fields["MemAvailable"]) << 10
     except (OSError, KeyError):
         return
-    limit = _memory_limit()
+    limit = usable_memory()
     sentence = f"{total / (1 << 30):.1f} GiB, {free / (1 << 30):.1f} free"
-    if limit is not None and limit < total:
-        sentence += f"; this container may use {limit / (1 << 30):.1f}"
-    if min(free, limit or free) < _ENOUGH_MEMORY:
+    if limit < total:
+        sentence += f"; this process may use {limit / (1 << 30):.1f}"
+    if min(free, limit) < _ENOUGH_MEMORY:
         yield Finding("memory", "warning", sentence, "end other programs: below 128 MiB a run may be killed")
     else:
         yield Finding("memory", "ok", sentence)
@@ -154,13 +155,6 @@ def _cpuinfo() -> str:
         return _CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _memory_limit() -> int | None:
-    try:
-        return int(_MEMORY_LIMIT.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no such group, or 'max'
-        return None
 
 
 def _requirements(lines: list[str]) -> Mapping[str, list[str]]:

@@ -15,6 +15,7 @@ from .network import Network
 from .parity import Parity, compare
 from .preprocessing import PreprocessSpec
 
+_MOST_BYTES = 1 << 27  # of one array; a few bytes could unpack to gigabytes
 _Number = TypeVar("_Number", np.uint8, np.float32)
 
 # Largest absolute differences that another processor's arithmetic explains. Between AVX2 and AVX-512 builds we saw
@@ -78,5 +79,8 @@ def decode_image(vector: GoldenVector, spec: PreprocessSpec) -> NDArray[np.uint8
 
 
 def _decode(text: str, kind: type[_Number]) -> NDArray[_Number]:
-    data = zlib.decompress(base64.b64decode(text, validate=True))
+    unpacking = zlib.decompressobj()
+    data = unpacking.decompress(base64.b64decode(text, validate=True), _MOST_BYTES)
+    if not unpacking.eof:
+        raise ValueError("it is cut off, or too large")
     return np.frombuffer(data, np.dtype(kind).newbyteorder("<"))

@@ -16,6 +16,8 @@ CUT_OFF = "is cut off, the end of the picture is missing"
 MAX_SCANS = 500
 """A JPEG of more is refused: a few bytes of each take the time of a whole picture. Progressive ones have about 10."""
 
+_MOST_SCANNED = 1 << 31  # pixels, those of all scans together: ten scans of the largest picture
+
 _START_OF_SCAN = 0xDA
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # tables, an extension, arithmetic conditioning
 _BASELINE = frozenset({0xC0, 0xC1})
@@ -98,8 +100,9 @@ def _jpeg(data: bytes) -> Header:
     if marker in _BASELINE and together == channels:
         return Header("JPEG", height, width, 2 * channels, channels=channels)
     # In several scans: all coefficients are held until the last, 16 bits each.
-    if data.count(b"\xff\xda", scan, data.find(b"\xff\xd9", scan)) > MAX_SCANS:
-        raise HeaderError(f"is a JPEG of more than {MAX_SCANS} scans; save it again as a baseline JPEG")
+    scans = 1 + data.count(b"\xff\xda", scan, data.find(b"\xff\xd9", scan))
+    if scans > MAX_SCANS or scans * height * width > _MOST_SCANNED:
+        raise HeaderError(f"is a JPEG of {scans} scans, too many for its size; save it again as a baseline JPEG")
     return Header("JPEG", height, width, channels, 2 * channels * height * width, channels)
 
 

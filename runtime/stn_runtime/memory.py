@@ -4,28 +4,22 @@ import functools
 import os
 import threading
 from contextlib import suppress
-from pathlib import Path
 
+from .cgroup import read_groups
 from .errors import ImageReadError
 
-_GROUPS = Path("/sys/fs/cgroup")
-_LIMITS = (_GROUPS / "memory.max", _GROUPS / "memory/memory.limit_in_bytes")
 _UNKNOWN = 4 << 30
 
 
 @functools.cache
 def usable_memory() -> int:
-    """Return the machine's memory in bytes, or its control group's limit where that is less."""
+    """Return the machine's memory in bytes, or a control group's limit where that is less."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not a Unix
         memory = _UNKNOWN
-    for file in _LIMITS:
-        try:
-            memory = min(memory, int(file.read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such group, or 'max'
-            continue
-    return memory
+    found = [*read_groups("memory", "memory.max"), *read_groups("memory", "memory.limit_in_bytes")]
+    return min([memory, *(int(limit) for (limit,) in found if limit.isdecimal())])  # not 'max'
 
 
 class Lender:

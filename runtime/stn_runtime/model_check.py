@@ -12,7 +12,7 @@ from .golden import decode_image, replay
 from .manifest import METADATA_KEY
 from .network import Network
 from .parity import Parity
-from .session import open_session
+from .session import open_session, read_metadata
 
 
 def check_released(path: Path) -> Finding | None:
@@ -27,8 +27,7 @@ def check_released(path: Path) -> Finding | None:
 def check_model(path: Path) -> list[Finding]:
     """Return how one model file fares here: whether it loads, answers as recorded, and which provider samples."""
     try:
-        session = open_session(path)
-        if METADATA_KEY not in session.get_modelmeta().custom_metadata_map:
+        if METADATA_KEY not in read_metadata(open_session(path), str(path)):
             told = f"{path.name} loads here; 'stn export' did not write it, so it carries no answers to compare with"
             return [Finding("model", "note", told)]
         network = Network(path)

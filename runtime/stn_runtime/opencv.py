@@ -34,8 +34,7 @@ def installed_wheels() -> list[str]:
 
 def max_pixels() -> int:
     """Return how many pixels a picture may have."""
-    text = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
-    return int(text) if text.isdecimal() else MAX_PIXELS
+    return int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])
 
 
 def remedy(error: ImportError) -> str:
@@ -60,7 +59,11 @@ def remedy(error: ImportError) -> str:
 
 
 # Read by OpenCV when it loads: refuse a decompression bomb before its memory is taken, and leave talking to us.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+if not os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS)).isdecimal():
+    raise InputError(
+        f"OPENCV_IO_MAX_IMAGE_PIXELS is '{os.environ['OPENCV_IO_MAX_IMAGE_PIXELS']}': expected a whole number, such as "
+        f"{MAX_PIXELS}"
+    )
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 # Without this, Windows takes up to 20 s to open a camera (opencv#17687).

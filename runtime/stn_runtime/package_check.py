@@ -29,6 +29,8 @@ COMPILED_FOR_NUMPY_1 = "compiled for numpy 1"
 """What the reason says of a package that cannot be loaded because of numpy 2."""
 
 _CHILD = """
+import sys
+sys.path = [entry for entry in sys.path if entry]  # not the working folder, whose files may have any name
 import json
 try:
     {attempt}

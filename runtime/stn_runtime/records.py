@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from .classifier import Prediction
 from .errors import InputError
 
+_MOST_RECORD = 1 << 24  # bytes, with tens of thousands of labels
+_MOST_LINES = 16  # of a record, whose names may hold line breaks; a file with more is not one of ours
+
 CSV_COLUMNS = (
     "source",
     "frame",
@@ -95,8 +98,7 @@ class JsonLines:
 
     def write(self, record: Record) -> None:
         """Write one record, whole, and flush it."""
-        self.stream.write(json.dumps(record.fields(), allow_nan=False) + "\n")
-        self.stream.flush()
+        _write_line(self.stream, json.dumps(record.fields(), allow_nan=False))
 
 
 class Csv:
@@ -119,8 +121,7 @@ class Csv:
         line = io.StringIO(newline="")
         # The module quotes only what is in its line terminator, and a name may hold a carriage return.
         csv.DictWriter(line, CSV_COLUMNS, lineterminator="\r\n").writerow(cells)
-        self.stream.write(line.getvalue().removesuffix("\r\n") + "\n")
-        self.stream.flush()
+        _write_line(self.stream, line.getvalue().removesuffix("\r\n"))
 
 
 class Readable:
@@ -141,13 +142,18 @@ class Readable:
             text = f"{where}: {label}  {record.prediction.confidence:.1%}"
             text += f"  (uncertain: {record.uncertain})" if record.uncertain else ""
         encoding = self.stream.encoding or "utf-8"
-        self.stream.write(
-            "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-            .encode(encoding, "backslashreplace")
-            .decode(encoding)
-            + "\n"
-        )
-        self.stream.flush()
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        _write_line(self.stream, text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _write_line(stream: TextIO, line: str) -> None:
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except BrokenPipeError:  # its reader is gone
+        raise
+    except OSError as error:
+        raise InputError(f"{stream.name}: cannot be written ({error.strerror or error})") from error
 
 
 RecordWriter = JsonLines | Csv | Readable
@@ -242,17 +248,21 @@ def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO
 
 def _whole_records(path: Path, writer: type[JsonLines | Csv]) -> Iterator[tuple[str | None, int]]:
     """Yield the source of each whole record of a results file, None for a header, and where it ends, bytes."""
+    csv.field_size_limit(_MOST_RECORD)
     end = 0
     pending = b""
+    fault = f"{path}: was not written by 'stn run', or is damaged, so it cannot be resumed; give another file"
     with path.open("rb") as stream:
-        for line in stream:
+        while line := stream.readline(_MOST_RECORD):
             pending += line
+            if len(pending) >= _MOST_RECORD or pending.count(b"\n") > _MOST_LINES:
+                raise InputError(fault)
             if not line.endswith(b"\n") or (writer is Csv and pending.count(b'"') % 2):  # a name with a line break
                 continue
             source = _source_of(pending.decode("utf-8", "backslashreplace"), writer)
             is_header = writer is Csv and not end and source == CSV_COLUMNS[0]
             if source is None or (writer is Csv and not end and not is_header):
-                raise InputError(f"{path}: was not written by 'stn run', so it cannot be resumed; give another file")
+                raise InputError(fault)
             end, pending = end + len(pending), b""
             yield None if is_header else source, end
 
@@ -260,7 +270,10 @@ def _whole_records(path: Path, writer: type[JsonLines | Csv]) -> Iterator[tuple[
 def _source_of(line: str, writer: type[JsonLines | Csv]) -> str | None:
     """Return which source a record is of; None when it is no record."""
     if writer is Csv:
-        cells = next(csv.reader(io.StringIO(line, newline="")), [])
+        try:
+            cells = next(csv.reader(io.StringIO(line, newline="")), [])
+        except csv.Error:
+            return None
         return cells[0] if len(cells) == len(CSV_COLUMNS) else None
     try:
         found = json.loads(line)

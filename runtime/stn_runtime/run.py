@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
-from .arguments import above_zero, share, size, whole
+from .arguments import MOST_THREADS, above_zero, share, size, whole
 from .background import BackgroundView, BackgroundWriter, Worker
 from .camera import Live
 from .captures import CameraOptions
@@ -30,7 +30,7 @@ from .zoo import find_model
 
 _IDLE_SECONDS = 0.05  # between looks for a key, while a camera sends nothing
 _SERVED_SIDE = 480  # pixels that the shorter side of a served picture keeps
-_VIEW_LIMIT, _EVENT_LIMIT, _RECORD_LIMIT = 4, 100, 10_000  # that may wait for a slow disk, command or reader
+_VIEW_LIMIT, _EVENT_LIMIT, _RECORD_LIMIT = 2, 100, 10_000  # that may wait for a slow disk, command or reader
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +102,9 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
 def _add_engine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--full-decode", action="store_true", help="decode JPEGs at full size even if not needed")
     threads = group.add_mutually_exclusive_group()
-    threads.add_argument("--threads", type=whole(), metavar="N", help="onnxruntime threads (default: 1 per usable CPU)")
+    threads.add_argument(
+        "--threads", type=whole(MOST_THREADS), metavar="N", help="onnxruntime threads (default: 1 per usable CPU)"
+    )
     threads.add_argument(
         "--tune", action="store_true", help="measure how many threads are fastest, and remember it for the next start"
     )
@@ -177,14 +179,31 @@ def _writer(args: argparse.Namespace, source: Source, stack: ExitStack, workers:
             sys.stderr.write(f"{args.output}: {done.records} records are there already\n")
             source.skip(done)
     worker = Worker("records", _RECORD_LIMIT, drops=True) if source.live else None
-    if stream is not None:  # a disk that does not answer would hold closing up for ever
-        stack.callback(lambda: stream.close() if worker is None or worker.ended else None)
+    if stream is not None:
+        stack.callback(_close_results, stream, worker)
     if worker is None:
         return writer
     workers.append(worker)
     background = BackgroundWriter(writer, worker)
     stack.callback(background.close)
     return background
+
+
+def _close_results(stream: TextIO, worker: Worker | None) -> None:
+    """Close a results file.
+
+    Raises:
+        InputError: It cannot be written to the end, or was deleted while it was written.
+    """
+    if worker is not None and not worker.ended:  # a disk that does not answer would hold this up for ever
+        return
+    links = os.fstat(stream.fileno()).st_nlink
+    try:
+        stream.close()
+    except OSError as error:
+        raise InputError(f"{stream.name}: cannot be written ({error.strerror or error})") from error
+    if not links:
+        raise InputError(f"{stream.name}: was deleted during the run, and its records with it")
 
 
 def _views(
@@ -217,7 +236,7 @@ def _views(
         sys.stderr.write(f"serving {shown}\n")
         views.append(preview)
     if args.save:
-        save("--save", open_saver(args.save, args.source, has_time, source.live))
+        save("--save", open_saver(args.save, args.source, has_time, source.live, args.resume))
     if args.save_crops:
         save("--save-crops", Crops(args.save_crops))
     if args.show:

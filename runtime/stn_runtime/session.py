@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from .cgroup import read_groups
 from .errors import InputError, ModelContractError
 from .manifest import METADATA_KEY, Manifest
 
@@ -21,33 +22,23 @@ GRID = "grid_{}"
 WARPED = "warped_{}"
 """Inputs of its classifier graph: what the transformer of that number sampled, (N, C, h, w) in [0, 1]."""
 
-_GROUPS = Path("/sys/fs/cgroup")
-_QUOTAS: tuple[tuple[Path, Path | None], ...] = (
-    (_GROUPS / "cpu.max", None),
-    (_GROUPS / "cpu/cpu.cfs_quota_us", _GROUPS / "cpu/cpu.cfs_period_us"),
-)
-
 _AUTO_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may run on: its CPU set, or its container's quota where that is less."""
+    """Return how many CPUs this process may run on: its CPU set, or a control group's quota where that is less."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cpus, math.ceil(_quota())))
 
 
 def _quota() -> float:
-    """Return how many CPUs' time the control group grants on Linux; without a limit, more than there are."""
-    for quota_file, period_file in _QUOTAS:
-        try:
-            words = quota_file.read_text(encoding="ascii").split()
-            words += period_file.read_text(encoding="ascii").split() if period_file is not None else []
-            quota, period = float(words[0]), float(words[1])
-        except (OSError, ValueError, IndexError):  # no such group, or 'max'
-            continue
-        if quota > 0 and period > 0:
-            return quota / period
-    return float(1 << 16)
+    """Return how many CPUs' time the control groups grant on Linux; without a limit, more than there are."""
+    quotas = [float(1 << 16)]
+    found = [*read_groups("cpu", "cpu.max"), *read_groups("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")]
+    for quota, period in (words for words in found if len(words) == 2):
+        if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):  # else 'max', or -1
+            quotas.append(int(quota) / int(period))
+    return min(quotas)
 
 
 def open_session(
@@ -111,16 +102,26 @@ def open_session(
     return session
 
 
+def read_metadata(session: ort.InferenceSession, source: str) -> dict[str, str]:
+    """Return the metadata of an open model file.
+
+    Raises:
+        ModelContractError: It is damaged.
+    """
+    try:
+        metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise ModelContractError(f"{source}: its metadata is not text; the file is damaged") from error
+    return metadata
+
+
 def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
     """Return the manifest of an open model file, after checking the graph against it.
 
     Raises:
         ModelContractError: There is none, it is damaged, or the graph is not what it says.
     """
-    try:
-        metadata = session.get_modelmeta().custom_metadata_map
-    except UnicodeDecodeError as error:
-        raise ModelContractError(f"{source}: its metadata is not text; the file is damaged") from error
+    metadata = read_metadata(session, source)
     if METADATA_KEY not in metadata:
         found = ", ".join(sorted(metadata)) or "none"
         raise ModelContractError(

@@ -1,5 +1,6 @@
 """Where annotated pictures and crops go: folders and video files."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from urllib.parse import quote
 
 from .errors import ImageReadError, InputError
 from .frames import Frame
-from .images import make_folder, write_image
+from .images import IMAGE_SUFFIXES, make_folder, write_image
 from .opencv import cv2, encodable
 from .overlay import draw
 from .preprocessing import Image
@@ -19,6 +20,7 @@ _FALLBACK_RATE = 25.0
 _LONGEST_HOLD = 10.0  # seconds that a saved video stands still where a camera gave nothing
 _WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _UNSURE = "_unsure"
+_LONGEST_NAME = 240  # bytes of UTF-8; most file systems take 255
 
 
 class View(Protocol):
@@ -50,11 +52,10 @@ class PictureFolder:
         """
         if frame.image is None or record.prediction is None:
             return True
-        source, target = Path(frame.source), self.folder / _mirrored(frame)
+        target = self.folder / _mirrored(frame)
         if target.suffix.lower() not in _WRITABLE:
-            target = target.with_name(target.name + ".png")
-        if target.exists() and source.exists() and target.samefile(source):
-            raise InputError(f"{source}: --save would overwrite it; give another folder")
+            target = target.with_name(_fitting(target.name + ".png"))
+        _refuse_overwriting(target, frame.source)
         _write(target, draw(frame.image, record.prediction, record.sure))
         return True
 
@@ -68,14 +69,15 @@ class VideoFile:
     Args:
         path: Of the video; its suffix says the format.
         live: Whether frames are dropped on their way: the video then plays as fast as it was filmed all the same.
+        keep: Whether a file that is there already stays, and another name is taken.
     """
 
-    def __init__(self, path: Path, live: bool) -> None:
-        self.path, self._live = path, live
+    def __init__(self, path: Path, live: bool, keep: bool = False) -> None:
+        self.path, self._live, self._keep = path, live, keep
         self._writer: cv2.VideoWriter | None = None
         self._rate = _FALLBACK_RATE
         self._size = (0, 0)
-        self._files = 0
+        self._files = self._written = 0
         self._until = 0.0  # the moment, seconds, up to which frames have been written
         make_folder(path.parent)
 
@@ -91,14 +93,26 @@ class VideoFile:
         size = (picture.shape[1], picture.shape[0])
         if self._writer is None or size != self._size:
             self._writer = self._open(size, frame.rate)
-        for _ in range(self._repeats(frame.time)):
+        repeats = self._repeats(frame.time)
+        self._written += repeats
+        for _ in range(repeats):
             self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         return True
 
     def close(self) -> None:
-        """Finish the file; without this its index is missing."""
-        if self._writer is not None:
-            self._writer.release()
+        """Finish the file; without this its index is missing.
+
+        Raises:
+            InputError: The file does not hold what was written, which OpenCV does not say.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        kept = max(0, round(cv2.VideoCapture(encodable(self._target)).get(cv2.CAP_PROP_FRAME_COUNT)))
+        if kept < self._written:
+            raise InputError(f"{self._target}: only {kept} of {self._written} frames were saved; is the disk full?")
+        self._written = 0
 
     def _repeats(self, moment: float | None) -> int:
         """Return how often a frame is written so that the file, at its constant rate, keeps the camera's time."""
@@ -110,11 +124,17 @@ class VideoFile:
         self._until += repeats / self._rate
         return repeats
 
+    def _next(self) -> Path:
+        while True:
+            self._files += 1
+            path = self.path if self._files == 1 else self.path.with_stem(f"{self.path.stem}-{self._files}")
+            if not (self._keep and path.exists()):
+                return path
+
     def _open(self, size: tuple[int, int], rate: float | None) -> cv2.VideoWriter:
         self.close()
-        self._files += 1
         self._rate = rate or _FALLBACK_RATE
-        path = self.path if self._files == 1 else self.path.with_stem(f"{self.path.stem}-{self._files}")
+        path = self._target = self._next()
         codec = "MJPG" if path.suffix.lower() == ".avi" else "mp4v"
         writer = cv2.VideoWriter(encodable(path), cv2.VideoWriter.fourcc(*codec), self._rate, size)
         self._size = size
@@ -129,10 +149,11 @@ class SaveFolder:
     Args:
         folder: Made when it is missing.
         live: Whether frames are dropped on their way.
+        keep: Whether videos that are there already stay.
     """
 
-    def __init__(self, folder: Path, live: bool) -> None:
-        self.folder, self._live = folder, live
+    def __init__(self, folder: Path, live: bool, keep: bool = False) -> None:
+        self.folder, self._live, self._keep = folder, live, keep
         self._pictures = PictureFolder(folder)
         self._videos: dict[str, VideoFile] = {}
 
@@ -145,7 +166,7 @@ class SaveFolder:
         if frame.time is None:
             return self._pictures.show(frame, record)
         if frame.source not in self._videos:
-            self._videos[frame.source] = VideoFile(self._target(frame.source), self._live)
+            self._videos[frame.source] = VideoFile(self._target(frame.source), self._live, self._keep)
         return self._videos[frame.source].show(frame, record)
 
     def close(self) -> None:
@@ -188,7 +209,8 @@ class Crops:
         *folders, name = map(_safe, _mirrored(frame).parts)
         # By its time, ms: numbers of a camera's frames begin again with each run.
         moment = f"-{round(1000 * frame.time):06}" if frame.time is not None else ""
-        _write(self.folder.joinpath(label, *folders, f"{name}{moment}.png"), prediction.rectified)
+        parts = [label, *folders, f"{name}{moment}.png"]
+        _write(self.folder.joinpath(*map(_fitting, parts)), prediction.rectified)
         return True
 
     def close(self) -> None:
@@ -204,13 +226,23 @@ def _mirrored(frame: Frame) -> Path:
     return Path(*("up" if part == ".." else part for part in path.relative_to(path.anchor).parts))
 
 
+def _fitting(name: str) -> str:
+    """Return a name that file systems take: what is too long is cut, and told apart by a hash of the whole."""
+    data, suffix = os.fsencode(name), Path(name).suffix[:10]
+    if len(data) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    kept = data[: _LONGEST_NAME - len(digest) - 1 - len(os.fsencode(suffix))].decode("utf-8", "ignore")
+    return f"{kept}-{digest}{suffix}"
+
+
 def _safe(name: str) -> str:
     """Return a name that every system takes, another for each name: what is not safe is spelled as in an address."""
     unsafe = re.compile(r"[^\w .-]|^\.|[. ]$")
     return unsafe.sub(lambda found: quote(os.fsencode(found[0]), safe="").replace(".", "%2E"), name) or "%"
 
 
-def open_saver(path: Path, sources: list[str], has_time: bool, live: bool) -> View:
+def open_saver(path: Path, sources: list[str], has_time: bool, live: bool, keep: bool = False) -> View:
     """Return what ``--save PATH`` means for a source.
 
     Args:
@@ -218,23 +250,26 @@ def open_saver(path: Path, sources: list[str], has_time: bool, live: bool) -> Vi
         sources: As the user named them.
         has_time: Whether they are one video or cameras.
         live: Whether they are cameras.
+        keep: Whether a run is resumed, so that what it saved stays.
 
     Raises:
-        InputError: A video file for pictures, or the place cannot be written.
+        InputError: A picture file, a video file for pictures, or the place cannot be written.
     """
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: pictures are saved in a folder under their own names; give --save FOLDER")
     if path.suffix.lower() not in VIDEO_SUFFIXES:
-        return SaveFolder(path, live)
+        return SaveFolder(path, live, keep)
     if len(sources) > 1:
         raise InputError(f"{path}: {len(sources)} sources do not fit one video; give --save FOLDER")
     if not has_time:
         raise InputError(f"{path}: pictures are saved in a folder, not in a video; give --save FOLDER")
     _refuse_overwriting(path, sources[0])
-    return VideoFile(path, live)
+    return VideoFile(path, live, keep)
 
 
 def _refuse_overwriting(target: Path, source: str) -> None:
     if target.exists() and Path(source).exists() and target.samefile(source):
-        raise InputError(f"{target}: --save would overwrite the source; give another name")
+        raise InputError(f"{target}: --save would overwrite the source; give another place")
 
 
 def _write(target: Path, picture: Image) -> None:

@@ -19,6 +19,7 @@ from stn_runtime.bench import make_picture
 from stn_runtime.cold_start import measure_cold_start
 from stn_runtime.comparison import Ratio, agreement, golden_pictures, median_interval
 from stn_runtime.images import write_image
+from stn_runtime.package_check import PACKAGES, try_package
 from stn_runtime.timing import STAGES, Latency, decode, label, time_call, time_stages
 
 Stn = Callable[..., tuple[int, str, str]]
@@ -262,7 +263,7 @@ def test_bench_prints_a_table_and_compares_times_of_models_with_other_labels(
         (("--seconds", "0"), "--seconds: must be a number above 0, at most 3600, got '0'"),
         (("--seconds", "-1"), "--seconds: must be a number above 0, at most 3600, got '-1'"),
         (("--seconds", "nan"), "--seconds: must be a number above 0, at most 3600, got 'nan'"),
-        (("--threads", "0"), "--threads: must be a whole number from 1 to 1024, got '0'"),
+        (("--threads", "0"), "--threads: must be a whole number from 1 to 256, got '0'"),
     ],
 )
 def test_wrong_figures_are_refused(stn: Stn, arguments: tuple[str, ...], told: str) -> None:
@@ -315,3 +316,13 @@ def test_ctrl_c_ends_a_bench_with_130_and_no_traceback(
     out, errors = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in errors
+
+
+def test_files_of_the_working_folder_are_not_taken_for_modules(
+    grey_model: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json.py", "random.py", "stn_runtime.py"):
+        (tmp_path / name).write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    assert measure_cold_start(grey_model, picture, threads=1).whole_ms > 0
+    assert all(try_package(name).version for name in PACKAGES)

@@ -125,7 +125,7 @@ def test_pictures_are_not_saved_over_themselves(stn: Stn, folder_of_pictures: Pa
     before = (folder_of_pictures / "b.png").read_bytes()
     status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "--save", folder_of_pictures)
     assert status == 2
-    assert "--save would overwrite it; give another folder" in _one_sentence(errors)
+    assert "is the source, and results cannot go there too; give another folder" in _one_sentence(errors)
     assert (folder_of_pictures / "b.png").read_bytes() == before
 
 
@@ -162,7 +162,9 @@ def test_what_cannot_start_is_one_sentence_and_exit_2(
     ("arguments", "told"),
     [
         (("--topk", "0"), "argument --topk: must be a whole number of at least 1, got '0'"),
-        (("--threads", "-2"), "argument --threads: must be a whole number of at least 1, got '-2'"),
+        (("--threads", "-2"), "argument --threads: must be a whole number from 1 to 256, got '-2'"),
+        (("--threads", "20000"), "argument --threads: must be a whole number from 1 to 256, got '20000'"),
+        (("--thread", "1"), "unrecognized arguments: --thread"),
         (("--conf", "1.5"), "argument --conf: must be a number between 0 and 1, got '1.5'"),
         (("--conf", "nan"), "argument --conf: must be a number between 0 and 1, got 'nan'"),
         (("--confidence", "1"), "unrecognized arguments"),

@@ -105,19 +105,18 @@ def test_the_features_of_a_processor_are_read_on_both_architectures(cpuinfo: Pat
 @pytest.mark.parametrize(
     ("available", "limit", "state", "told"),
     [
-        (1 << 20, "max", "ok", "3.8 GiB, 1.0 free"),
-        (1 << 20, str(1 << 29), "ok", "3.8 GiB, 1.0 free; this container may use 0.5"),
-        (100 << 10, "max", "warning", "3.8 GiB, 0.1 free"),
-        (1 << 20, str(100 << 20), "warning", "3.8 GiB, 1.0 free; this container may use 0.1"),
+        (1 << 20, 4 << 30, "ok", "3.8 GiB, 1.0 free"),
+        (1 << 20, 1 << 29, "ok", "3.8 GiB, 1.0 free; this process may use 0.5"),
+        (100 << 10, 4 << 30, "warning", "3.8 GiB, 0.1 free"),
+        (1 << 20, 100 << 20, "warning", "3.8 GiB, 1.0 free; this process may use 0.1"),
     ],
 )
 def test_little_memory_is_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: int, limit: str, state: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: int, limit: int, state: str, told: str
 ) -> None:
     (tmp_path / "meminfo").write_text(f"MemTotal: 4000000 kB\nMemFree: 1 kB\nMemAvailable: {available} kB\n")
-    (tmp_path / "memory.max").write_text(f"{limit}\n")
     monkeypatch.setattr(device_check, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(device_check, "_MEMORY_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr(device_check, "usable_memory", lambda: limit)
     [found] = check_memory()
     assert (found.state, found.sentence) == (state, told)
     assert bool(found.remedy) == (state == "warning")

@@ -1,6 +1,8 @@
 """Golden vectors replayed: what passes, what fails, what is damaged."""
 
+import base64
 import dataclasses
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stn_runtime import ExportSpec, Manifest, ModelContractError
-from stn_runtime.golden import TOLERANCES, encode, make_golden, replay
+from stn_runtime import ExportSpec, GoldenVector, Manifest, ModelContractError, PreprocessSpec
+from stn_runtime.golden import TOLERANCES, decode_image, encode, make_golden, replay
 from stn_runtime.manifest import Precision
 from stn_runtime.network import Network
 from stn_runtime.parity import Parity
@@ -176,3 +178,14 @@ def test_an_error_of_the_run_itself_is_not_blamed_on_the_vectors(
 
 def test_arrays_are_stored_little_endian_whatever_they_come_as() -> None:
     assert encode(np.array([1, 2], ">f4")) == encode(np.array([1, 2], "<f4"))
+
+
+@pytest.mark.parametrize("cut", [0, 4])
+def test_a_golden_vector_that_unpacks_to_gigabytes_or_is_cut_is_damaged(
+    monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    monkeypatch.setattr("stn_runtime.golden._MOST_BYTES", 1000 if not cut else 1 << 20)
+    packed = zlib.compress(bytes(100_000))
+    text = base64.b64encode(packed[: len(packed) - cut]).decode()
+    with pytest.raises(ValueError, match="it is cut off, or too large"):
+        decode_image(GoldenVector(text, {}), PreprocessSpec(100, 1000, 1))

@@ -238,8 +238,14 @@ def test_the_orientation_is_found_among_the_chunks() -> None:
 
 def test_a_jpeg_of_a_thousand_scans_is_refused() -> None:
     assert read_header(_jpeg(5, 7, frame=0xC2, scans=100)).channels == 3
-    with pytest.raises(HeaderError, match=r"^is a JPEG of more than 500 scans; save it again as a baseline JPEG$"):
+    with pytest.raises(HeaderError, match=r"^is a JPEG of 1000 scans, too many for its size; save it again as a basel"):
         read_header(_jpeg(5, 7, frame=0xC2, scans=1_000))
+
+
+def test_the_scans_of_a_large_jpeg_are_fewer() -> None:
+    assert read_header(_jpeg(10_000, 20_000, frame=0xC2, scans=10)).channels == 3
+    with pytest.raises(HeaderError, match=r"^is a JPEG of 11 scans, too many for its size"):
+        read_header(_jpeg(10_000, 20_000, frame=0xC2, scans=11))
 
 
 def test_channels_without_number_are_refused() -> None:

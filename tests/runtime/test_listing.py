@@ -228,7 +228,7 @@ def test_a_list_is_the_same_however_it_arrives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: bytes, most: int
 ) -> None:
     read = os.read
-    monkeypatch.setattr("stn_runtime.files.os.read", lambda number, _count: read(number, most))
+    monkeypatch.setattr("stn_runtime.listing.os.read", lambda number, _count: read(number, most))
     names = [b"%d/caf\xe9 %d.png" % (index, index) for index in range(20)]
     assert _listed(tmp_path, separator.join(names)) == names
 

@@ -69,6 +69,13 @@ def test_a_damaged_manifest_is_broken(build_model: Callable[..., Path]) -> None:
     assert str(path) in found.sentence
 
 
+def test_metadata_that_is_not_text_is_broken(build_model: Callable[..., Path]) -> None:
+    path = build_model(1, metadata={"stn_edge": "{}", "note": "12345678"})
+    path.write_bytes(path.read_bytes().replace(b"12345678", b"1234\xff678"))
+    [found] = check_model(path)
+    assert (found.state, found.sentence) == ("BROKEN", f"{path}: its metadata is not text; the file is damaged")
+
+
 def test_a_foreign_file_that_loads_is_a_note(build_model: Callable[..., Path]) -> None:
     [found] = check_model(build_model(1, name="theirs.onnx", metadata={}))
     told = "theirs.onnx loads here; 'stn export' did not write it, so it carries no answers to compare with"

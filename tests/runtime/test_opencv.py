@@ -1,5 +1,6 @@
 """Without a working OpenCV a command says one sentence with the remedy."""
 
+import os
 import subprocess
 import sys
 
@@ -94,3 +95,13 @@ def test_any_other_reason_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_installed_wheels_are_found() -> None:
     assert set(opencv.installed_wheels()) <= set(opencv.WHEELS)
     assert opencv.installed_wheels()
+
+
+@pytest.mark.parametrize("value", ["1e9", "-1", "", "many"])
+def test_a_limit_of_pixels_that_is_no_number_is_one_sentence(value: str) -> None:
+    code = "import sys; from stn_runtime.cli import main; sys.exit(main(['run', 'photo.jpg']))"
+    environment = os.environ | {"OPENCV_IO_MAX_IMAGE_PIXELS": value}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"stn: OPENCV_IO_MAX_IMAGE_PIXELS is '{value}': expected a whole number, such as ")
+    assert done.stderr.count("\n") == 1

@@ -245,6 +245,39 @@ def test_without_resume_old_results_are_gone(tmp_path: Path, suffix: str) -> Non
 @pytest.mark.parametrize(("name", "text"), [("x.jsonl", "not json\n"), ("x.jsonl", "[1]\n"), ("x.csv", "a,b\n1,2\n")])
 def test_a_file_of_something_else_is_not_resumed_and_not_touched(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match="was not written by 'stn run', so it cannot be resumed; give another file"):
+    with pytest.raises(
+        InputError, match="was not written by 'stn run', or is damaged, so it cannot be resumed; give another file"
+    ):
         open_results(tmp_path / name, resume=True)
     assert (tmp_path / name).read_text(encoding="utf-8") == text
+
+
+def test_a_stray_quote_in_a_table_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    _write_all(path, [f"{number}.png" for number in range(40)], resume=False)
+    lines = path.read_text().splitlines(keepends=True)
+    damaged = "".join([*lines[:4], '"' + lines[4], *lines[5:]])
+    path.write_text(damaged)
+    with pytest.raises(InputError, match=r"x\.csv: was not written by 'stn run', or is damaged"):
+        open_results(path, resume=True)
+    assert path.read_text() == damaged
+
+
+@pytest.mark.parametrize("cell", ["x" * 200_000, '"' + 200_000 * "x" + '"'])
+def test_a_long_cell_is_no_traceback(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "x.csv"
+    _write_all(path, ["a.png"], resume=False)
+    with path.open("a") as stream:
+        stream.write(f"{cell}{',' * (len(CSV_COLUMNS) - 1)}\n")
+    _, stream, done = open_results(path, resume=True)
+    stream.close()
+    assert done.records == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="plays a full disk")
+def test_a_full_disk_is_one_sentence_with_the_name_of_the_file() -> None:
+    full = open("/dev/full", "w")  # noqa: SIM115  (closing it fails too)
+    with pytest.raises(InputError, match=r"^/dev/full: cannot be written \(No space left on device\)$"):
+        JsonLines(full).write(Record("x.png", 0, None, None, "torn"))
+    with pytest.raises(OSError, match="No space left"):
+        full.close()

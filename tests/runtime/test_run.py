@@ -6,10 +6,12 @@ import math
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -268,6 +270,72 @@ def test_a_signal_while_a_run_is_closed_lets_it_finish(
     assert open_source(str(video)).total
 
 
+def test_results_within_the_source_are_not_read_again(stn: Stn, folder_of_pictures: Path, rgb_model: Path) -> None:
+    inside = folder_of_pictures / "out"
+    for _ in range(2):
+        status, out, _ = stn("run", folder_of_pictures, "-m", rgb_model, "--save", inside / "a", "--save-crops", inside)
+        assert (status, len(_records(out))) == (0, 3)
+
+
+@pytest.mark.parametrize("option", ["--save", "--save-crops"])
+def test_a_resumed_run_saves_beside_what_is_there(
+    stn: Stn, folder_of_pictures: Path, rgb_model: Path, tmp_path: Path, option: str
+) -> None:
+    twins = tmp_path / "twins"
+    shutil.copytree(folder_of_pictures, twins)
+    arguments = (folder_of_pictures, twins, "-m", rgb_model, "-o", tmp_path / "r.jsonl", option, tmp_path / "out")
+    stn("run", *arguments, "--limit", "4")
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+    assert stn("run", *arguments, "--resume")[0] == 0
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}
+    assert len(first) == 4
+    assert len(after) == 6
+    assert {path: after[path] for path in first} == first
+
+
+def test_results_that_are_deleted_during_a_run_are_told(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, pipeline = tmp_path / "r.jsonl", run.run_pipeline
+
+    def deleting(*arguments: Any) -> Any:  # noqa: ANN401
+        results.unlink()
+        return pipeline(*arguments)
+
+    monkeypatch.setattr(run, "run_pipeline", deleting)
+    status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "-o", results)
+    assert status == 2
+    assert _one_sentence(errors) == f"{results}: was deleted during the run, and its records with it"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="plays a full disk")
+def test_results_on_a_full_disk_are_one_sentence(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "r.jsonl").symlink_to("/dev/full")
+    status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "-o", tmp_path / "r.jsonl")
+    assert status == 2
+    assert _one_sentence(errors).startswith(f"{tmp_path}/r.jsonl: cannot be written (No space left on device)")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_outputs_are_no_error(folder_of_pictures: Path, grey_model: Path, tmp_path: Path, closed: str) -> None:
+    results = tmp_path / "r.jsonl"
+    program = f"{shlex.quote(sys.executable)} -c 'from stn_runtime.cli import console; console()'"
+    done = subprocess.run(f"{program} run {folder_of_pictures} -m {grey_model} -o {results} {closed}", shell=True)
+    assert done.returncode == 0
+    assert len(results.read_text().splitlines()) == 3
+
+
+def test_a_released_model_goes_before_a_folder_of_its_name(
+    stn: Stn, folder_of_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures.rename(tmp_path / "digits")
+    status, out, _ = stn("run", "digits")
+    assert (status, len(_records(out))) == (0, 3)
+
+
 def test_smoothing_averages_the_frames_of_a_video(stn: Stn, make_video: Callable[..., Path], grey_model: Path) -> None:
     def probabilities(*options: str) -> np.ndarray:
         _, out, _ = stn("run", video, "-m", grey_model, "--topk", "3", *options)
@@ -440,7 +508,8 @@ def test_an_address_that_cannot_be_served_is_one_sentence(
 def test_a_number_that_cannot_be_counted_is_named(stn: Stn, option: str, value: str) -> None:
     status, out, errors = stn("run", "x", f"{option}={value}")
     assert (status, out) == (2, "")
-    assert errors.endswith(f"argument {option}: must be a whole number of at least 1, got '{value}'\n")
+    limits = "from 1 to 256" if option == "--threads" else "of at least 1"
+    assert errors.endswith(f"argument {option}: must be a whole number {limits}, got '{value}'\n")
 
 
 @pytest.mark.parametrize("option", ["--max-fps", "--rate", "--smooth", "--stall-seconds"])

@@ -215,23 +215,23 @@ def test_a_provider_that_starts_is_not_spoken_of(grey_model: Path, capsys: pytes
 
 
 @pytest.mark.parametrize(
-    ("quota", "period", "cpus"),
+    ("groups", "cpus"),
     [
-        ("max 100000", None, 8),
-        ("150000 100000", None, 2),
-        ("10000 100000", None, 1),
-        ("900000 100000", None, 8),
-        ("-1", "100000", 8),
-        ("300000", "100000", 3),
-        ("nonsense", None, 8),
+        ([["max", "100000"]], 8),
+        ([["150000", "100000"]], 2),
+        ([["10000", "100000"]], 1),
+        ([["900000", "100000"]], 8),
+        ([["-1", "100000"]], 8),
+        ([["max", "100000"], ["300000", "100000"]], 3),
+        ([["300000", "100000"], ["200000", "100000"], ["max", "100000"]], 2),
+        ([["nonsense"]], 8),
+        ([["0", "0"]], 8),
+        ([], 8),
     ],
 )
-def test_a_containers_quota_limits_the_cpus(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, period: str | None, cpus: int
+def test_the_quota_of_a_container_or_service_limits_the_cpus(
+    monkeypatch: pytest.MonkeyPatch, groups: list[list[str]], cpus: int
 ) -> None:
-    (tmp_path / "quota").write_text(quota, encoding="ascii")
-    (tmp_path / "period").write_text(period or "", encoding="ascii")
-    found = (tmp_path / "missing", None), (tmp_path / "quota", tmp_path / "period" if period else None)
-    monkeypatch.setattr("stn_runtime.session._QUOTAS", found)
+    monkeypatch.setattr("stn_runtime.session.read_groups", lambda _, *names: groups if names == ("cpu.max",) else [])
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert usable_cpus() == cpus

@@ -66,7 +66,7 @@ def test_a_frame_without_a_picture_is_not_saved(tmp_path: Path) -> None:
 def test_the_source_is_not_overwritten(tmp_path: Path) -> None:
     write_image(tmp_path / "x.png", _picture(level=7))
     before = (tmp_path / "x.png").read_bytes()
-    with pytest.raises(InputError, match=r"x\.png: --save would overwrite it; give another folder$"):
+    with pytest.raises(InputError, match=r"x\.png: --save would overwrite the source; give another place$"):
         PictureFolder(tmp_path).show(*_shown(_picture(), str(tmp_path / "x.png"), str(tmp_path)))
     assert (tmp_path / "x.png").read_bytes() == before
 
@@ -74,7 +74,7 @@ def test_the_source_is_not_overwritten(tmp_path: Path) -> None:
 def test_the_source_is_not_overwritten_through_a_link(tmp_path: Path) -> None:
     write_image(tmp_path / "x.png", _picture(level=7))
     (tmp_path / "out").symlink_to(tmp_path)
-    with pytest.raises(InputError, match="--save would overwrite it"):
+    with pytest.raises(InputError, match="--save would overwrite the source"):
         PictureFolder(tmp_path / "out").show(*_shown(_picture(), str(tmp_path / "x.png"), str(tmp_path)))
 
 
@@ -183,7 +183,7 @@ def test_a_folder_for_a_video_gets_a_file_named_after_the_source(tmp_path: Path,
 
 def test_the_video_that_is_read_is_not_overwritten(make_video: Callable[..., Path]) -> None:
     path = make_video("clip.mp4")
-    told = r"clip\.mp4: --save would overwrite the source; give another name$"
+    told = r"clip\.mp4: --save would overwrite the source; give another place$"
     with pytest.raises(InputError, match=told):
         open_saver(path, [str(path)], has_time=True, live=False)
     frame, record = _shown(_picture(), str(path))
@@ -238,6 +238,45 @@ def test_a_clock_that_is_put_back_does_not_stop_a_live_video(tmp_path: Path) -> 
 
 def test_a_video_file_keeps_its_frames_whatever_their_times(tmp_path: Path) -> None:
     assert _played(tmp_path / "x.avi", [0.0, 0.1, 0.1, 5.0, 0.3], live=False) == 5
+
+
+def test_a_video_that_was_not_saved_whole_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = VideoFile(tmp_path / "x.avi", live=False)
+    for _ in range(5):
+        video.show(*_shown(_picture()))
+    whole = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: whole(str(tmp_path / "gone.avi")))
+    with pytest.raises(InputError, match=r"x\.avi: only 0 of 5 frames were saved; is the disk full\?$"):
+        video.close()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_run_that_goes_on_keeps_the_videos_that_are_there(tmp_path: Path, keep: bool) -> None:
+    for count in (3, 1):
+        video = VideoFile(tmp_path / "x.avi", live=False, keep=keep)
+        for _ in range(count):
+            video.show(*_shown(_picture()))
+        video.close()
+    assert {path.name: len(_frames(path)) for path in tmp_path.iterdir()} == (
+        {"x.avi": 3, "x-2.avi": 1} if keep else {"x.avi": 1}
+    )
+
+
+@pytest.mark.parametrize("name", ["out.jpg", "out.PNG"])
+def test_a_picture_file_is_no_place_for_pictures(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"pictures are saved in a folder under their own names; give --save FOLDER$"):
+        open_saver(tmp_path / name, ["x.png"], has_time=False, live=False)
+
+
+def test_names_that_are_too_long_are_cut_and_told_apart(tmp_path: Path) -> None:
+    stem = "写" * 84
+    PictureFolder(tmp_path / "out").show(*_shown(_picture(), f"in/{stem}.gif", "in"))
+    for end in "ab":
+        _crop(Crops(tmp_path / "crops"), 300 * "x" + end, f"in/{stem}{end}.gif", "in")
+    saved = [path.name for path in tmp_path.rglob("*.png")]
+    assert len(set(saved)) == 3
+    assert all(name.startswith(stem[:60]) for name in saved)
+    assert len(list((tmp_path / "crops").iterdir())) == 2
 
 
 # --- a folder for everything
