@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,8 @@ from stn_runtime.background import BackgroundView, BackgroundWriter, Worker
 from stn_runtime.frames import Frame
 from stn_runtime.records import Record
 
-HANG = 20.0  # seconds after which a test says that something hangs
+from .waiting import HANG, until
+
 FRAME = Frame("cam", 0, None, np.zeros((2, 2), np.uint8))
 
 
@@ -23,13 +24,6 @@ def _record(index: int = 0) -> Record:
 
 def _fail() -> None:
     raise OSError("full")
-
-
-def _until(happened: Callable[[], object]) -> None:
-    end = time.monotonic() + HANG
-    while not happened():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.002)
 
 
 def _put_until_it_fails(worker: Worker) -> None:
@@ -86,7 +80,7 @@ def test_where_nothing_is_dropped_the_caller_waits(gate: threading.Event) -> Non
 
     filling = threading.Thread(target=fill, daemon=True)
     filling.start()
-    _until(lambda: put == 3)  # two wait, the third does not fit
+    until(lambda: put == 3)  # two wait, the third does not fit
     time.sleep(0.05)
     assert put == 3
     gate.set()
@@ -151,7 +145,7 @@ def test_closing_a_live_run_does_not_wait_for_what_is_stuck(
     assert 0.09 < time.monotonic() - began < HANG / 2
     assert worker.dropped == 3
     gate.set()
-    _until(lambda: not worker._thread.is_alive())
+    until(lambda: not worker._thread.is_alive())
     assert done == []
 
 
@@ -221,7 +215,7 @@ def test_a_view_that_is_stuck_is_not_closed_while_it_works(
     kept = Kept(gate)
     view = BackgroundView(kept, Worker("test", 4, drops=True))
     view.show(FRAME, _record())
-    _until(lambda: kept.busy)
+    until(lambda: kept.busy)
     began = time.monotonic()
     view.close()
     assert time.monotonic() - began < HANG / 2

@@ -17,15 +17,7 @@ from stn_runtime.listing import Folder, ListedFiles
 from stn_runtime.records import Done
 
 from .image_files import encode_level, level_of, write_levels
-
-HANG = 20.0  # seconds after which a test says that something hangs
-
-
-def _until(happened: Callable[[], object], seconds: float = HANG) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
+from .waiting import HANG, until
 
 
 @pytest.mark.parametrize(
@@ -207,4 +199,4 @@ def test_leaving_early_leaves_no_thread_behind(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     for _ in ImageFiles(write_levels(tmp_path, 30)):
         break
-    _until(lambda: set(threading.enumerate()) <= before)
+    until(lambda: set(threading.enumerate()) <= before)

@@ -20,16 +20,7 @@ from stn_runtime.frames import Frame, Selection
 from stn_runtime.listing import Folder, ListedFiles
 
 from .image_files import encode_level, level_of, write_levels
-
-HANG = 20.0  # seconds after which a test says that something hangs
-
-
-def _until(happened: Callable[[], object], seconds: float = HANG) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
-
+from .waiting import HANG, until
 
 # --- folders
 
@@ -337,10 +328,10 @@ def test_a_watched_folder_gives_what_is_there_and_then_what_is_new(
     write_levels(tmp_path, 2)
     watched = watch(tmp_path)
     assert watched.source.total is None
-    _until(lambda: len(watched.frames) == 2)
+    until(lambda: len(watched.frames) == 2)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "new.png").write_bytes(encode_level(77))
-    _until(lambda: len(watched.frames) == 3)
+    until(lambda: len(watched.frames) == 3)
     time.sleep(0.3)  # several looks at an unchanged folder
     assert watched.levels() == [("0000.png", 0), ("0001.png", 1), ("new.png", 77)]
 
@@ -358,13 +349,13 @@ def test_a_file_that_is_still_written_is_read_once_and_whole(
     pieces = [piece.tobytes() for piece in np.array_split(data, 20)]
     with (tmp_path / "slow.png").open("wb", buffering=0) if begun == "before" else contextlib.nullcontext() as stream:
         watched = watch(tmp_path)
-        _until(lambda: watched.frames)
+        until(lambda: watched.frames)
         stream = stream or (tmp_path / "slow.png").open("wb", buffering=0)
         for piece in pieces:
             stream.write(piece)
             time.sleep(0.04)  # several in each look
         stream.close()
-    _until(lambda: len(watched.frames) > 1)
+    until(lambda: len(watched.frames) > 1)
     time.sleep(0.5)
     _, frame = watched.frames
     assert frame.image is not None, frame.error
@@ -374,21 +365,21 @@ def test_a_file_that_is_still_written_is_read_once_and_whole(
 def test_a_file_that_is_rewritten_is_read_again(tmp_path: Path, watch: Callable[[Path], Watched]) -> None:
     (tmp_path / "x.png").write_bytes(encode_level(1))
     watched = watch(tmp_path)
-    _until(lambda: len(watched.frames) == 1)
+    until(lambda: len(watched.frames) == 1)
     (tmp_path / "part").write_bytes(encode_level(2))
     (tmp_path / "part").replace(tmp_path / "x.png")
-    _until(lambda: len(watched.frames) == 2)
+    until(lambda: len(watched.frames) == 2)
     assert watched.levels() == [("x.png", 1), ("x.png", 2)]
 
 
 def test_a_file_that_is_gone_before_it_is_whole_is_forgotten(tmp_path: Path, watch: Callable[[Path], Watched]) -> None:
     write_levels(tmp_path, 1)
     watched = watch(tmp_path)
-    _until(lambda: watched.frames)
+    until(lambda: watched.frames)
     (tmp_path / "a.png").write_bytes(encode_level(1))
     (tmp_path / "a.png").unlink()
     (tmp_path / "b.png").write_bytes(encode_level(2))
-    _until(lambda: len(watched.frames) == 2)
+    until(lambda: len(watched.frames) == 2)
     assert watched.levels() == [("0000.png", 0), ("b.png", 2)]
 
 
@@ -397,13 +388,13 @@ def test_a_watched_folder_may_vanish_for_a_while(
 ) -> None:
     write_levels(tmp_path / "in", 2)
     watched = watch(tmp_path / "in")
-    _until(lambda: len(watched.frames) == 2)
+    until(lambda: len(watched.frames) == 2)
     (tmp_path / "in").rename(tmp_path / "away")
-    _until(lambda: caplog.messages)
+    until(lambda: caplog.messages)
     time.sleep(0.3)
     (tmp_path / "away").rename(tmp_path / "in")
     (tmp_path / "in" / "new.png").write_bytes(encode_level(9))
-    _until(lambda: len(watched.frames) == 3)
+    until(lambda: len(watched.frames) == 3)
     assert watched.levels()[2] == ("new.png", 9)
     told = f"{tmp_path / 'in'}: the folder cannot be listed (No such file or directory); waiting until it can be"
     assert caplog.messages == [told]
@@ -413,5 +404,5 @@ def test_a_file_with_a_time_in_the_future_is_read_too(tmp_path: Path, watch: Cal
     watched = watch(tmp_path)
     (tmp_path / "x.png").write_bytes(encode_level(5))
     os.utime(tmp_path / "x.png", (time.time() + 10_000,) * 2)
-    _until(lambda: watched.frames)
+    until(lambda: watched.frames)
     assert watched.levels() == [("x.png", 5)]

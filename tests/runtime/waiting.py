@@ -1,0 +1,15 @@
+"""Waiting for what threads do."""
+
+import time
+from collections.abc import Callable
+
+HANG = 20.0
+"""Seconds after which a test says that something hangs."""
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + HANG
+    while not happened():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.002)
