@@ -19,7 +19,7 @@ def usable_memory() -> int:
     except (AttributeError, OSError, ValueError):  # not a Unix
         memory = _UNKNOWN
     found = [*read_groups("memory", "memory.max"), *read_groups("memory", "memory.limit_in_bytes")]
-    return min([memory, *(int(limit) for (limit,) in found if limit.isdecimal())])  # not 'max'
+    return min([memory, *(int(word) for words in found for word in words if word.isdecimal())])  # not 'max'
 
 
 class Lender:
