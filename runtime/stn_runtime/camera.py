@@ -277,7 +277,8 @@ class _Watch:
         if reason is None:
             return None
         self.abandon()
-        self._seen = max(self._seen, self._grabber.next_index - 1)  # what still waits for its turn is too old
+        # What still waits for its turn is too old, and the first picture of a camera that is back need not wait.
+        self._seen, self._wanted_at = max(self._seen, self._grabber.next_index - 1), 0.0
         self._retry_at = now + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         if self._lost:  # that a camera is still away is no news

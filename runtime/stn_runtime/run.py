@@ -197,12 +197,12 @@ def _close_results(stream: TextIO, worker: Worker | None) -> None:
     """
     if worker is not None and not worker.ended:  # a disk that does not answer would hold this up for ever
         return
-    links = os.fstat(stream.fileno()).st_nlink
+    is_deleted = not os.fstat(stream.fileno()).st_nlink and not os.path.exists(stream.name)  # and not moved
     try:
         stream.close()
     except OSError as error:
         raise InputError(f"{stream.name}: cannot be written ({error.strerror or error})") from error
-    if not links:
+    if is_deleted:
         raise InputError(f"{stream.name}: was deleted during the run, and its records with it")
 
 
