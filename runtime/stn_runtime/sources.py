@@ -51,6 +51,9 @@ def open_source(
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{_shown(twice)}: is named twice; name it once")
     if cameras:
+        for name in cameras:
+            if name.isdecimal() and os.path.exists(name) and not os.path.exists(f"/dev/video{name}"):
+                raise InputError(f"{name}: is no camera here; for the file or folder of that name write ./{name}")
         if selection.loop or selection.watch:
             raise InputError(f"{_shown(names[0])}: a camera has no end to loop at and is no folder to watch")
         return Live([Camera.named(name, _shown(name), options) for name in names], options, selection)

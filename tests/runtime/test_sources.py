@@ -137,6 +137,18 @@ def test_of_several_videos_one_that_is_damaged_is_a_record(tmp_path: Path, make_
     assert [frame.error for frame in rest] == [None, None]
 
 
+def test_a_folder_named_like_a_number_is_not_taken_for_a_camera(
+    folder_of_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures.rename(tmp_path / "2024")
+    with pytest.raises(
+        InputError, match=r"^2024: is no camera here; for the file or folder of that name write \./2024$"
+    ):
+        open_source("2024")
+    assert len(list(open_source("./2024"))) == 3
+
+
 def test_the_source_is_no_place_for_results(folder_of_pictures: Path) -> None:
     with pytest.raises(InputError, match="is the source, and results cannot go there too; give another folder"):
         open_source(str(folder_of_pictures), selection=Selection(left_out=(folder_of_pictures / "a" / "..",)))
