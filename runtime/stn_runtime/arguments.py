@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 MOST_THREADS = 256
 
@@ -31,6 +32,18 @@ def above_zero(most: float | None = None) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def text(value: str) -> str:
+    """Read what may not be empty, as an unset variable of the shell is."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("is empty")
+    return value
+
+
+def place(value: str) -> Path:
+    """Read the path of a file or folder."""
+    return Path(text(value))
 
 
 def share(text: str) -> float:

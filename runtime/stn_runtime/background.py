@@ -60,6 +60,13 @@ class Worker:
             self._waiting.append(action)
             self._changed.notify_all()
 
+    def forget(self) -> None:
+        """Drop what waits."""
+        with self._changed:
+            self.dropped += len(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Wait until all is done; where things are dropped, for a few seconds at most.
 
@@ -70,9 +77,8 @@ class Worker:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(_DRAIN_SECONDS if self._drops else None)
+        self.forget()
         with self._changed:
-            self.dropped += len(self._waiting)
-            self._waiting.clear()
             error, self._error = self._error, None
         if error is not None:
             raise error

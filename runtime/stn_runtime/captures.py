@@ -134,12 +134,15 @@ def open_capture(name: str, options: CameraOptions) -> Capture:
     Raises:
         InputError: It cannot be opened; the sentence lacks the name.
     """
+    name = re.sub(r"^\w+(?=://)", lambda scheme: scheme[0].lower(), name)
     if match := PICAM.fullmatch(name):
         return _RibbonCamera(int(match[1] or 0), options)
     if re.match(r"https?://", name):
         try:
             return _JpegCapture(MjpegStream(name, options.stall_seconds))
-        except NotMjpegError:
+        except NotMjpegError as error:
+            if str(error).startswith("image/"):
+                raise InputError("is the address of a single picture; give that of the camera's stream") from error
             return _open_stream(name, options)
     if re.match(r"rtsps?://", name):
         return _open_stream(name, options)
@@ -271,7 +274,7 @@ def _open_device(name: str, options: CameraOptions) -> Capture:
 
 
 def _reason(device: Path) -> str:
-    if sys.platform == "linux" and device.exists():
+    if sys.platform == "linux" and re.match(r"video\d", os.path.basename(os.path.realpath(device))) and device.exists():
         if not os.access(device, os.R_OK | os.W_OK):
             return "this user may not: sudo usermod -aG video $USER, then log in again"
         from .v4l2 import holders  # for Linux alone

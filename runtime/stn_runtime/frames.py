@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 from .preprocessing import Image, PreprocessSpec
@@ -49,14 +48,12 @@ class Selection:
         max_fps: At most so many frames a second, of a camera by the clock, of a video by its own time.
         loop: Whether files begin again when they have ended.
         watch: Whether a folder is watched for new pictures when those that are there have been read.
-        left_out: Folders within a folder that are not searched: those that results go to.
     """
 
     stride: int = 1
     max_fps: float | None = None
     loop: bool = False
     watch: bool = False
-    left_out: tuple[Path, ...] = ()
 
 
 EVERYTHING = Selection()

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 _SECONDS = 30.0
 """A command that takes longer is killed."""
 
+_GRACE_SECONDS = 5.0  # that it has when the run is interrupted
 _END_SECONDS = 1.0  # that its end may take
 
 
@@ -37,6 +39,7 @@ class Hook:
         # Once, since it changes while streams are opened; and who may start a command need not know who may watch.
         self._environment = {name: value for name, value in os.environ.items() if name != "STN_TOKEN"}
         self._labels: dict[str, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Run the command if this is an event; always goes on."""
@@ -52,40 +55,54 @@ class Hook:
                 self._labels[frame.source] = label
         return True
 
+    def end_soon(self) -> None:
+        """Give a command that still runs a few seconds; may be called from a signal handler."""
+        timer = threading.Timer(_GRACE_SECONDS, self.close)
+        timer.daemon = True
+        timer.start()
+
     def close(self) -> None:
-        """Nothing is left open."""
+        """End a command that still runs."""
+        process = self._process
+        if process is not None:
+            _kill(process)
 
     def _run(self, record: Record, variables: dict[str, str]) -> None:
         told = (json.dumps(record.fields()) + "\n").encode("ascii")
         variables = {"STN_SOURCE": record.source} | variables
         passed = {name: value.replace("\0", "") for name, value in variables.items()}
-        self._start(partial(_run, self.command, told, self._environment | passed))
+        self._start(partial(self._wait, told, self._environment | passed))
+
+    def _wait(self, told: bytes, environment: Mapping[str, str]) -> None:
+        try:
+            status = self._status(told, environment)
+        except subprocess.TimeoutExpired:
+            log.warning("--on-event: the command took over %g s and was ended", _SECONDS)
+        except (OSError, UnicodeEncodeError) as error:
+            log.warning("--on-event: the command cannot be run (%s)", error)
+        else:
+            if status:
+                log.warning("--on-event: the command ended with status %d", status)
+
+    def _status(self, told: bytes, environment: Mapping[str, str]) -> int:
+        """Run the command with ``told`` on its standard input; return its exit status."""
+        self._process = subprocess.Popen(
+            self.command, shell=True, stdin=subprocess.PIPE, stdout=2, env=environment, start_new_session=True
+        )
+        try:
+            self._process.communicate(told, timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            _kill(self._process)
+            raise
+        return self._process.returncode
 
 
-def _run(command: str, told: bytes, environment: Mapping[str, str]) -> None:
-    try:
-        status = _status(command, told, environment)
-    except subprocess.TimeoutExpired:
-        log.warning("--on-event: the command took over %g s and was ended", _SECONDS)
-    except (OSError, UnicodeEncodeError) as error:
-        log.warning("--on-event: the command cannot be run (%s)", error)
-    else:
-        if status:
-            log.warning("--on-event: the command ended with status %d", status)
-
-
-def _status(command: str, told: bytes, environment: Mapping[str, str]) -> int:
-    """Run a command with ``told`` on its standard input; return its exit status."""
-    process = subprocess.Popen(
-        command, shell=True, stdin=subprocess.PIPE, stdout=2, env=environment, start_new_session=True
-    )
-    try:
-        process.communicate(told, timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
-        with suppress(OSError, subprocess.TimeoutExpired):  # another user's cannot be ended
-            if hasattr(os, "killpg"):  # with all that it has started
-                os.killpg(process.pid, signal.SIGKILL)
-            process.kill()
-            process.wait(_END_SECONDS)
-        raise
-    return process.returncode
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a command with all that it has started."""
+    if process.poll() is not None:
+        return
+    with suppress(OSError, subprocess.TimeoutExpired):  # another user's cannot be ended
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait(_END_SECONDS)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one ends a run after the frame in flight, a second one acts as usual."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first ends a run after the frame in flight, a second one acts as usual."""
 
 import signal
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from types import FrameType
 
 
 class Interruption:
-    """Takes both signals while it is entered; on another thread than the main one they are somebody else's.
+    """Takes these signals while it is entered; on another thread than the main one they are somebody else's.
 
     Attributes:
         happened: Whether one came.
@@ -20,11 +20,17 @@ class Interruption:
     def ends(self, *endings: Callable[[], None]) -> None:
         """Call these at a signal, on the main thread; before there are any, a signal raises KeyboardInterrupt."""
         self._endings.extend(endings)
+        if self.happened:
+            for end in endings:
+                end()
 
     def __enter__(self) -> "Interruption":
         """Take the signals."""
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)):
+                before = signal.getsignal(number)
+                if number in self._previous or (before == signal.SIG_IGN and number != signal.SIGINT):
+                    continue  # nohup wants SIGHUP ignored
                 self._previous[number] = signal.signal(number, self._end)
         except ValueError:  # not on the main thread
             pass
@@ -36,9 +42,11 @@ class Interruption:
             signal.signal(number, handler)
         self._previous = {}
 
-    def _end(self, _number: int, _frame: FrameType | None) -> None:
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        if self.happened:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         self.happened = True
-        self.__exit__()
         if not self._endings:
             raise KeyboardInterrupt
         for end in self._endings:

@@ -5,13 +5,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 from .errors import InputError
 from .images import IMAGE_SUFFIXES
 from .records import Done
+from .results import is_marked
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +30,15 @@ _State = tuple[int, int]  # when a file was last written to, ns, and its size, b
 class Folder:
     """The pictures below a folder, sorted, found while one goes through them; links to folders are not followed.
 
-    Of a folder with millions of pictures only so many names are held at a time.
+    Folders below it that hold results of ours are not searched. Of a folder with millions of pictures only so many
+    names are held at a time.
 
     Args:
         root: Where to begin.
-        left_out: Folders below it that are not searched.
     """
 
-    def __init__(self, root: Path, left_out: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self._left_out = {os.path.realpath(path) for path in left_out}
 
     @cached_property
     def count(self) -> int:
@@ -54,7 +54,7 @@ class Folder:
                 for name, is_folder in _entries(folder):
                     path = os.path.join(folder, name)
                     found += not is_folder
-                    if is_folder and not self._is_left_out(path):
+                    if is_folder and not is_marked(path):
                         folders.append(path)
             except InputError:
                 if folder == str(self.root):
@@ -84,11 +84,8 @@ class Folder:
                 levels.pop()
             elif not is_folder:
                 yield Path(path)
-            elif not self._is_left_out(path):
+            elif not is_marked(path):
                 levels.append((path, _listed(path)))
-
-    def _is_left_out(self, folder: str) -> bool:
-        return bool(self._left_out) and os.path.realpath(folder) in self._left_out
 
 
 class ListedFiles:

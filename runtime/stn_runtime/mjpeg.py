@@ -158,6 +158,10 @@ def _opened(address: str, timeout: float) -> HTTPResponse:
     handlers: list[urllib.request.BaseHandler] = []
     try:
         parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as error:  # whose words may hold a part of the password
+        raise InputError("is no address; write '@' and '/' within a password as %40 and %2F") from error
+    try:
         bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         if parts.username is not None:
             passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()

@@ -80,10 +80,12 @@ def run(
         signals.ends(source.close, *(view.dismiss for view in views if isinstance(view, Window)))
         for batch in _batches(source, 1 if one_by_one else _BATCH, limit):
             for frame, record in zip(batch, judge.records(batch), strict=True):
+                # What is saved comes before the record that says so, and the record before a window that waits.
+                wanted &= all([view.show(frame, record) for view in views if not isinstance(view, Window)])
                 writer.write(record)
                 frames += record.event is None
                 failed += record.error is not None and record.event is None
-                wanted &= all([view.show(frame, record) for view in views])  # every view, even after a 'no'
+                wanted &= all([view.show(frame, record) for view in views if isinstance(view, Window)])
             notify()
             progress.update(sum(frame.event is None for frame in batch))
             if not wanted:

@@ -184,15 +184,26 @@ class Done:
     Names are kept as hashes of 64 bits, since there may be millions of them.
 
     Args:
-        sources: Of each record, the file, camera or stream.
+        records: Of each, its source and frame.
     """
 
-    def __init__(self, sources: Iterable[str] = ()) -> None:
-        hashes = np.fromiter((hash(_printable(source)) for source in sources), np.int64)
+    def __init__(self, records: Iterable[tuple[str, int]] = ()) -> None:
+        self._last: dict[str, int] = {}  # frames of videos and cameras, of which there are few
+        hashes = np.fromiter(map(self._noted, records), np.int64)
         self.records = len(hashes)
         self._hashes, counts = np.unique(hashes, return_counts=True)
         self._counts = counts.astype(np.uint32)
         self._left = self._counts.copy()
+
+    def last(self, source: str) -> int:
+        """Return the number of the last frame of a source that has a record; -1 without any."""
+        return self._last.get(_printable(source), 0 if self.count(source) else -1)
+
+    def _noted(self, record: tuple[str, int]) -> int:
+        source = _printable(record[0])
+        if record[1]:
+            self._last[source] = max(record[1], self._last.get(source, 0))
+        return hash(source)
 
     def count(self, source: str) -> int:
         """Return how many records there are of a source."""
@@ -228,26 +239,52 @@ def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO
     writer = writer_for(path)
     end = 0
 
-    def sources() -> Iterator[str]:
+    def records() -> Iterator[tuple[str, int]]:
         nonlocal end
-        for source, ends_at in _whole_records(path, writer):
+        for record, ends_at in _whole_records(path, writer):
             end = ends_at
-            if source is not None:
-                yield source
+            if record is not None:
+                yield record
 
     try:
-        done = Done(sources() if resume and path.exists() else ())
-        if path.is_file():
-            os.truncate(path, end)  # what is not to stay, or what the interruption cut
         # Appending, so that a file that is cut or moved while it is written goes on whole.
         stream = path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    try:
+        _lock(stream)
+        done = Done(records() if resume else ())
+        if path.is_file():
+            os.truncate(path, end)  # what is not to stay, or what the interruption cut
+    except InputError:
+        stream.close()
+        raise
+    except OSError as error:
+        stream.close()
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     return (Csv(stream, has_header=end > 0) if writer is Csv else JsonLines(stream)), stream, done
 
 
-def _whole_records(path: Path, writer: type[JsonLines | Csv]) -> Iterator[tuple[str | None, int]]:
-    """Yield the source of each whole record of a results file, None for a header, and where it ends, bytes."""
+def _lock(stream: TextIO) -> None:
+    """Keep a file for this process, where the system can.
+
+    Raises:
+        InputError: Another run writes to it.
+    """
+    try:
+        import fcntl  # of Unix
+    except ImportError:
+        return
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(f"{stream.name}: is being written by another run; give another file") from error
+    except OSError:  # some file systems have no locks
+        pass
+
+
+def _whole_records(path: Path, writer: type[JsonLines | Csv]) -> Iterator[tuple[tuple[str, int] | None, int]]:
+    """Yield source and frame of each whole record of a results file, None for a header, and where it ends, bytes."""
     csv.field_size_limit(_MOST_RECORD)
     end = 0
     pending = b""
@@ -259,27 +296,25 @@ def _whole_records(path: Path, writer: type[JsonLines | Csv]) -> Iterator[tuple[
                 raise InputError(fault)
             if not line.endswith(b"\n") or (writer is Csv and pending.count(b'"') % 2):  # a name with a line break
                 continue
-            source = _source_of(pending.decode("utf-8", "backslashreplace"), writer)
-            is_header = writer is Csv and not end and source == CSV_COLUMNS[0]
-            if source is None or (writer is Csv and not end and not is_header):
+            record = _read_record(pending.decode("utf-8", "backslashreplace"), writer)
+            is_header = writer is Csv and not end and pending.startswith(CSV_COLUMNS[0].encode() + b",")
+            if (record is None and not is_header) or (writer is Csv and not end and not is_header):
                 raise InputError(fault)
             end, pending = end + len(pending), b""
-            yield None if is_header else source, end
+            yield None if is_header else record, end
 
 
-def _source_of(line: str, writer: type[JsonLines | Csv]) -> str | None:
-    """Return which source a record is of; None when it is no record."""
-    if writer is Csv:
-        try:
-            cells = next(csv.reader(io.StringIO(line, newline="")), [])
-        except csv.Error:
-            return None
-        return cells[0] if len(cells) == len(CSV_COLUMNS) else None
+def _read_record(line: str, writer: type[JsonLines | Csv]) -> tuple[str, int] | None:
+    """Return which source and frame a record is of; None when it is no record."""
     try:
+        if writer is Csv:
+            cells = next(csv.reader(io.StringIO(line, newline="")), [])
+            return (cells[0], int(cells[1])) if len(cells) == len(CSV_COLUMNS) else None
         found = json.loads(line)
-    except ValueError:
+        source, frame = found["source"], found["frame"]
+    except (csv.Error, ValueError, TypeError, KeyError):
         return None
-    return found["source"] if isinstance(found, dict) and isinstance(found.get("source"), str) else None
+    return (source, frame) if isinstance(source, str) and isinstance(frame, int) else None
 
 
 def _printable(source: str) -> str:

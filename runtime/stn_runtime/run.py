@@ -4,10 +4,9 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TextIO
 
-from .arguments import MOST_THREADS, above_zero, share, size, whole
+from .arguments import MOST_THREADS, above_zero, place, share, size, text, whole
 from .background import BackgroundView, BackgroundWriter, Worker
 from .camera import Live
 from .captures import CameraOptions
@@ -20,16 +19,19 @@ from .metrics import STALE_SECONDS
 from .pipeline import Judgement, Summary
 from .pipeline import run as run_pipeline
 from .records import JsonLines, Readable, RecordSink, open_results, writer_for
+from .results import ResultsFolder, check_place
 from .service import notify
 from .sinks import Crops, View, open_saver
 from .sources import open_source
 from .tuning import tuned_threads
-from .video import Video
+from .video import VIDEO_SUFFIXES, Video
 from .window import Window
 from .zoo import find_model
 
 _IDLE_SECONDS = 0.05  # between looks for a key, while a camera sends nothing
 _SERVED_SIDE = 480  # pixels that the shorter side of a served picture keeps
+_LEAST_STALL = 0.2  # seconds, in which any camera sends a picture
+_SAVING = "--save"  # the worker of all that is saved
 _VIEW_LIMIT, _EVENT_LIMIT, _RECORD_LIMIT = 2, 100, 10_000  # that may wait for a slow disk, command or reader
 
 
@@ -74,12 +76,12 @@ def _add_camera(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_results(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-o", "--output", type=Path, metavar="FILE", help="write records to this .jsonl or .csv file")
+    group.add_argument("-o", "--output", type=place, metavar="FILE", help="write records to this .jsonl or .csv file")
     group.add_argument(
-        "--save", type=Path, metavar="PATH", help="save annotated pictures (folder) or video (.mp4, .avi)"
+        "--save", type=place, metavar="PATH", help="save annotated pictures (folder) or video (.mp4, .avi)"
     )
     group.add_argument(
-        "--save-crops", type=Path, metavar="FOLDER", help="save what the classifier saw, a folder for each label"
+        "--save-crops", type=place, metavar="FOLDER", help="save what the classifier saw, a folder for each label"
     )
     group.add_argument(
         "--show", action="store_true", help="open a window: q or Esc ends, space pauses, s snapshot, t theta"
@@ -90,7 +92,7 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
         help="secret for clients of --serve, required beyond this machine (better: environment variable STN_TOKEN)",
     )
     group.add_argument(
-        "--on-event", metavar="COMMAND", help="run this when a label changes, or a camera is lost or back"
+        "--on-event", type=text, metavar="COMMAND", help="run this when a label changes, or a camera is lost or back"
     )
     group.add_argument("--topk", type=whole(), default=5, metavar="K", help="number of labels in a record (default: 5)")
     group.add_argument("--conf", type=share, default=0.0, metavar="P", help="below this probability a label is null")
@@ -117,14 +119,13 @@ def run(args: argparse.Namespace) -> int:
     """Classify every frame of a source."""
     _check(args)
     with Interruption() as interruption, ExitStack() as stack:
-        results = tuple(folder for folder in (args.save, args.save_crops) if folder is not None)
-        selection = Selection(args.stride, args.max_fps, args.loop, args.watch, results)
+        selection = Selection(args.stride, args.max_fps, args.loop, args.watch)
         options = CameraOptions(args.backend, args.size, args.rate, args.mjpg, args.stall_seconds, args.wait)
         source = open_source(args.source, options, selection)
         stack.callback(source.close)
         classifier = _classifier(args, source.live)
         workers: list[Worker] = []
-        views = _views(args, source, classifier, stack, workers)
+        views = _views(args, source, classifier, stack, workers, interruption)
         if not (_needs_whole(args) or classifier.manifest.export.form == "split"):  # which samples the frame itself
             source.reduce_for(classifier.manifest.preprocess, _SERVED_SIDE if args.serve else 0)
         writer = _writer(args, source, stack, workers)  # last: a typing error must not empty yesterday's results
@@ -147,6 +148,11 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--loop reads everything again: leave --resume out")
     if args.token is not None and args.serve is None:
         raise InputError("--token is for --serve: name its port")
+    if args.stall_seconds < _LEAST_STALL:
+        raise InputError(f"--stall-seconds {args.stall_seconds:g}: a camera needs at least {_LEAST_STALL:g} s")
+    for folder in filter(None, (args.save, args.save_crops)):
+        for name in args.source:
+            check_place(folder, name)
 
 
 def _classifier(args: argparse.Namespace, live: bool) -> Classifier:
@@ -178,12 +184,15 @@ def _writer(args: argparse.Namespace, source: Source, stack: ExitStack, workers:
         if args.resume:
             sys.stderr.write(f"{args.output}: {done.records} records are there already\n")
             source.skip(done)
-    worker = Worker("records", _RECORD_LIMIT, drops=True) if source.live else None
+    # A record is written when what it tells of has been saved.
+    worker = next((worker for worker in workers if worker.name == _SAVING), None)
+    if source.live:
+        worker = Worker("records", _RECORD_LIMIT, drops=True)
+        workers.append(worker)
     if stream is not None:
         stack.callback(_close_results, stream, worker)
     if worker is None:
         return writer
-    workers.append(worker)
     background = BackgroundWriter(writer, worker)
     stack.callback(background.close)
     return background
@@ -207,7 +216,12 @@ def _close_results(stream: TextIO, worker: Worker | None) -> None:
 
 
 def _views(
-    args: argparse.Namespace, source: Source, classifier: Classifier, stack: ExitStack, workers: list[Worker]
+    args: argparse.Namespace,
+    source: Source,
+    classifier: Classifier,
+    stack: ExitStack,
+    workers: list[Worker],
+    interruption: Interruption,
 ) -> list[View]:
     views: list[View] = []
 
@@ -215,8 +229,8 @@ def _views(
         workers.append(Worker(name, limit, drops=source.live))
         return workers[-1]
 
-    def save(name: str, view: View) -> None:
-        background = BackgroundView(view, worker(name, _VIEW_LIMIT))
+    def save(view: View, saver: Worker) -> None:
+        background = BackgroundView(view, saver)
         stack.callback(background.close)
         views.append(background)
 
@@ -224,8 +238,11 @@ def _views(
     # What is opened first is closed last: commands and clients may take their time, and what is saved is whole by then.
     if args.on_event:
         events = worker("--on-event", _EVENT_LIMIT)
+        hook = Hook(args.on_event, events.put)
+        stack.callback(hook.close)
         stack.callback(events.close)
-        views.append(Hook(args.on_event, events.put))
+        interruption.ends(events.forget, hook.end_soon)
+        views.append(hook)
     if args.serve is not None:
         from .preview import Preview, parse_address  # the packages that it needs are an extra
 
@@ -235,10 +252,18 @@ def _views(
         shown = preview.url if args.token is not None else preview.url.partition("?")[0]  # a secret stays out of logs
         sys.stderr.write(f"serving {shown}\n")
         views.append(preview)
-    if args.save:
-        save("--save", open_saver(args.save, args.source, has_time, source.live, args.resume))
+    savers: list[View] = []
+    if args.save and args.save_crops and args.save.suffix.lower() not in VIDEO_SUFFIXES:
+        for folder in sorted((args.save, args.save_crops), key=lambda path: len(path.parts)):
+            ResultsFolder(folder)  # the outer one first, while it is empty
     if args.save_crops:
-        save("--save-crops", Crops(args.save_crops))
+        savers.append(Crops(args.save_crops))
+    if args.save:
+        savers.append(open_saver(args.save, args.source, has_time, source.live, args.resume))
+    if savers:
+        saver = worker(_SAVING, 3 * _VIEW_LIMIT)
+        for view in savers:
+            save(view, saver)
     if args.show:
         window = Window(not has_time, source.live, classifier.manifest)
         stack.callback(window.close)

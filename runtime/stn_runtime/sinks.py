@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+import shutil
+import time
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -14,11 +16,13 @@ from .opencv import cv2, encodable
 from .overlay import draw
 from .preprocessing import Image
 from .records import Record
+from .results import ResultsFolder
 from .video import VIDEO_SUFFIXES
 
 _FALLBACK_RATE = 25.0
 _LONGEST_HOLD = 10.0  # seconds that a saved video stands still where a camera gave nothing
 _WRITABLE = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_LEAST_ROOM, _LOOK_SECONDS = 1 << 20, 2.0  # bytes of the disk for a video, and between looks at it
 _UNSURE = "_unsure"
 _LONGEST_NAME = 240  # bytes of UTF-8; most file systems take 255
 
@@ -42,7 +46,7 @@ class PictureFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        make_folder(folder)
+        self._results = ResultsFolder(folder)
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Save one picture; always goes on.
@@ -56,6 +60,7 @@ class PictureFolder:
         if target.suffix.lower() not in _WRITABLE:
             target = target.with_name(_fitting(target.name + ".png"))
         _refuse_overwriting(target, frame.source)
+        self._results.check(target)
         _write(target, draw(frame.image, record.prediction, record.sure))
         return True
 
@@ -78,6 +83,7 @@ class VideoFile:
         self._rate = _FALLBACK_RATE
         self._size = (0, 0)
         self._files = self._written = 0
+        self._target, self._look_at = path, 0.0
         self._until = 0.0  # the moment, seconds, up to which frames have been written
         make_folder(path.parent)
 
@@ -89,6 +95,7 @@ class VideoFile:
         """
         if frame.image is None or record.prediction is None:
             return True
+        self._check_room()
         picture = draw(frame.image, record.prediction, record.sure)
         size = (picture.shape[1], picture.shape[0])
         if self._writer is None or size != self._size:
@@ -124,6 +131,14 @@ class VideoFile:
         self._until += repeats / self._rate
         return repeats
 
+    def _check_room(self) -> None:
+        """Look at the disk now and then: OpenCV does not say that it is full."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            if shutil.disk_usage(self.path.parent).free < _LEAST_ROOM:
+                raise InputError(f"{self._target}: the disk is full")
+
     def _next(self) -> Path:
         while True:
             self._files += 1
@@ -154,6 +169,7 @@ class SaveFolder:
 
     def __init__(self, folder: Path, live: bool, keep: bool = False) -> None:
         self.folder, self._live, self._keep = folder, live, keep
+        self._results = ResultsFolder(folder)
         self._pictures = PictureFolder(folder)
         self._videos: dict[str, VideoFile] = {}
 
@@ -181,6 +197,8 @@ class SaveFolder:
         names = (self.folder / f"{stem}{f'-{number}' if number else ''}.mp4" for number in range(len(taken) + 1))
         target = next(path for path in names if path not in taken)
         _refuse_overwriting(target, source)
+        if not self._keep:
+            self._results.check(target)
         return target
 
 
@@ -193,7 +211,7 @@ class Crops:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        make_folder(folder)
+        self._results = ResultsFolder(folder)
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Save one crop, with no label below the threshold or when uncertain in ``_unsure``; always goes on.
@@ -210,7 +228,9 @@ class Crops:
         # By its time, ms: numbers of a camera's frames begin again with each run.
         moment = f"-{round(1000 * frame.time):06}" if frame.time is not None else ""
         parts = [label, *folders, f"{name}{moment}.png"]
-        _write(self.folder.joinpath(*map(_fitting, parts)), prediction.rectified)
+        target = self.folder.joinpath(*map(_fitting, parts))
+        self._results.check(target)
+        _write(target, prediction.rectified)
         return True
 
     def close(self) -> None:

@@ -15,13 +15,18 @@ from .images import IMAGE_SUFFIXES
 from .listing import Folder, ListedFiles
 from .preprocessing import PreprocessSpec
 from .records import Done
+from .results import is_marked
 from .video import VIDEO_SUFFIXES, Video
 
 LIST_SUFFIXES = frozenset({".lst", ".txt"})
-_ADDRESS = re.compile(r"(https?|rtsps?)://")
+_ADDRESS = re.compile(r"(https?|rtsps?)://", re.IGNORECASE)
 # Up to the last @ before the path; where no port follows a colon, up to the last one: a password may hold a slash.
-_USER = re.compile(r"^(\w+://)(?:[^/?#]*@|[^/?#@\[]*:(?!\d*(?:[/?#]|$)).*@)")
-_SECRET = re.compile(r"(?i)([?&][^=&#]*(?:pass|pwd|secret|token|key|auth)[^=&#]*=)[^&#]*")
+_USER = re.compile(r"(\w+://)(?:[^/?#\s]*@|[^/?#@\[\s]*:(?!\d*(?:[/?#\s]|$))\S*@)")
+# What a key may be called that says who one is; a value ends where another key begins.
+_SECRET = re.compile(
+    r"((?<![a-z])[a-z]*(?:pas|pwd?|secret|token|key|auth|use?r|login|sig|session|cred)[a-z]*=)(?:(?!_[a-z]+=)[^&;#/\s])*",
+    re.IGNORECASE,
+)
 
 
 def open_source(
@@ -130,7 +135,7 @@ def _shown(name: str) -> str:
     """Return how records and messages name a source: an address without user, password and other secrets."""
     if name.isdecimal():
         return f"camera {name}"
-    return _SECRET.sub(r"\1***", _USER.sub(r"\1", name)) if _ADDRESS.match(name) else name
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1", name)) if "://" in name else name
 
 
 def _check_selection(names: Sequence[str], selection: Selection) -> None:
@@ -160,21 +165,26 @@ def _open_files(text: str, selection: Selection, is_alone: bool) -> Source:
         return ImageFiles([path], path.parent if is_alone else None, selection)
     if glob.has_magic(text):
         return _open_pattern(text, selection, is_alone)
-    raise InputError(f"{text}: no such file or folder; a camera is named by its number, a pattern needs * or ?")
+    raise InputError(f"{_shown(text)}: no such file or folder; a camera is named by its number, a pattern needs * or ?")
 
 
 def _open_folder(path: Path, selection: Selection, root: Path | None) -> ImageFiles:
-    if any(os.path.realpath(results) == os.path.realpath(path) for results in selection.left_out):
-        raise InputError(f"{path}: is the source, and results cannot go there too; give another folder")
-    folder = Folder(path, selection.left_out)
+    folder = Folder(path)
     # Goes through all of it: a folder that cannot be listed is not passed over in the middle of a run.
     if not folder.count and not selection.watch:
         raise InputError(f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return ImageFiles(folder, root, selection, counted=not selection.watch)
 
 
+def _is_result(path: Path, named: Path) -> bool:
+    """Return whether a file is in a folder of results below the one that was named."""
+    return any(is_marked(folder) for folder in path.parents if named in folder.parents)
+
+
 def _open_pattern(text: str, selection: Selection, is_alone: bool) -> Source:
-    found = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if os.path.isfile(name)]
+    named = os.path.dirname(re.split(r"[*?[]", text)[0])
+    matches = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if os.path.isfile(name)]
+    found = [path for path in matches if not _is_result(path, Path(named))]
     if not found:
         raise InputError(f"{text}: the pattern matches no file")
     root = Path(os.path.commonpath([name.parent for name in found])) if is_alone else None

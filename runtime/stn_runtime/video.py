@@ -44,7 +44,7 @@ class Video:
         except InputError:
             if must_open:
                 raise
-        self._first = 0
+        self._last = -1  # frame that has a record
         self._closed = False
         self._ahead = Ahead(self._passes(), _AHEAD)
 
@@ -53,11 +53,12 @@ class Video:
         """How many frames are wanted, if the file says its length."""
         if self._announced <= 0 or self._selection.loop or self._selection.max_fps is not None:
             return None
-        return max(0, -(-self._announced // self._selection.stride) - self._first)
+        stride = self._selection.stride
+        return max(0, -(-self._announced // stride) - (self._last + stride) // stride)
 
     def skip(self, done: Done) -> None:
         """Leave out the frames of which there is a record already."""
-        self._first = done.count(str(self.path))
+        self._last = done.last(str(self.path))
 
     def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
         """Do nothing: frames of a video are decoded whole."""
@@ -108,7 +109,7 @@ class Video:
                 whole = self._selection.loop and frame.image is not None
 
     def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
-        index = wanted = 0
+        index = 0
         due = 0.0
         try:
             while not self._closed:
@@ -117,18 +118,17 @@ class Video:
                     break
                 position = max(capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000 or index / (self._rate or 25.0)
                 if index % self._selection.stride == 0 and position >= due:
-                    if wanted >= self._first:
+                    if index > self._last:
                         done, image = capture.retrieve()
                         if not done:
                             break
                         yield self._frame(index, position, image, started)
-                    wanted += 1
                     # Counted from the wanted moment and not from the frame, so that the rate is met on average.
                     due = max(due + 1 / self._selection.max_fps, position - 1) if self._selection.max_fps else 0.0
                 index += 1
         finally:
             capture.release()
-        if not self._closed and wanted >= self._first:  # else its last record is the error already
+        if not self._closed and index > self._last:  # else its last record is the error already
             yield from self._shortfall(index)
 
     def _frame(self, index: int, position: float, image: Any, started: float) -> Frame:  # noqa: ANN401  (cv2's)

@@ -451,9 +451,19 @@ def test_a_password_is_not_shown() -> None:
         ("rtsp://user@host/s", "rtsp://host/s"),
         ("rtsp://host:554/user@cam", "rtsp://host:554/user@cam"),
         ("rtsp://[::1]:554/user@cam", "rtsp://[::1]:554/user@cam"),
-        ("http://host/v?user=a&pwd=b&channel=1", "http://host/v?user=a&pwd=***&channel=1"),
+        ("http://host/v?user=a&pwd=b&channel=1", "http://host/v?user=***&pwd=***&channel=1"),
         ("http://host/v?channel=1&Access_Token=b#x", "http://host/v?channel=1&Access_Token=***#x"),
         ("http://host/v?channel=2", "http://host/v?channel=2"),
+        (
+            "http://host/v?loginuse=admin&loginpas=b&resolution=32",
+            "http://host/v?loginuse=***&loginpas=***&resolution=32",
+        ),
+        (
+            "rtsp://host/user=admin_password=b_channel=1_stream=0",
+            "rtsp://host/user=***_password=***_channel=1_stream=0",
+        ),
+        ("http://host/v?pw=a_b;x=1#token=c", "http://host/v?pw=***;x=1#token=***"),
+        ("RTSP://user:word@host/s", "RTSP://host/s"),
     ],
 )
 def test_no_secret_of_an_address_is_shown(address: str, shown: str) -> None:

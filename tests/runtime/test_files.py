@@ -36,14 +36,14 @@ def test_of_a_picture_that_is_listed_twice_only_the_records_that_are_there_are_l
     first, second = write_levels(tmp_path, 2)
     listed = [first, first, second, first]
     source = ImageFiles(listed)
-    source.skip(Done(map(str, listed[:done])))
+    source.skip(Done((str(path), 0) for path in listed[:done]))
     assert [frame.source for frame in source] == [str(path) for path in listed[done:]]
 
 
 def test_files_that_are_done_count_for_the_stride(tmp_path: Path) -> None:
     paths = write_levels(tmp_path, 7)
     source = ImageFiles(paths, selection=Selection(stride=3))
-    source.skip(Done([str(paths[0])]))
+    source.skip(Done([(str(paths[0]), 0)]))
     assert source.total == 2
     assert [level_of(frame) for frame in source] == [3, 6]
 
@@ -73,7 +73,7 @@ def test_a_loop_reads_what_is_in_the_folder_by_then(tmp_path: Path) -> None:
 @pytest.mark.parametrize("paths", [[], ["gone.png"]])
 def test_a_loop_over_nothing_ends(paths: list[str], tmp_path: Path) -> None:
     source = ImageFiles([tmp_path / path for path in paths], selection=Selection(loop=True))
-    source.skip(Done([str(tmp_path / "gone.png")]))
+    source.skip(Done([(str(tmp_path / "gone.png"), 0)]))
     assert list(source) == []
 
 

@@ -402,9 +402,15 @@ def test_where_nobody_answers_is_one_sentence() -> None:
         MjpegStream("http://127.0.0.1:9/", 5.0)
 
 
-@pytest.mark.parametrize("address", ["http://[::1/", "http://127.0.0.1:port/", "http:///x", "http://a b/"])
-def test_an_address_that_is_none_is_one_sentence(address: str) -> None:
+@pytest.mark.parametrize("address", ["http:///x", "http://a b/"])
+def test_an_address_that_leads_nowhere_is_one_sentence(address: str) -> None:
     with pytest.raises(InputError, match=r"^cannot be opened \("):
+        MjpegStream(address, 5.0)
+
+
+@pytest.mark.parametrize("address", ["http://[::1/", "http://127.0.0.1:port/", "http://user:pa/ss@camera/x"])
+def test_an_address_that_is_none_is_one_sentence_without_the_password(address: str) -> None:
+    with pytest.raises(InputError, match=r"^is no address; write '@' and '/' within a password as %40 and %2F$"):
         MjpegStream(address, 5.0)
 
 

@@ -131,7 +131,7 @@ def test_a_folder_runs_to_records_and_annotated_copies(
     kept = Kept()
     run(open_source(str(folder_of_pictures)), grey, kept, [PictureFolder(tmp_path / "out")])  # type: ignore[arg-type]
     assert [record.prediction.label for record in kept.records if record.prediction] == ["middle", "bright", "dark"]
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["b.png", "c.png", "d.PNG"]
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.[pP]*")) == ["b.png", "c.png", "d.PNG"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

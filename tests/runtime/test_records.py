@@ -197,15 +197,16 @@ NAMES = ["a.jpg", 'b "c".jpg', "d\ne.jpg", "f\r.jpg", "g,h.jpg", "\udcff.jpg", "
 
 
 def test_what_is_done_is_counted_by_name() -> None:
-    done = Done(["b", "a", "b", "größe\udcff"])
+    done = Done([("b", 0), ("a", 0), ("b", 7), ("größe\udcff", 0)])
     assert done.records == 4
     assert [done.count(name) for name in ("a", "b", "c", "", "größe\udcff", "größe\\udcff")] == [1, 2, 0, 0, 1, 1]
-    assert [Done().records, Done().count("a")] == [0, 0]
+    assert [done.last(name) for name in ("a", "b", "c")] == [0, 7, -1]
+    assert [Done().records, Done().count("a"), Done().last("a")] == [0, 0, -1]
 
 
 def test_names_that_are_done_take_a_few_bytes_each() -> None:
     tracemalloc.start()
-    done = Done(f"/some/folder/with/a/long/name/{number:08}.jpg" for number in range(50_000))
+    done = Done((f"/some/folder/with/a/long/name/{number:08}.jpg", 0) for number in range(50_000))
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert done.count("/some/folder/with/a/long/name/00049999.jpg") == 1
@@ -268,7 +269,7 @@ def test_a_long_cell_is_no_traceback(tmp_path: Path, cell: str) -> None:
     path = tmp_path / "x.csv"
     _write_all(path, ["a.png"], resume=False)
     with path.open("a") as stream:
-        stream.write(f"{cell}{',' * (len(CSV_COLUMNS) - 1)}\n")
+        stream.write(f"{cell},0{',' * (len(CSV_COLUMNS) - 2)}\n")
     _, stream, done = open_results(path, resume=True)
     stream.close()
     assert done.records == 2
@@ -281,3 +282,19 @@ def test_a_full_disk_is_one_sentence_with_the_name_of_the_file() -> None:
         JsonLines(full).write(Record("x.png", 0, None, None, "torn"))
     with pytest.raises(OSError, match="No space left"):
         full.close()
+
+
+def test_a_file_that_another_run_writes_is_refused_and_kept(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    path = tmp_path / "x.jsonl"
+    writer, stream, _ = open_results(path)
+    writer.write(Record("a.png", 0, None, None, "torn"))
+    before = path.read_text()
+    for resume in (False, True):
+        with pytest.raises(InputError, match=r"x\.jsonl: is being written by another run; give another file$"):
+            open_results(path, resume)
+    assert path.read_text() == before
+    stream.close()
+    _, stream, done = open_results(path, resume=True)
+    stream.close()
+    assert done.records == 1

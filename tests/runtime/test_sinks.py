@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,6 +15,7 @@ from stn_runtime import InputError, Prediction
 from stn_runtime.frames import Frame
 from stn_runtime.images import read_image, write_image
 from stn_runtime.records import Record
+from stn_runtime.results import MARK
 from stn_runtime.sinks import Crops, PictureFolder, SaveFolder, VideoFile, open_saver
 
 PREDICTION = Prediction("7", 0.9, (), (), np.empty((0, 0, 2), np.float32), None, {}, np.ones(1, np.float32))
@@ -41,8 +43,7 @@ def test_the_tree_of_the_input_is_mirrored(tmp_path: Path) -> None:
     folder = PictureFolder(tmp_path / "new" / "out")
     for name in ("a/b/x.png", "a/x.png", "x.jpg"):
         assert folder.show(*_shown(_picture(), str(tmp_path / "in" / name), str(tmp_path / "in")))
-    saved = sorted(path.relative_to(folder.folder).as_posix() for path in folder.folder.rglob("*") if path.is_file())
-    assert saved == ["a/b/x.png", "a/x.png", "x.jpg"]
+    assert _saved(folder.folder) == ["a/b/x.png", "a/x.png", "x.jpg"]
     assert read_image(folder.folder / "x.jpg").shape == (300, 400, 3)
     folder.close()
 
@@ -60,7 +61,7 @@ def test_a_format_that_is_not_for_saving_becomes_png(tmp_path: Path, name: str) 
 
 def test_a_frame_without_a_picture_is_not_saved(tmp_path: Path) -> None:
     assert PictureFolder(tmp_path).show(*_shown(None, "x.png"))
-    assert not list(tmp_path.iterdir())
+    assert not _saved(tmp_path)
 
 
 def test_the_source_is_not_overwritten(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_a_video_whose_name_is_not_utf8_does_not_kill_the_process(
 
 def test_a_video_without_frames_is_closed_in_peace(tmp_path: Path) -> None:
     VideoFile(tmp_path / "x.avi", live=False).close()
-    assert not list(tmp_path.iterdir())
+    assert not _saved(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".MKV"])
@@ -161,7 +162,7 @@ def test_a_video_for_pictures_is_refused(tmp_path: Path, suffix: str) -> None:
 def test_save_means_a_folder_for_pictures(tmp_path: Path) -> None:
     saver = open_saver(tmp_path / "out", ["photos"], has_time=False, live=False)
     saver.show(*_shown(_picture(), "photos/x.png", "photos"))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.png"]
+    assert _saved(tmp_path / "out") == ["x.png"]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_a_folder_for_a_video_gets_a_file_named_after_the_source(tmp_path: Path,
     frame, record = _shown(_picture(), source)
     saver.show(replace(frame, time=0.0), record)
     saver.close()
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert _saved(tmp_path) == [name]
 
 
 def test_the_video_that_is_read_is_not_overwritten(make_video: Callable[..., Path]) -> None:
@@ -276,7 +277,16 @@ def test_names_that_are_too_long_are_cut_and_told_apart(tmp_path: Path) -> None:
     saved = [path.name for path in tmp_path.rglob("*.png")]
     assert len(set(saved)) == 3
     assert all(name.startswith(stem[:60]) for name in saved)
-    assert len(list((tmp_path / "crops").iterdir())) == 2
+    assert sum(path.is_dir() for path in (tmp_path / "crops").iterdir()) == 2
+
+
+def test_a_disk_that_fills_up_is_seen_while_a_video_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stn_runtime.sinks._LOOK_SECONDS", 0.0)
+    video = VideoFile(tmp_path / "x.avi", live=True)
+    video.show(*_at(1e9))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match=r"x\.avi: the disk is full$"):
+        video.show(*_at(1e9 + 0.1))
 
 
 # --- a folder for everything
@@ -288,7 +298,7 @@ def test_each_camera_gets_a_video_of_its_own(tmp_path: Path) -> None:
         for source, level in (("camera 0", 40), ("rtsp://host/a", 120), ("rtsp://host/b", 200)):
             assert folder.show(*_at(1e9 + index / 10, level, source))
     folder.close()
-    levels = {path.name: round(_frames(path)[0][200, 300].mean()) for path in (tmp_path / "out").iterdir()}
+    levels = {path.name: round(_frames(path)[0][200, 300].mean()) for path in (tmp_path / "out").glob("*.mp4")}
     assert {name: pytest.approx(level, abs=8) for name, level in levels.items()} == {
         "camera_0.mp4": 40,
         "host_a.mp4": 120,
@@ -303,7 +313,7 @@ def test_videos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
         for index in range(count):
             folder.show(*_at(index / 10, source=source))
     folder.close()
-    assert sorted(len(_frames(path)) for path in tmp_path.iterdir()) == [1, 2, 3, 4]
+    assert sorted(len(_frames(path)) for path in tmp_path.glob("*.mp4")) == [1, 2, 3, 4]
 
 
 def test_pictures_and_videos_are_saved_side_by_side(tmp_path: Path) -> None:
@@ -312,8 +322,7 @@ def test_pictures_and_videos_are_saved_side_by_side(tmp_path: Path) -> None:
     folder.show(*_at(0.0, source="clip.avi"))
     folder.show(*_shown(None, "photos/torn.png", "photos"))
     folder.close()
-    saved = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
-    assert saved == ["a/x.png", "clip.mp4"]
+    assert _saved(tmp_path) == ["a/x.png", "clip.mp4"]
 
 
 def test_without_a_folder_that_was_searched_the_whole_path_is_kept(tmp_path: Path) -> None:
@@ -346,7 +355,9 @@ def _crop(
 
 
 def _saved(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != MARK
+    )
 
 
 def test_what_the_classifier_saw_is_saved_unchanged_in_a_folder_for_each_label(tmp_path: Path) -> None:
@@ -368,7 +379,7 @@ def test_a_frame_without_a_crop_is_not_saved(tmp_path: Path) -> None:
     crops = Crops(tmp_path)
     assert crops.show(*_shown(None, "x.png"))
     assert crops.show(*_shown(_picture(), "x.png"))  # of a model that gives no rectified picture
-    assert not list(tmp_path.iterdir())
+    assert not _saved(tmp_path)
 
 
 LABELS = [
@@ -397,7 +408,7 @@ def test_labels_of_any_kind_have_a_folder_of_their_own_within_the_folder(tmp_pat
     crops = Crops(tmp_path / "a" / "b" / "crops")
     for label in LABELS:
         _crop(crops, label)
-    folders = [path.name for path in crops.folder.iterdir()]
+    folders = [path.name for path in crops.folder.iterdir() if path.is_dir()]
     assert len(folders) == len(LABELS)
     assert _saved(tmp_path) == sorted(f"a/b/crops/{folder}/x.png.png" for folder in folders)
     for folder in folders:  # also for other systems, and for what leaves out hidden folders

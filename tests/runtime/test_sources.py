@@ -11,6 +11,7 @@ from stn_runtime.files import ImageFiles
 from stn_runtime.frames import Selection
 from stn_runtime.images import write_image
 from stn_runtime.records import Done
+from stn_runtime.results import MARK
 from stn_runtime.sources import open_source
 
 
@@ -34,7 +35,7 @@ def test_the_frames_of_a_folder_come_in_order_with_their_root(folder_of_pictures
 def test_files_with_a_record_are_left_out(folder_of_pictures: Path) -> None:
     source = open_source(str(folder_of_pictures))
     assert isinstance(source, ImageFiles)
-    source.skip(Done([str(folder_of_pictures / "a" / "c.png")]))
+    source.skip(Done([(str(folder_of_pictures / "a" / "c.png"), 0)]))
     assert [Path(frame.source).name for frame in source] == ["d.PNG", "b.png"]
     assert source.total == 2
 
@@ -129,6 +130,13 @@ def test_a_pattern_may_match_pictures_and_videos(folder_of_pictures: Path, make_
         open_source(f"{folder_of_pictures}/*.[pam]*", selection=Selection(loop=True))
 
 
+def test_of_a_pattern_results_below_what_it_names_are_left_out(folder_of_pictures: Path) -> None:
+    (folder_of_pictures / "a" / MARK).touch()
+    found = [frame.source for frame in open_source(f"{folder_of_pictures}/**/*.*")]
+    assert found == [str(folder_of_pictures / "b.png"), str(folder_of_pictures / "notes.txt")]
+    assert len(list(open_source(f"{folder_of_pictures}/a/*.png"))) == 1
+
+
 def test_of_several_videos_one_that_is_damaged_is_a_record(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     (tmp_path / "torn.mp4").write_bytes(b"no video")
     torn, *rest = open_source([str(tmp_path / "torn.mp4"), str(make_video("clip.avi", 2))])
@@ -147,11 +155,6 @@ def test_a_folder_named_like_a_number_is_not_taken_for_a_camera(
     ):
         open_source("2024")
     assert len(list(open_source("./2024"))) == 3
-
-
-def test_the_source_is_no_place_for_results(folder_of_pictures: Path) -> None:
-    with pytest.raises(InputError, match="is the source, and results cannot go there too; give another folder"):
-        open_source(str(folder_of_pictures), selection=Selection(left_out=(folder_of_pictures / "a" / "..",)))
 
 
 def test_closing_ends_the_files_promptly(folder_of_pictures: Path) -> None:

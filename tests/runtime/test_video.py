@@ -97,6 +97,6 @@ def test_a_video_goes_on_behind_the_frames_that_are_done(make_video: Callable[..
     path = str(make_video())
     everything, rest = list(open_source(path)), open_source(path)
     assert isinstance(rest, Video)
-    rest.skip(Done([path, path]))
+    rest.skip(Done([(path, 0), (path, 1)]))
     assert [(frame.index, frame.time) for frame in rest] == [(frame.index, frame.time) for frame in everything[2:]]
     assert len(everything) > 2
