@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stn_runtime import InputError, captures
 from stn_runtime.captures import CameraOptions, Grabbed, open_capture
+from stn_runtime.mjpeg import NotMjpegError
 
 FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 NAMES = {
@@ -317,6 +318,15 @@ def test_a_stream_that_does_not_open_is_one_sentence(
     with pytest.raises(InputError, match=r"^cannot be opened as a stream; is the address right"):
         open_capture(ADDRESS, CameraOptions())
     assert FFMPEG_OPTIONS not in os.environ
+
+
+def test_the_address_of_a_single_picture_is_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answered(*_: object) -> None:
+        raise NotMjpegError("image/jpeg")
+
+    monkeypatch.setattr(captures, "MjpegStream", answered)
+    with pytest.raises(InputError, match=r"^is the address of a single picture; give that of the camera's stream$"):
+        open_capture("HTTP://camera/snapshot.jpg", CameraOptions())
 
 
 def test_an_address_that_gives_no_mjpeg_is_opened_as_a_stream(

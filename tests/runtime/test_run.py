@@ -254,6 +254,48 @@ def test_a_signal_while_a_camera_opens_is_an_interruption(spawn: Spawn, grey_mod
         connection.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_of_files_whose_commands_are_slow(
+    spawn: Spawn, grey_model: Path, folder_of_pictures: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = f"echo $$ >> {tmp_path}/pids; sleep 30"
+    process = spawn("run", folder_of_pictures, "-m", grey_model, "--on-event", command)
+    limit = time.monotonic() + 20
+    while not (tmp_path / "pids").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(15) == 130
+    assert len((tmp_path / "pids").read_text().split()) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pids").read_text()), 0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="of Unix")
+def test_a_lost_terminal_ends_a_run_with_everything_written(
+    spawn: Spawn, rgb_model: Path, camera: SimpleNamespace, tmp_path: Path
+) -> None:
+    process = spawn("run", camera.url, "-m", rgb_model, "--save", tmp_path / "out.mp4")
+    assert process.stdout is not None
+    for _ in range(5):
+        process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert open_source(str(tmp_path / "out.mp4")).total
+
+
+def test_two_signals_at_once_are_no_traceback(spawn: Spawn, rgb_model: Path, camera: SimpleNamespace) -> None:
+    process = spawn("run", camera.url, "-m", rgb_model)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert b"Traceback" not in errors
+    assert process.returncode in (130, -signal.SIGTERM, -signal.SIGINT)
+
+
 def test_a_signal_while_a_run_is_closed_lets_it_finish(
     spawn: Spawn, grey_model: Path, camera: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -334,6 +376,23 @@ def test_a_released_model_goes_before_a_folder_of_its_name(
     folder_of_pictures.rename(tmp_path / "digits")
     status, out, _ = stn("run", "digits")
     assert (status, len(_records(out))) == (0, 3)
+
+
+def test_a_video_is_resumed_behind_its_last_frame_whatever_the_stride(
+    stn: Stn, make_video: Callable[..., Path], rgb_model: Path, tmp_path: Path
+) -> None:
+    video, results = make_video(), tmp_path / "r.jsonl"
+    stn("run", video, "-m", rgb_model, "-o", results, "--limit", "2")
+    assert stn("run", video, "-m", rgb_model, "-o", results, "--resume", "--stride", "3")[0] == 0
+    assert stn("run", video, "-m", rgb_model, "-o", results, "--resume", "--stride", "3")[0] == 0
+    assert [record["frame"] for record in _records(results.read_text())] == [0, 1, 3, 6, 9]
+
+
+@pytest.mark.parametrize("option", ["--save", "--save-crops", "--on-event", "--output"])
+def test_an_empty_value_is_refused(stn: Stn, option: str) -> None:
+    status, _, errors = stn("run", "x", option, "")
+    assert status == 2
+    assert errors.endswith(f"argument {'-o/--output' if option == '--output' else option}: is empty\n")
 
 
 def test_smoothing_averages_the_frames_of_a_video(stn: Stn, make_video: Callable[..., Path], grey_model: Path) -> None:
