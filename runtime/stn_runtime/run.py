@@ -229,12 +229,6 @@ def _views(
         workers.append(Worker(name, limit, drops=source.live))
         return workers[-1]
 
-    def save(view: View, saver: Worker) -> None:
-        background = BackgroundView(view, saver)
-        stack.callback(background.close)
-        views.append(background)
-
-    has_time = source.live or isinstance(source, Video)
     # What is opened first is closed last: commands and clients may take their time, and what is saved is whole by then.
     if args.on_event:
         events = worker("--on-event", _EVENT_LIMIT)
@@ -252,6 +246,21 @@ def _views(
         shown = preview.url if args.token is not None else preview.url.partition("?")[0]  # a secret stays out of logs
         sys.stderr.write(f"serving {shown}\n")
         views.append(preview)
+    if savers := _savers(args, source):
+        saver = worker(_SAVING, 3 * _VIEW_LIMIT)
+        for view in savers:
+            views.append(BackgroundView(view, saver))
+            stack.callback(views[-1].close)
+    if args.show:
+        window = Window(not _has_time(source), source.live, classifier.manifest)
+        stack.callback(window.close)
+        views.append(window)
+        if isinstance(source, Live):
+            source.when_idle(window.pump, _IDLE_SECONDS)
+    return views
+
+
+def _savers(args: argparse.Namespace, source: Source) -> list[View]:
     savers: list[View] = []
     if args.save and args.save_crops and args.save.suffix.lower() not in VIDEO_SUFFIXES:
         for folder in sorted((args.save, args.save_crops), key=lambda path: len(path.parts)):
@@ -259,18 +268,12 @@ def _views(
     if args.save_crops:
         savers.append(Crops(args.save_crops))
     if args.save:
-        savers.append(open_saver(args.save, args.source, has_time, source.live, args.resume))
-    if savers:
-        saver = worker(_SAVING, 3 * _VIEW_LIMIT)
-        for view in savers:
-            save(view, saver)
-    if args.show:
-        window = Window(not has_time, source.live, classifier.manifest)
-        stack.callback(window.close)
-        views.append(window)
-        if isinstance(source, Live):
-            source.when_idle(window.pump, _IDLE_SECONDS)
-    return views
+        savers.append(open_saver(args.save, args.source, _has_time(source), source.live, args.resume))
+    return savers
+
+
+def _has_time(source: Source) -> bool:
+    return source.live or isinstance(source, Video)
 
 
 def _stale_seconds(args: argparse.Namespace) -> float:
