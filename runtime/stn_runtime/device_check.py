@@ -19,7 +19,7 @@ State = Literal["ok", "note", "warning", "BROKEN"]
 
 _CPUINFO, _MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 _BOARD = Path("/proc/device-tree/model")
-_ENOUGH_MEMORY = 128 << 20  # 'stn run' with a released model takes 90 to 130 MB
+_ENOUGH_MEMORY = 128 << 20  # 'stn run' with a released model takes 90 to 140 MB
 _EXTRAS = ("serve", "train", "export")
 
 

@@ -22,7 +22,7 @@ from .records import JsonLines, Readable, RecordSink, open_results, writer_for
 from .results import ResultsFolder, check_place
 from .service import notify
 from .sinks import Crops, View, open_saver
-from .sources import open_source
+from .sources import has_time, open_source
 from .tuning import tuned_threads
 from .video import VIDEO_SUFFIXES, Video
 from .window import Window
@@ -252,7 +252,7 @@ def _views(
             views.append(BackgroundView(view, saver))
             stack.callback(views[-1].close)
     if args.show:
-        window = Window(not _has_time(source), source.live, classifier.manifest)
+        window = Window(not has_time(source), source.live, classifier.manifest)
         stack.callback(window.close)
         views.append(window)
         if isinstance(source, Live):
@@ -268,12 +268,9 @@ def _savers(args: argparse.Namespace, source: Source) -> list[View]:
     if args.save_crops:
         savers.append(Crops(args.save_crops))
     if args.save:
-        savers.append(open_saver(args.save, args.source, _has_time(source), source.live, args.resume))
+        is_one_film = source.live or isinstance(source, Video)
+        savers.append(open_saver(args.save, args.source, is_one_film, source.live, args.resume))
     return savers
-
-
-def _has_time(source: Source) -> bool:
-    return source.live or isinstance(source, Video)
 
 
 def _stale_seconds(args: argparse.Namespace) -> float:

@@ -143,7 +143,8 @@ class VideoFile:
         while True:
             self._files += 1
             path = self.path if self._files == 1 else self.path.with_stem(f"{self.path.stem}-{self._files}")
-            if not (self._keep and path.exists()):
+            # A number is ours to choose, the name is not.
+            if not ((self._keep or self._files > 1) and path.exists()):
                 return path
 
     def _open(self, size: tuple[int, int], rate: float | None) -> cv2.VideoWriter:

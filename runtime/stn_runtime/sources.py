@@ -64,13 +64,14 @@ def open_source(
         return Live([Camera.named(name, _shown(name), options) for name in names], options, selection)
     _check_selection(names, selection)
     sources = [_open_files(name, selection, len(names) == 1) for name in names]
-    if selection.max_fps is not None and not all(_has_time(source) for source in sources):
+    if selection.max_fps is not None and not all(map(has_time, sources)):
         raise InputError("--max-fps is for videos and cameras: pictures have no time; take --stride")
     return sources[0] if len(sources) == 1 else Chain(sources)
 
 
-def _has_time(source: Source) -> bool:
-    return all(map(_has_time, source.sources)) if isinstance(source, Chain) else isinstance(source, Video)
+def has_time(source: Source) -> bool:
+    """Return whether all frames of a source have a time, as those of videos and cameras."""
+    return all(map(has_time, source.sources)) if isinstance(source, Chain) else isinstance(source, (Live, Video))
 
 
 class Chain:

@@ -158,12 +158,16 @@ def test_bytes_that_do_not_belong_there_are_passed_over(camera: MjpegCamera, act
         assert viewer.events == []
 
 
-def test_a_camera_that_vanishes_is_lost_once_and_back_on_the_same_port(camera: MjpegCamera) -> None:
+@pytest.mark.parametrize("away", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_camera_that_vanishes_is_lost_once_and_back_on_the_same_port(
+    camera: MjpegCamera, monkeypatch: pytest.MonkeyPatch, away: float
+) -> None:
+    monkeypatch.setattr(f"{__name__}.PATIENCE", PATIENCE + away)  # it is tried ever more rarely
     with viewing(camera) as viewer:
         camera.unplug()
         viewer.await_events(LOST)
         frames = len(viewer.frames)
-        time.sleep(3)
+        time.sleep(away)
         assert (len(viewer.frames), viewer.events) == (frames, [LOST])
         mended = time.time()
         camera.plug_in()

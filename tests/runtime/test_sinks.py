@@ -263,6 +263,16 @@ def test_a_run_that_goes_on_keeps_the_videos_that_are_there(tmp_path: Path, keep
     )
 
 
+def test_a_change_of_size_starts_a_file_that_overwrites_none(tmp_path: Path) -> None:
+    (tmp_path / "x-2.avi").write_bytes(b"somebody's")
+    video = VideoFile(tmp_path / "x.avi", live=False)
+    for height in (300, 200):
+        video.show(*_shown(_picture(height)))
+    video.close()
+    assert (tmp_path / "x-2.avi").read_bytes() == b"somebody's"
+    assert [len(_frames(tmp_path / name)) for name in ("x.avi", "x-3.avi")] == [1, 1]
+
+
 @pytest.mark.parametrize("name", ["out.jpg", "out.PNG"])
 def test_a_picture_file_is_no_place_for_pictures(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"pictures are saved in a folder under their own names; give --save FOLDER$"):

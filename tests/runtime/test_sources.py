@@ -12,7 +12,7 @@ from stn_runtime.frames import Selection
 from stn_runtime.images import write_image
 from stn_runtime.records import Done
 from stn_runtime.results import MARK
-from stn_runtime.sources import open_source
+from stn_runtime.sources import has_time, open_source
 
 
 def _names(source: object, root: Path) -> list[str]:
@@ -135,6 +135,12 @@ def test_of_a_pattern_results_below_what_it_names_are_left_out(folder_of_picture
     found = [frame.source for frame in open_source(f"{folder_of_pictures}/**/*.*")]
     assert found == [str(folder_of_pictures / "b.png"), str(folder_of_pictures / "notes.txt")]
     assert len(list(open_source(f"{folder_of_pictures}/a/*.png"))) == 1
+
+
+def test_videos_have_time_and_pictures_have_none(folder_of_pictures: Path, make_video: Callable[..., Path]) -> None:
+    first, second = str(make_video("a.avi", 2)), str(make_video("b.avi", 2))
+    sources = (first, [first, second], str(folder_of_pictures), [first, str(folder_of_pictures)])
+    assert [has_time(open_source(source)) for source in sources] == [True, True, False, False]
 
 
 def test_of_several_videos_one_that_is_damaged_is_a_record(tmp_path: Path, make_video: Callable[..., Path]) -> None:
