@@ -1,15 +1,15 @@
 """How a network leaves PyTorch: one ONNX file, fast on its target, proven to be the same network."""
 
-from stn_runtime.parity import Parity
+from stn_runtime.model.parity import Parity
 
-from .deployment import Deployment, describe_transformers
 from .exporter import Card, Exported, export_checkpoint, export_classifier, export_graph, export_onnx
-from .gates import Gate, GateError, TestSet
+from .forms.splitting import classifier_graph
+from .forms.targets import TARGETS, Plan, Target, plan_export
+from .graph.deployment import Deployment, describe_transformers
 from .optimizer import DifferenceError, Optimized, optimize_onnx
-from .splitting import classifier_graph
-from .targets import TARGETS, Plan, Target, plan_export
-from .theta import copy_theta
-from .verification import ParityError, Verification, verify
+from .proof.gates import Gate, GateError, TestSet
+from .proof.verification import ParityError, Verification, verify
+from .theta_lookup import copy_theta
 
 __all__ = [
     "TARGETS",

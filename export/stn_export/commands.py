@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from stn_models import Checkpoint, CheckpointError, load_checkpoint
 from stn_runtime import InputError, MissingDependencyError, PreprocessSpec, preprocess
-from stn_runtime.files import ImageFiles
-from stn_runtime.manifest import Form, Precision, read_preprocess
-from stn_runtime.sources import open_source
+from stn_runtime.model.manifest import Form, Precision, read_preprocess
+from stn_runtime.sources.image_files import ImageFiles
+from stn_runtime.sources.opening import open_source
 
 from .exporter import export_checkpoint
-from .gates import GateError, TestSet
+from .forms.targets import find_target, plan_export, target_table
+from .graph.onnx_files import read_onnx
 from .linting import lint
-from .onnx_files import read_onnx
 from .optimizer import DifferenceError, optimize_onnx
-from .targets import find_target, plan_export, target_table
-from .verification import BATCHES, ParityError
+from .proof.gates import GateError, TestSet
+from .proof.verification import BATCHES, ParityError
 
 _MOST_IMAGES = max(BATCHES) - 3  # beside black, white and noise
 _THETA_IMAGES = 1000

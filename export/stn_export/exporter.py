@@ -17,24 +17,24 @@ from torch import Tensor, nn
 
 from stn_models import CheckpointError, load_checkpoint
 from stn_runtime import ExportSpec, GoldenVector, InputError, Manifest, PreprocessSpec
-from stn_runtime.golden import make_golden, replay
-from stn_runtime.manifest import METADATA_KEY, Form, read_preprocess
-from stn_runtime.network import Network
-from stn_runtime.theta import ThetaStatistics
+from stn_runtime.model.golden import make_golden, replay
+from stn_runtime.model.manifest import METADATA_KEY, Form, read_preprocess
+from stn_runtime.model.network import Network
+from stn_runtime.model.theta_statistics import ThetaStatistics
 
-from .deployment import Deployment
-from .gates import Gate, GateError, TestSet, blame, measure
-from .onnx_files import STANDARD, opset_of, write_onnx
-from .opsets import written_in
-from .portable import make_portable
-from .precision import reduce_precision
-from .rewrites import fold_constants, infer_shapes, is_clipped
-from .sampling_grids import LinearGrid, find_linear_grid
-from .splitting import split_graph
-from .targets import Plan, plan_export
-from .theta import theta_of
-from .tracing import trace
-from .verification import ParityError, Verification, compare_with_module, open_both, torch_outputs, verify
+from .forms.precision import reduce_precision
+from .forms.splitting import split_graph
+from .forms.targets import Plan, plan_export
+from .graph.deployment import Deployment
+from .graph.onnx_files import STANDARD, opset_of, write_onnx
+from .graph.opsets import written_in
+from .graph.portable import make_portable
+from .graph.rewrites import fold_constants, infer_shapes, is_clipped
+from .graph.sampling_grids import LinearGrid, find_linear_grid
+from .graph.tracing import trace
+from .proof.gates import Gate, GateError, TestSet, blame, measure
+from .proof.verification import ParityError, Verification, compare_with_module, open_both, torch_outputs, verify
+from .theta_lookup import theta_of
 
 _GOLDEN_REAL, _GOLDEN_RANDOM = 4, 2
 _WORST_LAYERS = 3

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from stn_runtime.manifest import METADATA_KEY
-from stn_runtime.session import CLASSIFIER_KEY
+from stn_runtime.model.manifest import METADATA_KEY
+from stn_runtime.model.session import CLASSIFIER_KEY
 
-from .onnx_files import STANDARD, dims_of, opset_of
-from .opsets import NAMES_OF_MODES
-from .rewrites import infer_shapes, node_name, text_attribute, whole_attribute
-from .sampling_grids import LinearGrid, find_linear_grid
-from .splitting import classifier_graph
-from .targets import FUSED_OPSETS, OPSET, Target
+from .forms.splitting import classifier_graph
+from .forms.targets import FUSED_OPSETS, Target
+from .graph.onnx_files import STANDARD, dims_of, opset_of
+from .graph.opsets import NAMES_OF_MODES, OPSET
+from .graph.rewrites import infer_shapes, node_name, text_attribute, whole_attribute
+from .graph.sampling_grids import LinearGrid, find_linear_grid
 
 
 @dataclass(frozen=True)

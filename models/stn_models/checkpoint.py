@@ -34,7 +34,7 @@ class Checkpoint:
         preprocess: How a picture becomes the network's input, as a JSON object (``stn_runtime.PreprocessSpec``).
         training: What it was trained on and how; free-form JSON.
         metrics: Measured figures by name.
-        theta: What theta was on the training pictures, as a JSON object (``stn_runtime.theta.ThetaStatistics``); None
+        theta: What theta was on the training pictures, as a JSON object (``stn_runtime.ThetaStatistics``); None
             where that was not measured.
     """
 

@@ -4,38 +4,35 @@ Names are imported when first used, so that ``stn --help`` is quick and a missin
 a traceback.
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .classifier import Classifier, Prediction, Score
     from .errors import ImageReadError, InputError, MissingDependencyError, ModelContractError
-    from .manifest import ExportSpec, GoldenVector, Manifest, TransformerSpec
-    from .preprocessing import PreprocessSpec, preprocess
-    from .steadiness import Smoother, doubt
-    from .theta import ThetaStatistics
-
-# Read by onnxruntime when it loads: from 1.29 on it would report to Microsoft (onnxruntime#27379).
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from .images.preprocessing import PreprocessSpec, preprocess
+    from .model.classifier import Classifier, Prediction, Score
+    from .model.manifest import ExportSpec, GoldenVector, Manifest, TransformerSpec
+    from .model.theta_statistics import ThetaStatistics
+    from .model.trust import doubt
+    from .pipeline.smoothing import Smoother
 
 _MODULES = {
-    "Classifier": "classifier",
-    "ExportSpec": "manifest",
-    "GoldenVector": "manifest",
+    "Classifier": "model.classifier",
+    "ExportSpec": "model.manifest",
+    "GoldenVector": "model.manifest",
     "ImageReadError": "errors",
     "InputError": "errors",
-    "Manifest": "manifest",
+    "Manifest": "model.manifest",
     "MissingDependencyError": "errors",
     "ModelContractError": "errors",
-    "Prediction": "classifier",
-    "PreprocessSpec": "preprocessing",
-    "Score": "classifier",
-    "Smoother": "steadiness",
-    "ThetaStatistics": "theta",
-    "TransformerSpec": "manifest",
-    "doubt": "steadiness",
-    "preprocess": "preprocessing",
+    "Prediction": "model.classifier",
+    "PreprocessSpec": "images.preprocessing",
+    "Score": "model.classifier",
+    "Smoother": "pipeline.smoothing",
+    "ThetaStatistics": "model.theta_statistics",
+    "TransformerSpec": "model.manifest",
+    "doubt": "model.trust",
+    "preprocess": "images.preprocessing",
 }
 
 __all__ = [

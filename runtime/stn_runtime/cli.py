@@ -4,16 +4,14 @@ import argparse
 import io
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 
 from .errors import InputError, MissingDependencyError
-
-GRABBER = "stn-grabber"
-"""Prefix of the names of threads that may still be blocked when the program ends."""
+from .machine.environment import set_defaults
+from .machine.threads import any_daemon_alive
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,11 @@ class Command:
 
 
 COMMANDS = {
-    "run": Command("stn_runtime.run", "classify a camera, a video, a picture or a folder of pictures"),
-    "verify": Command("stn_runtime.commands", "check that a model answers here as it did in PyTorch"),
-    "bench": Command("stn_runtime.bench", "measure how fast a model runs here"),
-    "doctor": Command("stn_runtime.doctor", "find what this device, or a model on a target, cannot do"),
-    "models": Command("stn_runtime.commands", "list released models and networks, or show one"),
+    "run": Command("stn_runtime.commands.run", "classify a camera, a video, a picture or a folder of pictures"),
+    "verify": Command("stn_runtime.commands.verify", "check that a model answers here as it did in PyTorch"),
+    "bench": Command("stn_runtime.bench.command", "measure how fast a model runs here"),
+    "doctor": Command("stn_runtime.doctor.command", "find what this device, or a model on a target, cannot do"),
+    "models": Command("stn_runtime.commands.models", "list released models and networks, or show one"),
     "train": Command("stn_training.commands", "train a classifier with a spatial transformer", "train"),
     "evaluate": Command("stn_training.commands", "measure a checkpoint or an .onnx file on labelled images", "train"),
     "sheet": Command("stn_training.commands", "draw a contact sheet of a data set, distorted as in training", "train"),
@@ -58,11 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    set_defaults()
     try:
         if name not in COMMANDS:
             return _overview(arguments)
         parser = argparse.ArgumentParser(prog=f"stn {name}", description=COMMANDS[name].help, allow_abbrev=False)
         module = _module(name)
+        _warn_of_several_wheels()
         getattr(module, f"add_{name}_arguments")(parser)
         status: int = getattr(module, name)(parser.parse_args(arguments[1:]))
     except InputError as error:
@@ -85,8 +85,7 @@ def console() -> None:
     status = main()
     with suppress(OSError):
         sys.stdout.flush()
-    if any(thread.name.startswith(GRABBER) for thread in threading.enumerate()):
-        # A camera that blocks in its driver would wake up in an interpreter that is gone, and abort.
+    if any_daemon_alive():
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
@@ -121,3 +120,12 @@ def _module(name: str) -> object:
         raise MissingDependencyError(
             f"'stn {name}' needs package '{error.name}', which is missing: pip install 'stn-edge[{command.extra}]'"
         ) from error
+
+
+def _warn_of_several_wheels() -> None:
+    opencv = sys.modules.get("stn_runtime.images.opencv")
+    wheels = opencv.installed_wheels() if opencv is not None else []
+    if len(wheels) > 1:
+        sys.stderr.write(
+            f"OpenCV wheels overwrite each other: {', '.join(wheels)}; keep one, pip uninstall the others\n"
+        )

@@ -19,8 +19,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from tqdm import tqdm
 
-from stn_runtime.cold_start import measure_cold_start
-from stn_runtime.zoo import find_model
+from stn_runtime.bench.cold_start import measure_cold_start
+from stn_runtime.model.zoo import find_model
 
 ZOO = Path(__file__).parents[2] / "models" / "stn_zoo"
 PICTURE = ZOO / "samples" / "7_white_on_dark_wood.jpg"

@@ -19,11 +19,11 @@ import onnxruntime as ort
 from tqdm import tqdm
 
 from stn_runtime import Classifier
-from stn_runtime.files import ImageFiles
-from stn_runtime.images import read_image
-from stn_runtime.pipeline import run
-from stn_runtime.records import JsonLines
-from stn_runtime.zoo import find_model
+from stn_runtime.images.reading import read_image
+from stn_runtime.model.zoo import find_model
+from stn_runtime.pipeline.pipeline import run
+from stn_runtime.records.writers import JsonLines
+from stn_runtime.sources.image_files import ImageFiles
 
 HEIGHT, WIDTH = 1080, 1920
 SAMPLES = Path(__file__).parents[2] / "models" / "stn_zoo" / "samples"

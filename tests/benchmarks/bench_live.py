@@ -25,11 +25,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from stn_runtime.zoo import find_model
+from stn_runtime.model.zoo import find_model
+from tests.support.process import usage_of
+from tests.support.streams import MjpegCamera
 
-from ..runtime.streams import MjpegCamera
 from .bench_folder import HEIGHT, SAMPLES, WIDTH, make_pictures
-from .process import usage_of
 
 RATE = 30.0
 PICTURES = 90  # shown again and again

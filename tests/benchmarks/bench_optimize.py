@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stn_export import optimize_onnx
-from stn_export.onnx_files import opset_of, read_onnx
+from stn_export.graph.onnx_files import opset_of, read_onnx
 
 SIZE = 48
 Grid = Callable[[Tensor, Tensor], Tensor]

@@ -22,11 +22,11 @@ import numpy as np
 from tqdm import tqdm
 
 from stn_runtime import Classifier
-from stn_runtime.frames import Frame
-from stn_runtime.images import read_image
-from stn_runtime.pipeline import run
-from stn_runtime.preview import Preview, parse_address
-from stn_runtime.records import JsonLines
+from stn_runtime.images.reading import read_image
+from stn_runtime.pipeline.pipeline import run
+from stn_runtime.preview.preview import Preview, parse_address
+from stn_runtime.records.writers import JsonLines
+from stn_runtime.sources.frame import Frame
 
 HEIGHT, WIDTH, RATE = 480, 640, 30.0
 SAMPLES = Path(__file__).parents[2] / "models" / "stn_zoo" / "samples"

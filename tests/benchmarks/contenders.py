@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from stn_export import Card, export_onnx, optimize_onnx, plan_export
 from stn_runtime import PreprocessSpec
-from stn_runtime.network import Network
-from stn_runtime.session import open_session
+from stn_runtime.model.network import Network
+from stn_runtime.model.session import open_session
 
 from .networks import Benchmark, WithoutSampling, as_input, pictures, written_plainly
 

@@ -9,7 +9,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from stn_runtime.cold_start import peak_memory
+from stn_runtime.bench.cold_start import peak_memory
 
 
 def label(spawned: float, weights: Path, picture: Path) -> dict[str, object]:

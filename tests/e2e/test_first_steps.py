@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from stn_runtime.cli import main
-from stn_runtime.images import write_image
+from stn_runtime.images.writing import write_image
 from stn_training import load_dataset
 
 

@@ -10,15 +10,14 @@ import torchvision
 
 from stn_models import load_checkpoint
 from stn_runtime import Classifier, PreprocessSpec
-from stn_runtime.golden import replay
-from stn_runtime.images import read_image
-from stn_runtime.manifest import Form, Precision, read_theta
-from stn_runtime.network import Network
-from stn_runtime.steadiness import doubt
-from stn_runtime.zoo import find_model, released_models
+from stn_runtime.images.reading import read_image
+from stn_runtime.model.golden import replay
+from stn_runtime.model.manifest import Form, Precision, read_theta
+from stn_runtime.model.network import Network
+from stn_runtime.model.trust import doubt
+from stn_runtime.model.zoo import find_model, released_models
 from stn_training.evaluation import evaluate, load_test_images, open_subject
-
-from .moving_digits import FRAMES_PER_DIGIT, frames, serve
+from tests.support.moving_digits import FRAMES_PER_DIGIT, frames, serve
 
 ZOO = Path(__file__).parents[2] / "models" / "stn_zoo"
 SAMPLES = sorted(path for path in (ZOO / "samples").iterdir() if path.suffix in (".jpg", ".png"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stn_runtime.images import write_image
+from stn_runtime.images.writing import write_image
 
 PICTURES = 300
 KILLS = 5

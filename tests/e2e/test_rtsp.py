@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from stn_runtime.captures import CameraOptions
-from stn_runtime.frames import Frame, Source
-from stn_runtime.sources import open_source
-
-from ..runtime.streams import RtspCamera, why_no_rtsp
+from stn_runtime.sources.captures import CameraOptions
+from stn_runtime.sources.frame import Frame
+from stn_runtime.sources.opening import open_source
+from stn_runtime.sources.source import Source
+from tests.support.streams import RtspCamera, why_no_rtsp
 
 REASON = why_no_rtsp()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no RTSP server: {REASON}")

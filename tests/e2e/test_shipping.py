@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from stn_runtime.cli import COMMANDS
-from stn_runtime.images import IMAGE_SUFFIXES
-from stn_runtime.records import CSV_COLUMNS
-from stn_runtime.service import SIGN_OF_LIFE_SECONDS
-from stn_runtime.tuning import cache_file
+from stn_runtime.images.reading import IMAGE_SUFFIXES
+from stn_runtime.machine.systemd import SIGN_OF_LIFE_SECONDS
+from stn_runtime.model.tuning import cache_file
+from stn_runtime.records.writers import CSV_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "runtime" / "deploy"

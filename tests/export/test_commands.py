@@ -4,10 +4,12 @@ import numpy as np
 import onnx
 import pytest
 
-from stn_export import Exported, ParityError, exporter, gates, rewrites
+from stn_export import Exported, ParityError, exporter
+from stn_export.graph import rewrites
+from stn_export.proof import gates
 from stn_runtime.cli import main
-from stn_runtime.images import write_image
-from stn_runtime.session import open_session, read_manifest
+from stn_runtime.images.writing import write_image
+from stn_runtime.model.session import open_session, read_manifest
 
 
 def test_export_writes_a_verified_file_with_golden_pictures(

@@ -28,12 +28,11 @@ from stn_models import (
 )
 from stn_models.transformer import SpatialTransformer
 from stn_runtime import Classifier, Manifest, ModelContractError, PreprocessSpec
-from stn_runtime.golden import replay
-from stn_runtime.images import write_image
-from stn_runtime.manifest import METADATA_KEY, Form
-from stn_runtime.network import Network
-
-from .conftest import LABELS, SPEC
+from stn_runtime.images.writing import write_image
+from stn_runtime.model.golden import replay
+from stn_runtime.model.manifest import METADATA_KEY, Form
+from stn_runtime.model.network import Network
+from tests.support.small_network import LABELS, SPEC
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:

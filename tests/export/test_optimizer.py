@@ -17,11 +17,12 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stn_export import DifferenceError, Optimized, optimize_onnx, rewrites
+from stn_export import DifferenceError, Optimized, optimize_onnx
+from stn_export.forms.targets import find_target
+from stn_export.graph import rewrites
+from stn_export.graph.sampling_grids import LinearGrid
 from stn_export.linting import lint
 from stn_export.optimizer import compare_graphs
-from stn_export.sampling_grids import LinearGrid
-from stn_export.targets import find_target
 from stn_runtime import InputError, ModelContractError
 
 pytestmark = pytest.mark.filterwarnings(

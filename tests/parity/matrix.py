@@ -13,10 +13,10 @@ import torch
 
 from stn_export import Deployment, Verification, export_graph, plan_export, verify
 from stn_export.exporter import shape_graph
-from stn_export.precision import reduce_precision
+from stn_export.forms.precision import reduce_precision
 from stn_models import GRID_GENERATORS, Architecture
 from stn_runtime import PreprocessSpec
-from stn_runtime.manifest import Form, Precision
+from stn_runtime.model.manifest import Form, Precision
 
 PADDINGS = ("zeros", "border", "reflection")
 SIZES = (28, 42)

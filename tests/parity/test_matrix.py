@@ -1,6 +1,6 @@
 import pytest
 
-from stn_runtime.manifest import Form, Precision
+from stn_runtime.model.manifest import Form, Precision
 
 from .matrix import OUTPUTS, Cell, cells, measure
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from stn_runtime import GoldenVector, Manifest
 from stn_runtime.cli import COMMANDS
-from stn_runtime.golden import make_golden
-from stn_runtime.images import read_image, write_image
-from stn_runtime.results import MARK
+from stn_runtime.images.reading import read_image
+from stn_runtime.images.writing import write_image
+from stn_runtime.model.golden import make_golden
+from stn_runtime.sources.result_folders import MARK
 
 Stn = Callable[..., tuple[int, str, str]]
 Spawn = Callable[..., subprocess.Popen[bytes]]

@@ -13,7 +13,7 @@ import torch
 from stn_models import load_checkpoint, save_checkpoint
 from stn_models.registry import REGISTRY, parse_options
 from stn_runtime import InputError
-from stn_runtime.images import make_folder
+from stn_runtime.machine.filesystem import make_folder
 
 from .augmentations import AUGMENTATIONS
 from .config import BENCHMARKS, OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig, read_config

@@ -12,7 +12,7 @@ import yaml
 
 from stn_models import Architecture
 from stn_runtime import InputError, PreprocessSpec
-from stn_runtime.preprocessing import Fit
+from stn_runtime.images.preprocessing import Fit
 
 from .augmentations import AUGMENTATIONS
 from .distortions import DISTORTIONS, parse_mixture

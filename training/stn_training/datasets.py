@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
-from stn_runtime.images import IMAGE_SUFFIXES, read_image
+from stn_runtime.images.reading import IMAGE_SUFFIXES, read_image
 
 log = logging.getLogger(__name__)
 

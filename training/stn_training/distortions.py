@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 
 from stn_models import AffineGrid, GridGenerator, ProjectiveGrid, Sampler, SimilarityGrid, ThinPlateSplineGrid
 
-from .camera import CAMERA_CANVAS, camera_pictures
 from .geometry import CORNERS, homography_theta, similarity_theta
+from .photographed_digits import CAMERA_CANVAS, camera_pictures
 
 DIGIT_SIZE = 28
 

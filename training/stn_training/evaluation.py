@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from stn_models import CheckpointError, SpatialTransformer, injected_thetas, load_checkpoint
 from stn_runtime import Classifier, InputError, PreprocessSpec
-from stn_runtime.manifest import read_preprocess
+from stn_runtime.model.manifest import read_preprocess
 
 from .config import BENCHMARKS, check_channels
 from .data_module import rendered, to_float

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from stn_models import Architecture, Checkpoint, save_checkpoint
 from stn_runtime import InputError, PreprocessSpec
-from stn_runtime.images import make_folder
+from stn_runtime.machine.filesystem import make_folder
 
 from .config import TrainConfig
 from .data_module import ImageData, rendered, seed_for, to_float
@@ -29,7 +29,7 @@ from .datasets import load_dataset
 from .distortions import DIGIT_SIZE
 from .module import ClassifierTraining
 from .pictures import before_after, save_picture
-from .theta import record_theta
+from .theta_recording import record_theta
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from stn_models import recorded_transforms
 from stn_runtime import preprocess
-from stn_runtime.images import make_folder, write_image
-from stn_runtime.opencv import cv2
-from stn_runtime.preprocessing import Image, PreprocessSpec
+from stn_runtime.images.opencv import cv2
+from stn_runtime.images.preprocessing import Image, PreprocessSpec
+from stn_runtime.images.writing import write_image
+from stn_runtime.machine.filesystem import make_folder
 
 _TILE = 112
 _GAP = 6

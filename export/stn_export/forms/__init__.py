@@ -1,0 +1,1 @@
+"""What a target gets: one graph or two, and in which precision."""

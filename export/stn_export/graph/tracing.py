@@ -1,0 +1,194 @@
+"""From a PyTorch module to the ONNX graph that this project ships: traced, its samplers and layers rewritten."""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from stn_runtime import InputError
+
+from .onnx_files import dims_of
+from .opsets import OPSET
+from .rewrites import Changes, fold_constants, infer_shapes, merge_layers, rewrite_samplers
+
+_IMAGE_AXES = {2: "height", 3: "width"}
+
+
+class TraceError(InputError):
+    """PyTorch's exporter cannot turn the module into a graph, or fixed a size that was to stay open."""
+
+
+def trace(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic_batch: bool = True,
+    dynamic_size: bool = False,
+    modes: bool = True,
+) -> onnx.ModelProto:
+    """Return a module as an ONNX graph, opset 18, with every sampling grid that allows it as one matrix product.
+
+    Args:
+        module: Any module in evaluation mode whose forward takes tensors.
+        example: One batch of what it takes.
+        input_names: Of the graph's inputs; by default the names of forward's arguments.
+        output_names: Of the graph's outputs; by default the exporter's.
+        dynamic_batch: Whether axis 0 of every input stays open.
+        dynamic_size: Whether axes 2 and 3 of every 4-D input stay open.
+        modes: See ``rewrite_samplers``.
+
+    Raises:
+        TraceError: The module cannot be exported like this.
+    """
+    names = list(input_names) if input_names is not None else _argument_names(module, len(example))
+    examples = tuple(_at_least_two(tensor) if dynamic_batch else tensor for tensor in example)
+    batches = {len(tensor) for tensor in example if tensor.ndim}
+    if dynamic_batch and len(batches) > 1:
+        sizes = " and ".join(map(str, sorted(batches)))
+        raise TraceError(
+            f"{type(module).__name__}: its inputs have {sizes} elements along their first axis, which is to be the "
+            "batch; give as many of each, or dynamic_batch=False"
+        )
+    open_axes = [_open_axes(tensor, dynamic_batch, dynamic_size) for tensor in examples]
+    try:
+        with _quiet(), torch.no_grad(), _OpenGrids():
+            program = torch.onnx.export(
+                module,
+                examples,
+                input_names=names,
+                output_names=output_names,
+                opset_version=OPSET,
+                dynamic_shapes=_dimensions(open_axes),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter wraps whatever the module's code raises
+        raise TraceError(f"{type(module).__name__}: PyTorch cannot export it ({_cause(error)})") from error
+    traced: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only without dynamo
+    if output_names is not None and len(output_names) != len(traced.graph.output):
+        count = len(traced.graph.output)
+        raise TraceError(f"{type(module).__name__}: has {count} outputs, {len(output_names)} output_names are given")
+    returned = {value.name for value in traced.graph.input} & {value.name for value in traced.graph.output}
+    if returned:
+        raise TraceError(f"{type(module).__name__}: returns its input '{returned.pop()}' as it is; leave it out")
+    for value, axes in zip(traced.graph.input, open_axes, strict=True):
+        for axis, label in axes.items():
+            if isinstance(dims_of(value)[axis], int):
+                raise TraceError(
+                    f"{type(module).__name__}: its code fixes the {label} of input '{value.name}' at "
+                    f"{dims_of(value)[axis]}; export with that size, or make the code follow its input's shape"
+                )
+    try:
+        return rewritten(traced, modes)
+    except Exception as error:  # onnx and onnx_ir raise many kinds
+        raise TraceError(f"{type(module).__name__}: its graph cannot be rewritten ({_cause(error)})") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the exporter's own deprecations and hints, which nobody can mend from outside."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx", "torch.export", "torch._subclasses")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def rewritten(traced: onnx.ModelProto, modes: bool = True) -> onnx.ModelProto:
+    """Return a traced graph with constants computed, samplers and layers rewritten."""
+    graph = ir.from_proto(traced)
+    fold_constants(graph)
+    rewrite_samplers(graph, Changes(), modes)
+    merge_layers(graph)
+    ir.passes.common.ClearMetadataAndDocStringPass()(graph)  # the exporter writes our folders' names into it
+    infer_shapes(graph)
+    model = ir.to_proto(graph)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+class _OpenGrids(TorchFunctionMode):
+    """Replaces ``affine_grid`` during tracing by a product with a base grid that follows a dynamic size.
+
+    PyTorch's own decomposition of it fixes the size that it was traced with.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if func is functional.affine_grid or func is torch.affine_grid_generator:
+            bound = inspect.signature(_affine_grid).bind(*args, **(kwargs or {}))
+            if len(bound.arguments["size"]) == 4:
+                return _affine_grid(*bound.args, **bound.kwargs)
+        return func(*args, **(kwargs or {}))
+
+
+def _affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = False) -> Tensor:
+    """Return what ``torch.nn.functional.affine_grid`` returns for thetas (N, 2, 3) and images: (N, H, W, 2)."""
+    count, _, height, width = size
+    x = _axis(width, bool(align_corners), theta)
+    y = _axis(height, bool(align_corners), theta)
+    columns = [x[None, :].expand(height, width), y[:, None].expand(height, width)]
+    base = torch.stack([*columns, torch.ones_like(columns[0])], dim=-1).reshape(1, height * width, 3)
+    return (base @ theta.transpose(1, 2)).reshape(count, height, width, 2)
+
+
+def _axis(length: int, align_corners: bool, like: Tensor) -> Tensor:
+    index = torch.arange(length, dtype=like.dtype, device=like.device)
+    if not align_corners:
+        return (2 * index + 1) / length - 1
+    span: Any = torch.sym_max(length - 1, 1)  # a single pixel is at 0
+    centred: Tensor = (2 * index - (length - 1)) / span
+    return centred
+
+
+def _argument_names(module: nn.Module, count: int) -> list[str]:
+    names = [name for name in inspect.signature(module.forward).parameters if name not in ("args", "kwargs")]
+    return names[:count] if len(names) >= count else [f"input_{index}" for index in range(count)]
+
+
+def _at_least_two(tensor: Tensor) -> Tensor:
+    """Return an example whose batch is not 1, which the exporter would take for a constant."""
+    return torch.cat([tensor, tensor]) if tensor.ndim and len(tensor) == 1 else tensor
+
+
+def _open_axes(tensor: Tensor, batch: bool, size: bool) -> dict[int, str]:
+    axes = {0: "batch"} if batch and tensor.ndim else {}
+    return axes | (_IMAGE_AXES if size and tensor.ndim == 4 else {})
+
+
+def _dimensions(open_axes: Sequence[Mapping[int, str]]) -> tuple[dict[int, Any], ...] | None:
+    if not any(open_axes):
+        return None
+    symbols = {"batch": torch.export.Dim("N"), "height": torch.export.Dim("H"), "width": torch.export.Dim("W")}
+    return tuple({axis: symbols[label] for axis, label in axes.items()} for axes in open_axes)
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of what the module's code or the exporter complained of."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:240]

@@ -1,0 +1,1 @@
+"""The command bench: how fast a model runs on this machine."""

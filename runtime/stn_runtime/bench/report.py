@@ -1,0 +1,172 @@
+"""What ``stn bench`` found out, as a table for a person and as plain values for JSON."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..machine.host import Host
+from .cold_start import ColdStart
+from .comparison import Agreement, Ratio
+from .timing import STAGES, Latency
+
+_HEAD = f"{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}{'images/s':>10}{'passes':>8}"
+_PARTS = {"start_ms": "Python", "import_ms": "imports", "open_ms": "model", "first_ms": "first picture"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """The file that was measured.
+
+    Attributes:
+        name: As it was given.
+        sha256: Of the file.
+        size: Bytes.
+        form: As in its manifest, like those that follow.
+        precision: Of weights and activations.
+        opset: Of the standard operators.
+        target: It was exported for.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    form: str
+    precision: str
+    opset: int
+    target: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The picture that it was measured with.
+
+    Attributes:
+        path: None for one that was made for the measurement.
+        size: Bytes of the file.
+        width: Pixels.
+        height: Pixels.
+        decoded: (width, height) as it was decoded, pixels.
+    """
+
+    path: str | None
+    size: int
+    width: int
+    height: int
+    decoded: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Another model, measured in turns with the first.
+
+    Attributes:
+        model: The other.
+        ratios: Times, by what was done.
+        agreement: None where the labels differ, so that answers cannot be compared.
+    """
+
+    model: Model
+    ratios: Mapping[str, Ratio]
+    agreement: Agreement | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was measured.
+
+    Attributes:
+        model: The file.
+        host: The machine.
+        threads: Of onnxruntime.
+        provider: The execution provider.
+        picture: What was classified.
+        stages: Latency of one picture, by stage of ``stn run``; 'whole' is all of them.
+        views: Latency of what --save and --show do besides.
+        batches: Latency of the network alone, by batch size.
+        cold_start: The median of several.
+        comparison: With another model, where one was given.
+        warnings: Why the figures may be worth less; sentences.
+    """
+
+    model: Model
+    host: Host
+    threads: int
+    provider: str
+    picture: Picture
+    stages: Mapping[str, Latency]
+    views: Mapping[str, Latency]
+    batches: Mapping[int, Latency]
+    cold_start: ColdStart
+    comparison: Comparison | None
+    warnings: tuple[str, ...]
+
+    def table(self) -> str:
+        """Return the report for a person, without the warnings."""
+        parts = [self._head(), self._stages(), self._batches(), self._cold_start()]
+        if self.comparison is not None:
+            parts.append("\n".join(_compared(self.model, self.comparison)))
+        return "\n\n".join(parts)
+
+    def _head(self) -> str:
+        host, picture = self.host, self.picture
+        load = "" if host.load is None else f", load {host.load:.2f}"
+        governor = "" if host.governor is None else f", governor {host.governor}"
+        width, height = picture.decoded
+        reduced = "" if width == picture.width else f", decoded to {width} x {height} as 'stn run' does"
+        return "\n".join(
+            [
+                _described("model", self.model),
+                f"machine    {host.cpu} ({host.system}), {host.usable_cpus} of {host.cpus} CPUs{load}{governor}",
+                f"run on     {self.provider}, threads: {self.threads}",
+                f"versions   {', '.join(f'{name} {version}' for name, version in host.versions.items())}",
+                f"picture    {picture.path or 'generated for this measurement'}: {picture.width} x {picture.height}, "
+                f"{picture.size / 1e3:.0f} kB{reduced}",
+            ]
+        )
+
+    def _stages(self) -> str:
+        rows = [f"{'one picture':<14}{_HEAD}"]
+        rows += [_row(name, self.stages[name]) for name in (*STAGES, "whole")]
+        rows += [_row(name, latency) + "  only with --save, --show" for name, latency in self.views.items()]
+        return "\n".join(rows)
+
+    def _batches(self) -> str:
+        rows = [_row(f"infer x {batch}", latency) for batch, latency in self.batches.items()]
+        return "\n".join([f"{'batch':<14}{_HEAD}", *rows])
+
+    def _cold_start(self) -> str:
+        start = vars(self.cold_start)
+        parts = ", ".join(f"{name} {start[key]:.0f}" for key, name in _PARTS.items())
+        peak = self.cold_start.peak_memory_bytes
+        memory = "" if peak is None else f"; at most {peak / 1e6:.0f} MB of memory"
+        return f"first label of a new process after {self.cold_start.whole_ms:.0f} ms ({parts}){memory}"
+
+
+def _described(title: str, model: Model) -> str:
+    return (
+        f"{title:<11}{model.name}: {model.size / 1e6:.2f} MB, {model.form}, {model.precision}, opset {model.opset}, "
+        f"target {model.target}, sha256 {model.sha256[:16]}"
+    )
+
+
+def _row(name: str, latency: Latency) -> str:
+    times = "".join(f"{value:>10.3f}" for value in (latency.p50_ms, latency.p95_ms, latency.p99_ms))
+    return f"{name:<14}{times}{latency.images_per_second:>10.1f}{latency.passes:>8}"
+
+
+def _compared(first: Model, comparison: Comparison) -> Iterator[str]:
+    yield _described("other", comparison.model)
+    yield f"{'in turns':<14}{'model ms':>10}{'other ms':>10}{'ratio':>10}  95 % interval    rounds"
+    for name, ratio in comparison.ratios.items():
+        yield (
+            f"{name:<14}{ratio.first_ms:>10.3f}{ratio.other_ms:>10.3f}{ratio.ratio:>10.3f}  "
+            f"{ratio.low:>5.3f} to {ratio.high:<5.3f}  {ratio.rounds:>8}"
+        )
+    found = comparison.agreement
+    if found is None:
+        yield "their labels differ, so their answers were not compared"
+        return
+    difference = "not a number" if found.largest_difference is None else f"{found.largest_difference:.2g}"
+    yield (
+        f"same label for {found.same_labels} of {found.pictures} pictures, "
+        f"largest difference of a probability {difference}"
+    )

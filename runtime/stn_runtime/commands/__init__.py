@@ -1,0 +1,1 @@
+"""The commands run, verify and models."""

@@ -1,0 +1,71 @@
+"""The commands about models: verify and models."""
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from ..errors import InputError, MissingDependencyError
+from ..model.manifest import Manifest
+from ..model.session import open_session, read_manifest
+from ..model.zoo import find_model, released_models
+
+
+def add_models_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``stn models`` takes."""
+    parser.add_argument("name", nargs="?", help="a released model or a network; without it all are listed")
+    parser.add_argument("--options", default="{}", metavar="JSON", help='of a network, such as \'{"grid": "tps"}\'')
+
+
+def models(args: argparse.Namespace) -> int:
+    """List models, or show one."""
+    released = released_models()
+    if args.name in released or (args.name and args.name.endswith(".onnx")):
+        path = find_model(args.name)
+        sys.stdout.write(_card(path, read_manifest(open_session(path), str(path))) + "\n")
+        return 0
+    if args.name is None:
+        for name, path in released.items():
+            manifest = read_manifest(open_session(path), str(path))
+            kind = f"{manifest.export.form} {manifest.export.precision}"
+            figures = ", ".join(f"{key} {value:.2f}" for key, value in manifest.metrics.items())
+            sys.stdout.write(f"{name:<24} released, {path.stat().st_size / 1e6:.2f} MB, {kind}, {figures}\n")
+    try:
+        networks = import_module("stn_models.registry")
+    except ModuleNotFoundError as error:
+        if args.name is None:
+            return 0
+        raise MissingDependencyError(
+            f"no released model '{args.name}'; networks need package '{error.name}': pip install 'stn-edge[train]'"
+        ) from error
+    try:
+        if args.name is None:
+            sys.stdout.write("".join(f"{name:<24} network, 'stn models {name}'\n" for name in networks.REGISTRY))
+        else:
+            network = networks.Architecture(args.name, networks.parse_options(args.options))
+            sys.stdout.write(networks.parameter_table(network.build_without_memory()) + "\n")
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return 0
+
+
+def _card(path: Path, manifest: Manifest) -> str:
+    spec, export = manifest.preprocess, manifest.export
+    colour = "grey" if spec.channels == 1 else "RGB"
+    lines = [
+        f"{manifest.name}: {len(manifest.labels)} classes, {path.stat().st_size / 1e6:.2f} MB, {manifest.license}",
+        f"  input      {spec.width} x {spec.height} {colour}, {spec.fit}",
+        f"  exported   {export.form}, {export.precision}, opset {export.opset}, target {export.target}",
+    ]
+    lines += [
+        f"  transform  {entry.name}: {entry.grid}, {entry.input_size} to {entry.output_size}, {entry.interpolation}, "
+        f"padding {entry.padding}"
+        for entry in manifest.transformers
+    ]
+    lines += [f"  {name:<25} {value:.2f}" for name, value in manifest.metrics.items()]
+    lines += [f"  parity {name:<18} {value:.1e}" for name, value in manifest.parity.items()]
+    gate = manifest.verification.get("gate")
+    if isinstance(gate, dict):
+        figures = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in gate.items()}
+        lines += [f"  exported, {name:<15} {value}" for name, value in figures.items() if name != "precision"]
+    return "\n".join(lines)

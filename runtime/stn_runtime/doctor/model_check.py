@@ -1,0 +1,92 @@
+"""Whether model files answer on this device as they did where they were made, and what samples in them."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import onnxruntime as ort
+
+from ..errors import InputError
+from ..model.golden import decode_image, replay
+from ..model.manifest import METADATA_KEY
+from ..model.network import Network
+from ..model.parity import Parity
+from ..model.session import open_session, read_metadata
+from .device_check import Finding
+
+
+def check_released(path: Path) -> Finding | None:
+    """Return what is wrong with a released model here, or None when it answers as recorded."""
+    try:
+        result = replay(Network(path))
+    except InputError as error:
+        return Finding("models", "BROKEN", str(error), "reinstall stn-edge from its checkout or wheel")
+    return None if result.passed else _differs("models", path.name, result)
+
+
+def check_model(path: Path) -> list[Finding]:
+    """Return how one model file fares here: whether it loads, answers as recorded, and which provider samples."""
+    try:
+        if METADATA_KEY not in read_metadata(open_session(path), str(path)):
+            told = f"{path.name} loads here; 'stn export' did not write it, so it carries no answers to compare with"
+            return [Finding("model", "note", told)]
+        network = Network(path)
+        result = replay(network)
+    except InputError as error:
+        return [Finding("model", "BROKEN", str(error))]
+    manifest = network.manifest
+    export = manifest.export
+    kind = f"{manifest.name}, {len(manifest.labels)} classes, {export.form}, {export.precision}, opset {export.opset}"
+    return [
+        Finding("model", "ok", f"{path.name}: {kind}"),
+        _answers(path.name, result),
+        Finding("sampler", "ok", _sampler(path, network)),
+    ]
+
+
+def _answers(name: str, result: Parity) -> Finding:
+    if not result.passed:
+        return _differs("answers", name, result)
+    worst, apart = max(result.differences.items(), key=lambda entry: entry[1] / result.allowed(entry[0]))
+    return Finding("answers", "ok", f"as recorded, {result.pictures} golden vectors; {worst} {apart:.1e} apart at most")
+
+
+def _differs(check: str, name: str, result: Parity) -> Finding:
+    apart = ", ".join(
+        f"{output} {value:.1e} (allowed {result.allowed(output):.1e})"
+        for output, value in result.differences.items()
+        if not value <= result.allowed(output)
+    )
+    labels = f"{result.labels_differ} of {result.pictures} labels differ" if result.labels_differ else ""
+    return Finding(
+        check,
+        "BROKEN",
+        f"{name} does NOT answer as recorded: {'; '.join(filter(None, (apart, labels)))}",
+        "update onnxruntime, or use another provider: stn run SOURCE --providers CPUExecutionProvider",
+    )
+
+
+def _sampler(path: Path, network: Network) -> str:
+    """Return where the spatial transformers of a network sample; onnxruntime's profile tells of each node."""
+    export = network.manifest.export
+    if not network.manifest.transformers:
+        return "none: the network has no spatial transformer"
+    if export.form == "split":
+        return "OpenCV on the CPU, between the two graphs"
+    provider = network.session.get_providers()[0]
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder, "model"))
+        session = ort.InferenceSession(str(path), options, providers=[provider])
+        image = decode_image(network.manifest.golden[0], network.manifest.preprocess)
+        session.run(None, {"image": image})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    nodes = [event.get("args", {}) for event in events]
+    ran_on = {node["provider"] for node in nodes if node.get("op_name") == "GridSample" and "provider" in node}
+    if not ran_on:
+        how = "in primitive operators" if export.form == "portable" else "in no GridSample that onnxruntime tells of"
+        return f"{how}, on {provider}"
+    return f"GridSample on {', '.join(sorted(ran_on))}"

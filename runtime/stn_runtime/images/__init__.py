@@ -1,0 +1,1 @@
+"""Image files and pictures: read, written, and made into a network's input."""

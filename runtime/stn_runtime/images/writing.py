@@ -1,0 +1,31 @@
+"""Writing image files."""
+
+from pathlib import Path
+
+from ..errors import ImageReadError
+from .opencv import cv2
+from .preprocessing import Image
+from .reading import IMAGE_SUFFIXES
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write a grey or RGB picture; the suffix of ``path`` says the format.
+
+    Raises:
+        ImageReadError: The format is unknown or the file cannot be written.
+    """
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ImageReadError(f"{path}: cannot be written as '{path.suffix}'; use .png or .jpg")
+    stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 and image.shape[2] == 3 else image
+    done, cause = False, None
+    try:
+        done, data = cv2.imencode(path.suffix, stored)
+    except cv2.error as error:  # some versions return, others raise
+        cause = error
+    if not done:
+        height, width = image.shape[:2]
+        raise ImageReadError(f"{path}: {width} x {height} pixels do not fit '{path.suffix}'; use .png") from cause
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise ImageReadError(f"{path}: cannot be written ({error.strerror or error})") from error

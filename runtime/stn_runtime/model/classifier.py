@@ -1,0 +1,185 @@
+"""The classifier: pictures in, labels and what the spatial transformer did out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.preprocessing import Image, place, preprocess
+from ..images.reading import read_image
+from .network import Network
+from .warping import reach
+from .zoo import find_model
+
+Picture = Image | Path | str
+"""An array, RGB or grey, or the path of an image file."""
+
+Pictures = list[Image] | list[Path] | list[str]
+"""Several of one kind, of any sizes."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A label and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says of one picture.
+
+    Attributes:
+        label: The most probable one.
+        confidence: Its probability.
+        top: The most probable labels, best first.
+        theta: Parameters of all transformers, in the order of the manifest.
+        outline: What each transformer in front of the network looked at, in pixels of the picture: (T, 4 m, 2),
+            (0, 0) the centre of the first pixel. T is 0 for a network without one.
+        rectified: What the classifier saw, (h, w) or (h, w, 3) RGB; None when the file has no such output.
+        latency_ms: Milliseconds a picture, by stage; of a batch, the batch's time divided by its size.
+        probabilities: Of all labels, (K,), in the manifest's order.
+    """
+
+    label: str
+    confidence: float
+    top: tuple[Score, ...]
+    theta: tuple[float, ...]
+    outline: NDArray[np.float32]
+    rectified: Image | None
+    latency_ms: Mapping[str, float]
+    probabilities: NDArray[np.float32]
+
+
+class Classifier:
+    """An exported model, ready to classify.
+
+    Args:
+        model: A released model's name, or an .onnx file written by ``stn export``.
+        threads: Of onnxruntime; by default one for each CPU that this process may use.
+        providers: Execution providers, all of which must be there; None takes CUDA where there is one, else the CPU.
+        topk: How many labels a prediction lists.
+        live: Whether frames come one by one with pauses between them.
+
+    Raises:
+        ModelContractError: The file is missing, damaged, or keeps no manifest.
+        InputError: A provider that was named is not available.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "digits",
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        topk: int = 5,
+        live: bool = False,
+    ) -> None:
+        if topk < 1:
+            raise ValueError(f"topk must be at least 1, got {topk}")
+        self.path = find_model(model)
+        self._network = Network(self.path, threads=threads, providers=providers, live=live)
+        self.manifest = self._network.manifest
+        self.provider: str = self._network.session.get_providers()[0]
+        self.topk = min(topk, len(self.manifest.labels))
+        self._reach = np.array([reach(spec) for spec in self.manifest.transformers if spec.on_image], np.float32)
+        self._reach = self._reach.reshape(-1, 1, 2)
+        self._drawn = [index for index, spec in enumerate(self.manifest.transformers) if spec.on_image]
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The execution providers that are in use, the first preferred."""
+        return tuple(self._network.session.get_providers())
+
+    def warm_up(self) -> None:
+        """Run once, since the first run takes longer."""
+        spec = self.manifest.preprocess
+        self._network.run(np.zeros((1, spec.height, spec.width, spec.channels), np.uint8))
+
+    @overload
+    def predict(self, pictures: Picture) -> Prediction: ...
+    @overload
+    def predict(self, pictures: Pictures, sizes: Sequence[tuple[int, int]] | None = None) -> list[Prediction]: ...
+    def predict(
+        self, pictures: Picture | Pictures, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> Prediction | list[Prediction]:
+        """Classify one picture, or several as one batch.
+
+        Args:
+            pictures: uint8 arrays (H, W) grey or (H, W, 3) RGB (of an OpenCV frame pass ``frame[..., ::-1]``), or
+                paths of image files; one, or a list of any sizes.
+            sizes: (height, width) of the whole pictures, where a list of them was reduced; outlines are in their
+                pixels.
+
+        Returns:
+            A prediction for one picture, a list of them for a list.
+
+        Raises:
+            ImageReadError: A file cannot be read as a picture.
+            ValueError: An array is not a picture.
+        """
+        if isinstance(pictures, (np.ndarray, Path, str)):
+            return self._predict([pictures])[0]
+        return self._predict(pictures, sizes) if len(pictures) else []
+
+    def run(self, batch: NDArray[np.uint8], frames: Sequence[Image] | None = None) -> dict[str, NDArray[np.generic]]:
+        """Return the network's raw outputs by name.
+
+        Args:
+            batch: Preprocessed pictures (N, H, W, C).
+            frames: The pictures they were made of; the split form samples these. By default the batch itself.
+        """
+        return self._network.run(batch, frames)
+
+    def _predict(self, pictures: Sequence[Picture], sizes: Sequence[tuple[int, int]] | None = None) -> list[Prediction]:
+        started = time.perf_counter()
+        images = [picture if isinstance(picture, np.ndarray) else read_image(Path(picture)) for picture in pictures]
+        decoded = time.perf_counter()
+        batch = np.stack([preprocess(image, self.manifest.preprocess) for image in images])
+        resized = time.perf_counter()
+        outputs = self._network.run(batch, images)
+        inferred = time.perf_counter()
+        share = 1000 / len(images)
+        latency = {
+            "decode": (decoded - started) * share,
+            "resize": (resized - decoded) * share,
+            "infer": (inferred - resized) * share,
+        }
+        sizes = sizes or [(image.shape[0], image.shape[1]) for image in images]
+        return [self.prediction(size, outputs, index, latency) for index, size in enumerate(sizes)]
+
+    def prediction(
+        self,
+        size: tuple[int, int],
+        outputs: Mapping[str, NDArray[np.generic]],
+        index: int,
+        latency: Mapping[str, float],
+    ) -> Prediction:
+        """Return what the network's outputs say of one picture of a batch.
+
+        Args:
+            size: (height, width) of the whole picture, pixels; the outline is in these.
+            outputs: As ``run`` returns them.
+            index: Of the picture in its batch.
+            latency: Milliseconds by stage.
+        """
+        probabilities = outputs["probabilities"][index].astype(np.float32)
+        best = np.argsort(-probabilities, kind="stable")[: self.topk]
+        top = tuple(Score(self.manifest.labels[label], float(probabilities[label])) for label in best)
+        theta: tuple[float, ...] = ()
+        outline = np.empty((0, 0, 2), np.float32)
+        if "theta" in outputs:
+            theta = tuple(map(float, outputs["theta"][index].astype(np.float32)))
+        if "outline" in outputs:
+            placement = place(*size, self.manifest.preprocess)
+            outline = placement.to_pixels(outputs["outline"][index].astype(np.float32)[self._drawn] * self._reach)
+        rectified = None
+        if "rectified" in outputs:
+            rectified = outputs["rectified"][index].astype(np.uint8)
+            rectified = rectified[:, :, 0] if rectified.shape[2] == 1 else rectified
+        return Prediction(top[0].label, top[0].probability, top, theta, outline, rectified, latency, probabilities)

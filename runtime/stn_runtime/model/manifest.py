@@ -1,0 +1,282 @@
+"""The manifest: what a model file says of itself, as JSON in the file's metadata."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ..errors import ModelContractError
+from ..images.preprocessing import PreprocessSpec
+from .theta_statistics import ThetaStatistics
+
+METADATA_KEY = "stn_edge"
+SCHEMA = 1
+
+Form = Literal["fused", "portable", "split"]
+Precision = Literal["float32", "float16", "int8"]
+
+
+@dataclass(frozen=True)
+class TransformerSpec:
+    """One spatial transformer of the network.
+
+    Attributes:
+        name: Of the module, as in PyTorch.
+        grid: Of the grid generator: attention, similarity, affine, projective or tps.
+        theta: First index (inclusive) and last index (exclusive) of its parameters in the ``theta`` output.
+        input_size: (height, width) of what it samples, pixels.
+        output_size: (height, width) of what it makes, pixels.
+        interpolation: bilinear or nearest.
+        padding: zeros, border or reflection.
+        align_corners: As in PyTorch's ``grid_sample``.
+        on_image: Whether it samples the network's input itself, so that its outline can be drawn on the picture.
+    """
+
+    name: str
+    grid: str
+    theta: tuple[int, int]
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    interpolation: Literal["bilinear", "nearest"]
+    padding: Literal["zeros", "border", "reflection"]
+    align_corners: bool
+    on_image: bool
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """How the file was made.
+
+    Attributes:
+        form: ``fused``, one graph with ``GridSample``; ``portable``, one with the sampler in primitive operators;
+            ``split``, a localisation graph and a classifier graph between which the device warps the frame.
+        target: Of the table of targets.
+        precision: Of weights and activations; theta, grid and sampler are in float32 always.
+        opset: Of the standard operators.
+    """
+
+    form: Form
+    target: str
+    precision: Precision
+    opset: int
+
+
+@dataclass(frozen=True)
+class GoldenVector:
+    """An input and what the network answered at export; arrays are zlib-compressed, little-endian, base64.
+
+    Attributes:
+        image: (H, W, C) uint8.
+        outputs: By the name of the output, float32, in the shape of one batch element: what PyTorch answered; in a
+            file of reduced precision, what onnxruntime answered where it was exported.
+    """
+
+    image: str
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a device needs to know of a model file.
+
+    Attributes:
+        name: Of the model.
+        labels: labels[i] names probability i.
+        preprocess: How a picture becomes the ``image`` input.
+        transformers: In order of use; empty for a network without one.
+        outputs: Names of the graph's outputs, in order.
+        export: How the file was made.
+        data: What the network was trained on and how; free-form.
+        metrics: Measured figures by name, accuracy in percent.
+        parity: Largest absolute difference between PyTorch and onnxruntime, by output.
+        verification: What the export verified and measured: differences allowed, pictures, gates; free-form.
+        versions: Of every tool that had a part in it.
+        license: Of the weights, as an SPDX expression.
+        golden: Inputs with the outputs recorded at export, replayed by ``stn verify``.
+        theta: What theta was in training; None where that was not measured.
+        schema: Version of this description.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    preprocess: PreprocessSpec
+    transformers: tuple[TransformerSpec, ...]
+    outputs: tuple[str, ...]
+    export: ExportSpec
+    data: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    parity: Mapping[str, float] = field(default_factory=dict)
+    verification: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    license: str = ""
+    golden: tuple[GoldenVector, ...] = ()
+    theta: ThetaStatistics | None = None
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON, the form that ``from_json`` reads.
+
+        Raises:
+            ModelContractError: A number in it is not finite, which JSON cannot say.
+        """
+        try:
+            return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True, allow_nan=False)
+        except ValueError as error:
+            raise ModelContractError(f"{self.name}: its data, metrics or figures hold NaN or infinity") from error
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> "Manifest":
+        """Read a manifest.
+
+        Args:
+            text: JSON.
+            source: Where it comes from, for error messages.
+
+        Raises:
+            ModelContractError: Not JSON, from a newer version, or a field is missing or wrong; the message names it.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelContractError(f"{source}: the manifest is not JSON ({error}); export the model again") from error
+        if not isinstance(data, dict):
+            raise ModelContractError(f"{source}: the manifest is not a JSON object; export the model again")
+        schema = data.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise ModelContractError(
+                f"{source}: the manifest has schema {schema}, this version reads up to {SCHEMA}; update stn-edge"
+            )
+        try:
+            manifest: Manifest = _read(cls, data, "manifest")
+            _check(manifest)
+        except _FieldError as error:
+            raise ModelContractError(f"{source}: {error}; export the model again") from error
+        return manifest
+
+
+def read_preprocess(data: Mapping[str, Any], source: str) -> PreprocessSpec:
+    """Return a preprocessing spec from parsed JSON, as a checkpoint carries it.
+
+    Raises:
+        ModelContractError: A field is missing or wrong; the message names it and ``source``.
+    """
+    try:
+        unknown = sorted(set(data) - {entry.name for entry in dataclasses.fields(PreprocessSpec)})
+        if unknown:
+            raise _FieldError(f"preprocess.{unknown[0]} is not known")
+        spec: PreprocessSpec = _read(PreprocessSpec, dict(data), "preprocess")
+        _check_preprocess(spec, "preprocess")
+    except _FieldError as error:
+        raise ModelContractError(f"{source}: {error}; the file is damaged") from error
+    return spec
+
+
+def read_theta(data: Mapping[str, Any], source: str) -> ThetaStatistics:
+    """Return statistics of theta from parsed JSON, as a checkpoint carries them.
+
+    Raises:
+        ModelContractError: A field is missing or wrong; the message names it and ``source``.
+    """
+    try:
+        statistics: ThetaStatistics = _read(ThetaStatistics, dict(data), "theta")
+        _check_theta(statistics, "theta")
+    except _FieldError as error:
+        raise ModelContractError(f"{source}: {error}; the file is damaged") from error
+    return statistics
+
+
+class _FieldError(ValueError):
+    """A field of the manifest that is missing or wrong."""
+
+
+def _check_preprocess(spec: PreprocessSpec, path: str) -> None:
+    if min(spec.height, spec.width) < 1 or spec.channels not in (1, 3):
+        raise _FieldError(f"{path} asks for {spec.height} x {spec.width} x {spec.channels} pixels")
+
+
+def _check(manifest: Manifest) -> None:
+    _check_preprocess(manifest.preprocess, "manifest.preprocess")
+    if not manifest.labels:
+        raise _FieldError("manifest.labels is empty")
+    if "probabilities" not in manifest.outputs:
+        raise _FieldError("manifest.outputs lacks 'probabilities'")
+    if manifest.export.form == "split":
+        if not manifest.transformers:
+            raise _FieldError("manifest.export.form is split, but there is no transformer")
+        if not all(transformer.on_image for transformer in manifest.transformers):
+            raise _FieldError("manifest.export.form is split, but a transformer does not sample the image")
+    end = 0
+    for index, transformer in enumerate(manifest.transformers):
+        first, last = transformer.theta
+        if first != end or last <= first:
+            raise _FieldError(f"manifest.transformers[{index}].theta is {first}:{last}, expected to start at {end}")
+        if min(*transformer.input_size, *transformer.output_size) < 1:
+            raise _FieldError(
+                f"manifest.transformers[{index}] makes {transformer.output_size} of {transformer.input_size} pixels"
+            )
+        end = last
+    if manifest.theta is not None:
+        _check_theta(manifest.theta, "manifest.theta")
+        if len(manifest.theta.mean) != end:
+            raise _FieldError(f"manifest.theta has {len(manifest.theta.mean)} parameters, the transformers have {end}")
+
+
+def _check_theta(statistics: ThetaStatistics, path: str) -> None:
+    fault = statistics.fault()
+    if fault is not None:
+        raise _FieldError(f"{path}: {fault}")
+
+
+def _read(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401  (as generic as typing itself)
+    """Return ``value``, fresh from JSON, as the annotated type ``kind``."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _read_dataclass(kind, value, path)
+    if origin is UnionType:  # of something and None
+        return None if value is None else _read(arguments[0], value, path)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _FieldError(f"{path} must be a list, got {_brief(value)}")
+        if arguments[-1] is Ellipsis:
+            return tuple(_read(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
+        if len(value) != len(arguments):
+            raise _FieldError(f"{path} must have {len(arguments)} entries, got {_brief(value)}")
+        return tuple(_read(*pair, f"{path}[{index}]") for index, pair in enumerate(zip(arguments, value, strict=True)))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise _FieldError(f"{path} must be an object, got {_brief(value)}")
+        return {key: _read(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
+    if origin is Literal:
+        if value not in arguments:
+            raise _FieldError(f"{path} must be one of {', '.join(map(str, arguments))}; got {_brief(value)}")
+        return value
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _FieldError(f"{path} must be a number, got {_brief(value)}") from error
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise _FieldError(f"{path} must be {kind.__name__}, got {_brief(value)}")
+    return value
+
+
+def _read_dataclass(kind: type, value: object, path: str) -> Any:  # noqa: ANN401
+    if not isinstance(value, dict):
+        raise _FieldError(f"{path} must be an object, got {_brief(value)}")
+    hints = get_type_hints(kind)
+    arguments = {}
+    for entry in dataclasses.fields(kind):
+        if entry.name in value:
+            arguments[entry.name] = _read(hints[entry.name], value[entry.name], f"{path}.{entry.name}")
+        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+            raise _FieldError(f"{path}.{entry.name} is missing")
+    return kind(**arguments)
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

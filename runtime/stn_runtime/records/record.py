@@ -1,0 +1,65 @@
+"""Records: one line of results for each frame, as JSON, CSV or for a person at a terminal."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model.classifier import Prediction
+
+
+@dataclass(frozen=True)
+class Record:
+    """The result for one frame: a prediction, or why there is none; or an event of a camera.
+
+    Attributes:
+        source: The file, camera or stream.
+        frame: Number of the frame in its source.
+        time: Seconds since the start of a video, Unix time of a camera's frame, None for an image file.
+        prediction: None when the frame could not be read.
+        error: One sentence when there is no prediction, or why a source was lost.
+        sure: Whether the confidence reaches the wanted threshold; if not, the record's label is null.
+    """
+
+    source: str
+    frame: int
+    time: float | None
+    prediction: Prediction | None
+    error: str | None = None
+    sure: bool = True
+    event: str | None = None
+    uncertain: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the record as plain values, ready for JSON."""
+        found: dict[str, Any] = {"source": self.source, "frame": self.frame, "time": self.time}
+        if self.event is not None:
+            return found | {"event": self.event} | ({"error": self.error} if self.error is not None else {})
+        if self.prediction is None:
+            return found | {"error": self.error}
+        prediction = self.prediction
+        return found | {
+            "label": prediction.label if self.sure else None,
+            "confidence": _number(prediction.confidence, 6),
+            "top": [{"label": score.label, "probability": _number(score.probability, 6)} for score in prediction.top],
+            "theta": _numbers(np.array(prediction.theta), 6),
+            "outline": _numbers(prediction.outline, 2),
+            "uncertain": self.uncertain,
+            "latency_ms": {stage: round(value, 3) for stage, value in prediction.latency_ms.items()},
+        }
+
+
+def _number(value: float, digits: int) -> float | None:
+    """Return a rounded number, or None for one that JSON cannot say."""
+    return round(float(value), digits) if math.isfinite(value) else None
+
+
+def _numbers(values: NDArray[np.floating], digits: int) -> list[Any]:
+    """Return an array as nested lists of rounded numbers, None for those that JSON cannot say."""
+    rounded = values.astype(np.float64).round(digits)
+    if not np.isfinite(rounded).all():
+        rounded = np.where(np.isfinite(rounded), rounded.astype(object), np.array(None))
+    listed: list[Any] = rounded.tolist()
+    return listed

@@ -1,0 +1,100 @@
+"""Writers of records: JSON lines, CSV, or short lines for a person at a terminal."""
+
+import csv
+import io
+import json
+from typing import Any, Protocol, TextIO
+
+from ..errors import InputError
+from .record import Record
+
+CSV_COLUMNS = (
+    "source",
+    "frame",
+    "time",
+    "label",
+    "confidence",
+    "top",
+    "theta",
+    "outline",
+    "uncertain",
+    "latency_ms",
+    "event",
+    "error",
+)
+
+
+class JsonLines:
+    """Writes records as JSON, one a line, ASCII only, so that no file name can break a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, record: Record) -> None:
+        """Write one record, whole, and flush it."""
+        _write_line(self.stream, json.dumps(record.fields(), allow_nan=False))
+
+
+class Csv:
+    """Writes records as CSV with a header; lists and objects as JSON within their cell."""
+
+    def __init__(self, stream: TextIO, has_header: bool = False) -> None:
+        self.stream = stream
+        if not has_header:
+            self._line(dict(zip(CSV_COLUMNS, CSV_COLUMNS, strict=True)))
+
+    def write(self, record: Record) -> None:
+        """Write one record, whole, and flush it."""
+        cells = {
+            name: json.dumps(value) if isinstance(value, (list, dict)) else value
+            for name, value in record.fields().items()
+        }
+        self._line(cells)
+
+    def _line(self, cells: dict[str, Any]) -> None:
+        line = io.StringIO(newline="")
+        # The module quotes only what is in its line terminator, and a name may hold a carriage return.
+        csv.DictWriter(line, CSV_COLUMNS, lineterminator="\r\n").writerow(cells)
+        _write_line(self.stream, line.getvalue().removesuffix("\r\n"))
+
+
+class Readable:
+    """Writes one short line a record for a person."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, record: Record) -> None:
+        """Write one record and flush it."""
+        where = record.source if record.time is None else f"{record.source} #{record.frame}"
+        if record.event is not None:
+            text = f"{where}: {record.event.replace('_', ' ')}{f' ({record.error})' if record.error else ''}"
+        elif record.prediction is None:
+            text = f"{where}: error: {(record.error or '').removeprefix(f'{record.source}: ')}"
+        else:
+            label = record.prediction.label if record.sure else f"unsure ({record.prediction.label}?)"
+            text = f"{where}: {label}  {record.prediction.confidence:.1%}"
+            text += f"  (uncertain: {record.uncertain})" if record.uncertain else ""
+        encoding = self.stream.encoding or "utf-8"
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        _write_line(self.stream, text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _write_line(stream: TextIO, line: str) -> None:
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except BrokenPipeError:  # its reader is gone
+        raise
+    except OSError as error:
+        raise InputError(f"{stream.name}: cannot be written ({error.strerror or error})") from error
+
+
+RecordWriter = JsonLines | Csv | Readable
+
+
+class RecordSink(Protocol):
+    """What takes records: a writer, or one on a thread of its own."""
+
+    def write(self, record: Record) -> None:
+        """Take one record."""

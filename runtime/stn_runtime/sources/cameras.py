@@ -1,0 +1,364 @@
+"""Cameras and streams: threads that read all the time, only the newest frame kept, whatever is lost opened again."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import ImageReadError, InputError
+from ..images.opencv import rgb
+from ..images.preprocessing import PreprocessSpec, largest_reduction
+from ..images.reading import Decoded, Reduction, decode_reduced
+from ..machine.systemd import SIGN_OF_LIFE_SECONDS, notify
+from ..machine.threads import daemon_thread
+from .captures import AS_IT_COMES, UNREACHABLE, CameraOptions, Capture, Grabbed, open_capture
+from .done import Done
+from .frame import EVERYTHING, Event, Frame, Selection
+
+log = logging.getLogger(__name__)
+
+_OPEN_SECONDS = 10.0  # that a camera may take until its first picture, where it may not stall for longer anyway
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_RELEASE_SECONDS = 1.0
+_MOST_BLOCKED = 3  # threads that hang in a driver; no more are started before one of them ends
+_STUCK_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera or stream.
+
+    Attributes:
+        name: For records.
+        open: Opens it, or raises InputError with the reason; called on a thread of its own, since some cameras block.
+    """
+
+    name: str
+    open: Callable[[], Capture]
+
+    @classmethod
+    def named(cls, name: str, shown: str, options: CameraOptions) -> "Camera":
+        """Return what a user named: a number, /dev path, ``picam``, or address."""
+        return cls(shown, lambda: open_capture(name, options))
+
+
+class Live:
+    """Cameras, read at the same time.
+
+    A camera that closes, blocks, repeats one picture or whose clock stands is lost; it is opened again after a pause
+    that grows from half a second to half a minute, indefinitely. Loss and return are frames with an event.
+
+    Args:
+        cameras: At least one.
+        options: How they are watched.
+        selection: Which frames are wanted.
+
+    Raises:
+        InputError: One cannot be opened, unless ``options.wait``.
+    """
+
+    live = True
+    total = None
+
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        options: CameraOptions = AS_IT_COMES,
+        selection: Selection = EVERYTHING,
+    ) -> None:
+        # Reentrant, since a signal handler may close while its own thread holds it.
+        self._changed = threading.Condition()
+        self._watches = [_Watch(camera, options, selection, self._changed) for camera in cameras]
+        self._reduction: Reduction = lambda height, width: 1
+        self._grey = False
+        self._stopped = False
+        self._when_idle: Callable[[], bool] = lambda: True
+        self._idle_seconds = SIGN_OF_LIFE_SECONDS
+        if not options.wait:
+            self._wait_until_open(max(options.stall_seconds, _OPEN_SECONDS))
+
+    def skip(self, done: Done) -> None:
+        """Do nothing: what a camera shows now has no record yet."""
+
+    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, and ``least`` pixels."""
+        self._reduction = lambda height, width: largest_reduction(height, width, spec, least)
+        self._grey = spec.channels == 1 and not least
+
+    def when_idle(self, act: Callable[[], bool], seconds: float) -> None:
+        """Call ``act`` this often, also while no camera sends anything; when it returns False the frames end."""
+        self._when_idle, self._idle_seconds = act, seconds
+
+    def ready(self, timeout: float) -> bool:
+        """Return False: the next frame is another moment, and is not waited for."""
+        return False
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the newest frame of each camera in turn, never the same twice, and what happens to them."""
+        try:
+            while (found := self._next()) is not None:
+                if isinstance(found, Frame):
+                    yield found
+                elif (frame := self._decoded(found)) is not None:
+                    with self._changed:
+                        back = found.watch.works(found.index)
+                    yield from (back, frame) if back is not None else (frame,)
+        finally:
+            self.close()
+            for watch in self._watches:
+                watch.join(_RELEASE_SECONDS)
+
+    def close(self) -> None:
+        """Let the iteration and the reading threads end; each lets its camera go."""
+        with self._changed:
+            self._stopped = True
+            for watch in self._watches:
+                watch.abandon()
+            self._changed.notify_all()
+
+    def _next(self) -> "Frame | _News | None":
+        while not self._stopped:
+            now = time.monotonic()
+            if not any(watch.is_stuck(now) for watch in self._watches):  # else a service manager starts it anew
+                notify()
+            if not self._when_idle():
+                return None
+            with self._changed:
+                now = time.monotonic()
+                for position, watch in enumerate(self._watches):
+                    found = watch.news(now)
+                    if found is not None:
+                        self._watches.append(self._watches.pop(position))  # the others come first now
+                        return found
+                due = min(watch.due() for watch in self._watches)
+                if not self._stopped:
+                    self._changed.wait(max(0.001, min(due - time.monotonic(), self._idle_seconds)))
+        return None
+
+    def _decoded(self, news: "_News") -> Frame | None:
+        started = time.perf_counter()
+        name, data = news.name, news.grabbed.data
+        if isinstance(data, bytes):
+            try:
+                found = decode_reduced(data, name, self._reduction, grey=self._grey)
+            except ImageReadError as error:  # torn on its way, though its ends are there; or of a kind that is not read
+                log.debug("%s", error)
+                with self._changed:
+                    news.watch.breaks()
+                return None
+        else:
+            found = Decoded(rgb(data), (data.shape[0], data.shape[1]))
+        taken = 1000 * (time.perf_counter() - started)
+        return Frame(
+            name, news.index, news.grabbed.moment, found.image, size=found.size, decode_ms=taken, rate=news.rate
+        )
+
+    def _wait_until_open(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: all(watch.opened or watch.refusal for watch in self._watches), seconds)
+            for watch in self._watches:
+                if not watch.opened:
+                    self.close()
+                    raise InputError(f"{watch.camera.name}: {watch.refusal or f'does not answer; {UNREACHABLE}'}")
+
+
+@dataclass(frozen=True, eq=False)
+class _News:
+    name: str
+    index: int
+    grabbed: Grabbed
+    rate: float | None
+    watch: "_Watch"
+
+
+@dataclass
+class _Grabber:
+    """One connection to a camera, with the thread that reads it; all but ``run`` is used under ``changed``."""
+
+    camera: Camera
+    stride: int
+    changed: threading.Condition
+    first_index: int
+    last: Grabbed | None  # what came last, also before the connection was lost
+    started: float = field(default_factory=time.monotonic)
+    opened: bool = False
+    ended: str | None = None
+    abandoned: bool = False
+    rate: float | None = None
+    newest: tuple[int, Grabbed] | None = None
+    next_index: int = field(init=False)
+    fresh_at: float = 0.0  # by the monotonic clock, when the last new picture came; 0 before the first
+    fault: str = "sent nothing"  # why there is no new picture
+    broken_since: float = np.inf  # by the monotonic clock, when pictures began that cannot be decoded
+
+    def __post_init__(self) -> None:
+        self.next_index = self.first_index
+
+    def run(self) -> None:
+        reason = f"cannot be opened; {UNREACHABLE}"
+        if self.abandoned:  # it had to wait for its turn
+            return
+        try:
+            capture = self.camera.open()
+            try:
+                with self.changed:
+                    self.opened, self.rate = True, capture.rate
+                    self.changed.notify_all()
+                reason = "stopped sending frames"
+                self._read(capture)
+            finally:
+                capture.release()
+        except InputError as error:
+            reason = str(error)
+        except Exception as error:  # whatever a camera's driver raises, the camera is gone
+            log.debug("%s: %s", self.camera.name, error)
+        with self.changed:
+            self.ended = reason
+            self.changed.notify_all()
+
+    def _read(self, capture: Capture) -> None:
+        clock, runs = None, False  # of the camera, and whether it has been seen to
+        while (grabbed := capture.read()) is not None and not self.abandoned:
+            repeats = self.last is not None and grabbed.equals(self.last)
+            stands = runs and grabbed.clock is not None and grabbed.clock == clock
+            runs = runs or (clock is not None and grabbed.clock != clock)
+            self.last, clock = grabbed, grabbed.clock
+            if repeats or stands:
+                self.fault = "repeated one picture" if repeats else "sent pictures with one timestamp"
+                continue
+            with self.changed:
+                if self.abandoned:
+                    return
+                self.fresh_at, self.fault = time.monotonic(), "sent nothing"
+                if (self.next_index - self.first_index) % self.stride == 0:
+                    self.newest = (self.next_index, grabbed)
+                    self.changed.notify_all()
+                self.next_index += 1
+
+
+class _Watch:
+    """Watches one camera: passes its newest frame on once, finds it lost, opens it again. Used under the condition."""
+
+    def __init__(
+        self, camera: Camera, options: CameraOptions, selection: Selection, changed: threading.Condition
+    ) -> None:
+        self.camera, self._options, self._selection, self._changed = camera, options, selection, changed
+        self._threads: list[threading.Thread] = []
+        self._lost = False
+        self._retry_at = self._blocked_since = np.inf
+        self._pause = _FIRST_PAUSE
+        self._seen = -1
+        self._wanted_at = 0.0
+        self._grabber = self._start(None)
+
+    @property
+    def opened(self) -> bool:
+        return self._grabber.opened
+
+    @property
+    def refusal(self) -> str | None:
+        return self._grabber.ended
+
+    def news(self, now: float) -> "Frame | _News | None":
+        """Return an unseen frame, or what happened; None when there is nothing."""
+        newest = self._grabber.newest
+        if newest is not None and newest[0] > self._seen and now >= self._wanted_at:
+            self._seen = newest[0]
+            if self._selection.max_fps:
+                # Counted from the wanted moment and not from the frame, so that the rate is met on average.
+                self._wanted_at = max(now, (self._wanted_at or now) + 1 / self._selection.max_fps)
+            return _News(self.camera.name, *newest, self._grabber.rate, self)
+        if now >= self._retry_at:
+            self._retry(now)
+        reason = self._failure(now)
+        if reason is None:
+            return None
+        self.abandon()
+        # What still waits for its turn is too old, and the first picture of a camera that is back need not wait.
+        self._seen, self._wanted_at = max(self._seen, self._grabber.next_index - 1), 0.0
+        self._retry_at = now + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        if self._lost:  # that a camera is still away is no news
+            return None
+        self._lost = True
+        return self._event("source_lost", self._grabber.next_index, reason)
+
+    def works(self, index: int) -> Frame | None:
+        """Take note of a frame that could be decoded; return the event that the camera is back, if it was lost."""
+        self._grabber.broken_since = np.inf
+        if not self._lost:
+            return None
+        self._lost, self._pause = False, _FIRST_PAUSE
+        return self._event("source_back", index)
+
+    def breaks(self) -> None:
+        """Take note of a frame that could not be decoded; the next one need not wait."""
+        self._grabber.broken_since = min(self._grabber.broken_since, time.monotonic())
+        self._wanted_at = 0.0
+
+    def is_stuck(self, now: float) -> bool:
+        """Return whether attempts to open the camera have hung for so long that only a new process may help."""
+        return now - self._blocked_since > _STUCK_SECONDS
+
+    def due(self) -> float:
+        """Return when to ask for news again if none comes, by the monotonic clock."""
+        times = [self._retry_at]
+        if self._retry_at == np.inf:
+            times += [self._deadline(), self._grabber.broken_since + self._options.stall_seconds]
+        newest = self._grabber.newest
+        if newest is not None and newest[0] > self._seen:
+            times.append(self._wanted_at)
+        return min(times)
+
+    def abandon(self) -> None:
+        """Let the reading thread end as soon as it can."""
+        self._grabber.abandoned = True
+
+    def join(self, seconds: float) -> None:
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def _start(self, last: Grabbed | None) -> _Grabber:
+        grabber = _Grabber(self.camera, self._selection.stride, self._changed, self._seen + 1, last)
+        thread = daemon_thread(grabber.run, self.camera.name)
+        self._threads = [*(entry for entry in self._threads if entry.is_alive()), thread]
+        thread.start()
+        return grabber
+
+    def _retry(self, now: float) -> None:
+        alive = sum(thread.is_alive() for thread in self._threads)
+        if alive >= _MOST_BLOCKED:
+            if self._blocked_since == np.inf:
+                log.warning("%s: its driver hangs; connect it anew, or start the program again", self.camera.name)
+            self._blocked_since = min(self._blocked_since, now)
+            self._retry_at = now + self._pause
+            return
+        self._blocked_since = np.inf
+        self._retry_at = np.inf
+        self._grabber = self._start(self._grabber.last)
+
+    def _deadline(self) -> float:
+        if self._grabber.fresh_at:
+            return self._grabber.fresh_at + self._options.stall_seconds
+        return self._grabber.started + max(self._options.stall_seconds, _OPEN_SECONDS)
+
+    def _failure(self, now: float) -> str | None:
+        """Return why the camera is lost, if it is and is not being left alone for a while already."""
+        if self._retry_at < np.inf:
+            return None
+        if self._grabber.ended is not None:
+            return self._grabber.ended
+        if now >= self._grabber.broken_since + self._options.stall_seconds:
+            return f"sent pictures that cannot be decoded for {self._options.stall_seconds:g} s"
+        if now < self._deadline():
+            return None
+        if not self._grabber.opened:
+            return "does not answer"
+        return f"{self._grabber.fault} for {self._deadline() - (self._grabber.fresh_at or self._grabber.started):g} s"
+
+    def _event(self, event: Event, index: int, reason: str | None = None) -> Frame:
+        error = f"{self.camera.name}: {reason}" if reason is not None else None
+        return Frame(self.camera.name, index, time.time(), None, error, event=event)

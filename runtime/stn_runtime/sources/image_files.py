@@ -1,0 +1,146 @@
+"""Image files: decoded ahead, given in order."""
+
+import time
+from collections.abc import Iterable, Iterator, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from ..errors import ImageReadError
+from ..images.preprocessing import PreprocessSpec, largest_reduction
+from ..images.reading import MEMORY_SHARE, Reduction, read_reduced
+from ..machine.cpus import usable_cpus
+from ..machine.memory import usable_memory
+from ..machine.prefetch import Ahead
+from .done import Done
+from .frame import EVERYTHING, Frame, Selection
+from .lending import Lender, Loan
+from .listing import Folder
+from .watching import SCAN_SECONDS, watched
+
+_AHEAD_BYTES = 256_000_000  # of pictures that are decoded or wait
+
+
+@dataclass(frozen=True)
+class _Read:
+    frame: Frame
+    loan: Loan
+
+
+class ImageFiles:
+    """Image files, decoded ahead on threads and given in order.
+
+    Args:
+        paths: What to read; gone through once for each pass.
+        root: The folder that was searched, whose tree results keep; None where they keep whole paths.
+        selection: Which of them are wanted.
+        counted: Whether ``paths`` may be gone through beforehand to count them.
+    """
+
+    live = False
+
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        root: Path | None = None,
+        selection: Selection = EVERYTHING,
+        counted: bool = True,
+    ) -> None:
+        self.paths, self.root = paths, root
+        self._selection, self._counted = selection, counted
+        self._done = Done()
+        self._reduction: Reduction = lambda height, width: 1
+        self._grey = False
+        self._closed = False
+        self._ahead: Ahead[Future[_Read]] | None = None
+        self._memory = Lender(min(_AHEAD_BYTES, usable_memory() // MEMORY_SHARE))
+
+    @property
+    def total(self) -> int | None:
+        """How many files there are; None where that cannot be known."""
+        if not self._counted or self._selection.loop:
+            return None
+        if self._selection.stride == 1 and not self._done.records:
+            if isinstance(self.paths, Folder):
+                return self.paths.count
+            if isinstance(self.paths, Sized):
+                return len(self.paths)
+        return sum(1 for path in self._chosen() if not self._done.count(str(path)))
+
+    def skip(self, done: Done) -> None:
+        """Leave out the files of which there is a record already."""
+        self._done = done
+
+    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, and ``least`` pixels."""
+        self._reduction = lambda height, width: largest_reduction(height, width, spec, least)
+        self._grey = spec.channels == 1 and not least
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield a frame for each file, readable or not.
+
+        Raises:
+            InputError: A folder can no longer be listed.
+        """
+        if self._closed:
+            return
+        cpus = usable_cpus()
+        with ThreadPoolExecutor(cpus + 1) as pool:  # one more, since they wait for the interpreter's lock at times
+            # Futures are made by the thread that goes through the paths: a list on standard input may come slowly.
+            wanted = enumerate(self._wanted())
+            self._ahead = Ahead((pool.submit(self._read, path, turn) for turn, path in wanted), 4 * cpus)
+            try:
+                for pending in self._ahead:
+                    found = pending.result()
+                    found.loan.give_back()
+                    yield found.frame
+            finally:
+                self.close()
+                self._ahead.join(2 * SCAN_SECONDS)
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def ready(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the next picture to be decoded; return whether it is."""
+        until = time.monotonic() + timeout
+        pending = self._ahead.first(timeout) if self._ahead is not None else None
+        if pending is None or pending.done():
+            return pending is not None
+        return not wait_for([pending], max(0.0, until - time.monotonic())).not_done
+
+    def close(self) -> None:
+        """Let the iteration end."""
+        self._closed = True
+        self._memory.close()
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def _wanted(self) -> Iterator[Path]:
+        """Yield what is to be read: one pass, or with ``loop`` one after the other."""
+        if self._selection.watch:
+            yield from watched(self.paths, self._done, lambda: self._closed)
+            return
+        any_left = True
+        while any_left and not self._closed:
+            any_left = False
+            for path in self._chosen():
+                if not self._done.take(str(path)):
+                    yield path
+                    any_left = self._selection.loop
+
+    def _chosen(self) -> Iterator[Path]:
+        return islice(self.paths, 0, None, self._selection.stride)
+
+    def _read(self, path: Path, turn: int) -> _Read:
+        root = str(self.root) if self.root is not None else None
+        loan = self._memory.loan(turn)
+        started = time.perf_counter()
+        try:
+            found = read_reduced(path, self._reduction, grey=self._grey, reserve=loan.take)
+        except ImageReadError as error:
+            loan.give_back()
+            return _Read(Frame(str(path), 0, None, None, str(error), root=root), loan)
+        taken = 1000 * (time.perf_counter() - started)
+        loan.give_back(found.image.nbytes)
+        return _Read(Frame(str(path), 0, None, found.image, root=root, size=found.size, decode_ms=taken), loan)

@@ -1,0 +1,181 @@
+"""MJPEG over HTTP, as network cameras send it: whole pictures only, undecoded, with the moment when they began."""
+
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.client import HTTPException, HTTPResponse
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from ..errors import InputError
+from ..images.headers import first_scan
+
+_CHUNK = 1 << 16
+_MOST_HEADER = 1 << 14
+_MOST_PICTURE = 1 << 26
+_NOT_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker that cannot stand in a JPEG's entropy-coded data (ITU-T T.81, B.1.1.5): there only restarts may."""
+
+_END = 0xD9
+_BETWEEN_SCANS = frozenset({0xC4, 0xDA, 0xDB, 0xDD, 0xFE})  # tables, the next scan, a comment
+
+
+class MjpegStream:
+    """An open stream of JPEG pictures (``multipart/x-mixed-replace``, RFC 2046 5.1).
+
+    Args:
+        address: http or https, with user and password where the camera wants them.
+        timeout: Seconds without a byte, or with nothing that is a picture, after which reading fails.
+
+    Raises:
+        InputError: The camera refuses; why, in words.
+        NotMjpegError: It answers with something else, which OpenCV may know.
+    """
+
+    def __init__(self, address: str, timeout: float) -> None:
+        self._response = _opened(address, timeout)
+        kind = self._response.headers.get_content_type()
+        if kind != "multipart/x-mixed-replace":
+            self._response.close()
+            raise NotMjpegError(kind)
+        boundary = str(self._response.headers.get_param("boundary") or "")
+        self._timeout, self._deadline = timeout, 0.0
+        self._pictures = _pictures(self._arrived, b"--" + boundary.strip('"').removeprefix("--").encode())
+
+    def read(self) -> tuple[float, bytes] | None:
+        """Return the next whole picture with the Unix time at which it began to arrive; None when the stream ended.
+
+        Raises:
+            OSError: The connection broke, or no picture came for too long.
+        """
+        self._deadline = time.monotonic() + self._timeout
+        try:
+            return next(self._pictures, None)
+        except HTTPException as error:
+            raise OSError(f"the connection broke ({error})") from error
+
+    def release(self) -> None:
+        """Close the connection."""
+        self._response.close()
+
+    def _arrived(self, most: int) -> bytes:
+        if time.monotonic() > self._deadline:  # noise may keep coming for ever
+            raise TimeoutError(f"no picture within {self._timeout:g} s")
+        return self._response.read1(most)
+
+
+class NotMjpegError(Exception):
+    """The answer's content type is another one."""
+
+
+def whole_jpeg(data: bytes) -> bytes | None:
+    """Return a JPEG without what follows its end mark; None when it is cut off or damaged within its scans.
+
+    A decoder fills up what is missing with grey and does not say so.
+    """
+    at = first_scan(data) if data.startswith(b"\xff\xd8") else -1
+    while at >= 0:
+        found = _NOT_IN_SCAN.search(data, at)
+        if found is None:
+            return None
+        marker = found.group()[1]
+        if marker == _END:
+            return data[: found.end()]
+        if marker not in _BETWEEN_SCANS:
+            return None
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return None
+
+
+def _pictures(read: Callable[[int], bytes], delimiter: bytes) -> Iterator[tuple[float, bytes]]:
+    """Yield the whole pictures of a multipart stream; what is torn or foreign is passed over."""
+    buffer = bytearray()
+
+    def filled(least: int) -> bool:
+        while len(buffer) < least:
+            data = read(_CHUNK)
+            if not data:
+                return False
+            buffer.extend(data)
+        return True
+
+    while filled(len(delimiter)):
+        at = buffer.find(delimiter)
+        if at < 0:
+            del buffer[: len(buffer) - len(delimiter) + 1]
+            continue
+        began = time.time()
+        del buffer[: at + len(delimiter)]
+        length = _header(buffer, filled)
+        if length is None:
+            continue
+        if not filled(length) or (length == 0 and not _until(buffer, delimiter, filled)):
+            return
+        if length == 0:
+            at = buffer.find(delimiter)
+            length = at if at >= 0 else len(buffer)
+        part = bytes(buffer[:length])
+        picture = whole_jpeg(part)
+        # A length that is wrong reaches into the next part, or into its delimiter: begin again where that begins.
+        torn = part.find(delimiter)
+        beyond = torn if torn >= 0 else max(0, length - len(delimiter) + 1)
+        del buffer[: len(picture) if picture is not None else beyond]
+        if picture is not None:
+            yield began, picture
+
+
+def _header(buffer: bytearray, filled: Callable[[int], bool]) -> int | None:
+    """Take the header of a part from ``buffer``; return its length, 0 if it says none, None if this is no header."""
+    while not (end := re.search(rb"\r?\n\r?\n", buffer)):
+        if len(buffer) > _MOST_HEADER or not filled(len(buffer) + 1):
+            return None
+    header = bytes(buffer[: end.start()])
+    found = re.search(rb"(?i)^content-length:[ \t]*(\d{1,9})[ \t]*\r?$", header, re.MULTILINE)
+    length = int(found[1]) if found else 0
+    if length > _MOST_PICTURE:
+        return None
+    del buffer[: end.end()]
+    return length
+
+
+def _until(buffer: bytearray, delimiter: bytes, filled: Callable[[int], bool]) -> bool:
+    """Fill ``buffer`` until it holds the delimiter, or a whole JPEG: the delimiter may come a frame later."""
+    searched = 0
+    while buffer.find(delimiter, searched) < 0 and not _ends_whole(buffer):
+        searched = max(0, len(buffer) - len(delimiter))
+        if len(buffer) > _MOST_PICTURE or not filled(len(buffer) + 1):
+            return False
+    return True
+
+
+def _ends_whole(buffer: bytearray) -> bool:
+    # A thumbnail within the picture ends as a picture does.
+    return buffer[-4:].rstrip(b"\r\n").endswith(b"\xff\xd9") and whole_jpeg(bytes(buffer)) is not None
+
+
+def _opened(address: str, timeout: float) -> HTTPResponse:
+    handlers: list[urllib.request.BaseHandler] = []
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as error:  # whose words may hold a part of the password
+        raise InputError("is no address; write '@' and '/' within a password as %40 and %2F") from error
+    try:
+        bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        if parts.username is not None:
+            passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+            passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
+            handlers += [
+                urllib.request.HTTPBasicAuthHandler(passwords),
+                urllib.request.HTTPDigestAuthHandler(passwords),
+            ]
+        opener = urllib.request.build_opener(*handlers)
+        response: HTTPResponse = opener.open(bare, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        error.close()
+        wants = "; give user and password as http://USER:PASSWORD@..." if error.code == 401 else ""
+        raise InputError(f"answers '{error.code} {error.reason}'{wants}") from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise InputError(f"cannot be opened ({getattr(error, 'reason', error)})") from error
+    return response

@@ -1,0 +1,200 @@
+"""From what the user names to what gives frames: files, folders, patterns, lists, videos, cameras and streams."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from ..images.preprocessing import PreprocessSpec
+from ..images.reading import IMAGE_SUFFIXES
+from .cameras import Camera, Live
+from .captures import AS_IT_COMES, PICAM, CameraOptions, check_backend
+from .done import Done
+from .frame import EVERYTHING, Frame, Selection
+from .image_files import ImageFiles
+from .listing import Folder, ListedFiles
+from .result_folders import is_marked
+from .source import Source
+from .video import VIDEO_SUFFIXES, Video
+
+LIST_SUFFIXES = frozenset({".lst", ".txt"})
+_ADDRESS = re.compile(r"(https?|rtsps?)://", re.IGNORECASE)
+# Up to the last @ before the path; where no port follows a colon, up to the last one: a password may hold a slash.
+_USER = re.compile(r"(\w+://)(?:[^/?#\s]*@|[^/?#@\[\s]*:(?!\d*(?:[/?#\s]|$))\S*@)")
+# What a key may be called that says who one is; a value ends where another key begins.
+_SECRET = re.compile(
+    r"((?<![a-z])[a-z]*(?:pas|pwd?|secret|token|key|auth|use?r|login|sig|session|cred)[a-z]*=)(?:(?!_[a-z]+=)[^&;#/\s])*",
+    re.IGNORECASE,
+)
+
+
+def open_source(
+    text: str | Sequence[str],
+    options: CameraOptions = AS_IT_COMES,
+    selection: Selection = EVERYTHING,
+) -> Source:
+    """Return the source that ``text`` names.
+
+    Args:
+        text: A camera's index or /dev path, ``picam``, an image, a video, a folder (searched with its subfolders), a
+            glob, a list of images (.txt, or ``-`` for standard input), or an http, https or rtsp address; or several:
+            cameras, which are read at the same time, or files, which follow each other.
+        options: For cameras.
+        selection: Which frames are wanted.
+
+    Raises:
+        InputError: There is nothing of that name, or it cannot be opened; one sentence.
+    """
+    names = [text] if isinstance(text, str) else list(text)
+    check_backend(options.backend)
+    cameras = [name for name in names if _is_camera(name, options)]
+    if cameras and len(cameras) < len(names):
+        other = next(name for name in names if name not in cameras)
+        raise InputError(f"{other}: files and cameras ({_shown(cameras[0])}) are not read in one run; start two")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{_shown(twice)}: is named twice; name it once")
+    if cameras:
+        for name in cameras:
+            if name.isdecimal() and os.path.exists(name) and not os.path.exists(f"/dev/video{name}"):
+                raise InputError(f"{name}: is no camera here; for the file or folder of that name write ./{name}")
+        if selection.loop or selection.watch:
+            raise InputError(f"{_shown(names[0])}: a camera has no end to loop at and is no folder to watch")
+        return Live([Camera.named(name, _shown(name), options) for name in names], options, selection)
+    _check_selection(names, selection)
+    sources = [_open_files(name, selection, len(names) == 1) for name in names]
+    if selection.max_fps is not None and not all(map(has_time, sources)):
+        raise InputError("--max-fps is for videos and cameras: pictures have no time; take --stride")
+    return sources[0] if len(sources) == 1 else Chain(sources)
+
+
+def has_time(source: Source) -> bool:
+    """Return whether all frames of a source have a time, as those of videos and cameras."""
+    return all(map(has_time, source.sources)) if isinstance(source, Chain) else isinstance(source, (Live, Video))
+
+
+class Chain:
+    """Files, folders and videos, one source after the other.
+
+    Args:
+        sources: At least one.
+    """
+
+    live = False
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+        self._current = sources[0]
+        self._closed = False
+
+    @property
+    def total(self) -> int | None:
+        """How many frames there will be, if that is known of all."""
+        totals = [source.total for source in self.sources]
+        return None if None in totals else sum(total or 0 for total in totals)
+
+    def skip(self, done: Done) -> None:
+        """Leave out the frames of which there is a record already."""
+        for source in self.sources:
+            source.skip(done)
+
+    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, and ``least`` pixels."""
+        for source in self.sources:
+            source.reduce_for(spec, least)
+
+    def ready(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the next frame of the same source; return whether it is there."""
+        return self._current.ready(timeout)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames of each source in turn."""
+        for source in self.sources:
+            if self._closed:
+                return
+            self._current = source
+            yield from source
+
+    def close(self) -> None:
+        """Let the iteration end."""
+        self._closed = True
+        for source in self.sources:
+            source.close()
+
+
+def _is_camera(name: str, options: CameraOptions) -> bool:
+    if name.isdecimal() or _ADDRESS.match(name) or PICAM.fullmatch(name):
+        return True
+    is_pipeline = options.backend == "gstreamer" and "!" in name
+    # One that is not there yet may be waited for.
+    is_device = name.startswith("/dev/") and not (os.path.isdir(name) or os.path.isfile(name) or glob.has_magic(name))
+    return is_pipeline or is_device
+
+
+def _shown(name: str) -> str:
+    """Return how records and messages name a source: an address without user, password and other secrets."""
+    if name.isdecimal():
+        return f"camera {name}"
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1", name)) if "://" in name else name
+
+
+def _check_selection(names: Sequence[str], selection: Selection) -> None:
+    if selection.watch and (len(names) > 1 or not os.path.isdir(names[0])):
+        raise InputError(f"{names[0]}: --watch takes one folder")
+    if selection.watch and (selection.loop or selection.stride > 1):
+        raise InputError("--watch reads each picture once: leave --loop and --stride out")
+    if selection.loop and (len(names) > 1 or names[0] == "-"):
+        raise InputError(f"{names[0]}: --loop takes one source that can be read again")
+
+
+def _open_files(text: str, selection: Selection, is_alone: bool) -> Source:
+    """Open what one name stands for; results of several, which may hold files of one name, keep whole paths."""
+    if not text:
+        raise InputError("the source is empty; name a camera, a picture, a folder, a video or an address")
+    if text == "-":
+        return ImageFiles(ListedFiles(None), selection=selection, counted=False)
+    path = Path(text)
+    if os.path.isdir(path):  # unlike Path's methods, these say no to a name that is too long
+        return _open_folder(path, selection, path if is_alone else None)
+    if os.path.isfile(path):
+        suffix = path.suffix.lower()
+        if suffix in VIDEO_SUFFIXES:
+            return Video(path, selection, path.parent if is_alone else None, must_open=is_alone)
+        if suffix in LIST_SUFFIXES:
+            return ImageFiles(ListedFiles(path), selection=selection)
+        return ImageFiles([path], path.parent if is_alone else None, selection)
+    if glob.has_magic(text):
+        return _open_pattern(text, selection, is_alone)
+    raise InputError(f"{_shown(text)}: no such file or folder; a camera is named by its number, a pattern needs * or ?")
+
+
+def _open_folder(path: Path, selection: Selection, root: Path | None) -> ImageFiles:
+    folder = Folder(path)
+    # Goes through all of it: a folder that cannot be listed is not passed over in the middle of a run.
+    if not folder.count and not selection.watch:
+        raise InputError(f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return ImageFiles(folder, root, selection, counted=not selection.watch)
+
+
+def _is_result(path: Path, named: Path) -> bool:
+    """Return whether a file is in a folder of results below the one that was named."""
+    return any(is_marked(folder) for folder in path.parents if named in folder.parents)
+
+
+def _open_pattern(text: str, selection: Selection, is_alone: bool) -> Source:
+    named = os.path.dirname(re.split(r"[*?[]", text)[0])
+    matches = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if os.path.isfile(name)]
+    found = [path for path in matches if not _is_result(path, Path(named))]
+    if not found:
+        raise InputError(f"{text}: the pattern matches no file")
+    root = Path(os.path.commonpath([name.parent for name in found])) if is_alone else None
+    videos = [name for name in found if name.suffix.lower() in VIDEO_SUFFIXES]
+    pictures = [name for name in found if name.suffix.lower() not in VIDEO_SUFFIXES]
+    if not videos:
+        return ImageFiles(pictures, root, selection)
+    if selection.loop:
+        raise InputError(f"{text}: --loop takes pictures, or one video; the pattern matches videos")
+    sources: list[Source] = [ImageFiles(pictures, root, selection)] if pictures else []
+    return Chain(sources + [Video(name, selection, root, must_open=False) for name in videos])

@@ -1,0 +1,145 @@
+"""Video files: every frame in order, decoded ahead on a thread."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..images.opencv import cv2, encodable, rgb
+from ..images.preprocessing import PreprocessSpec
+from ..machine.prefetch import Ahead
+from .done import Done
+from .frame import EVERYTHING, Frame, Selection
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+
+_AHEAD = 4
+_RELEASE_SECONDS = 5.0
+
+
+class Video:
+    """A video file, its frames in order.
+
+    Args:
+        path: The file.
+        selection: Which of its frames are wanted.
+        root: The folder below which results keep its place.
+        must_open: Whether it is refused when it cannot be opened; otherwise that is an error of its first frame.
+
+    Raises:
+        InputError: It cannot be opened as a video, and must be.
+    """
+
+    live = False
+
+    def __init__(
+        self, path: Path, selection: Selection = EVERYTHING, root: Path | None = None, must_open: bool = True
+    ) -> None:
+        self.path, self._selection = path, selection
+        self._root = str(root) if root is not None else None
+        self._announced, self._rate = 0, None
+        try:
+            self._announced, self._rate = self._ask()
+        except InputError:
+            if must_open:
+                raise
+        self._last = -1  # frame that has a record
+        self._closed = False
+        self._ahead = Ahead(self._passes(), _AHEAD)
+
+    @property
+    def total(self) -> int | None:
+        """How many frames are wanted, if the file says its length."""
+        if self._announced <= 0 or self._selection.loop or self._selection.max_fps is not None:
+            return None
+        stride = self._selection.stride
+        return max(0, -(-self._announced // stride) - (self._last + stride) // stride)
+
+    def skip(self, done: Done) -> None:
+        """Leave out the frames of which there is a record already."""
+        self._last = done.last(str(self.path))
+
+    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
+        """Do nothing: frames of a video are decoded whole."""
+
+    def ready(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the next frame; return whether it is there."""
+        return self._ahead.first(timeout) is not None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames; a video that ends long before its announced end yields an error last."""
+        try:
+            yield from self._ahead
+        finally:
+            self.close()
+            self._ahead.join(_RELEASE_SECONDS)
+
+    def close(self) -> None:
+        """Let the iteration end."""
+        self._closed = True
+        self._ahead.close()
+
+    def _ask(self) -> tuple[int, float | None]:
+        """Return how many frames the file announces, and how many a second."""
+        capture = self._open()
+        frames, rate = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
+        capture.release()  # an open video holds files and threads: of many videos, only the one that is read is open
+        return frames, rate if 0 < rate < 1000 else None
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(encodable(self.path))
+        if not capture.isOpened():
+            raise InputError(
+                f"{self.path}: cannot be opened as a video (damaged, or a format that OpenCV does not read)"
+            )
+        return capture
+
+    def _passes(self) -> Iterator[Frame]:
+        whole = True
+        while whole and not self._closed:
+            whole = False
+            try:
+                capture = self._open()
+            except InputError as error:  # gone meanwhile, or one of many
+                yield Frame(str(self.path), 0, None, None, str(error))
+                return
+            for frame in self._frames(capture):
+                yield frame
+                whole = self._selection.loop and frame.image is not None
+
+    def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
+        index = 0
+        due = 0.0
+        try:
+            while not self._closed:
+                started = time.perf_counter()
+                if not capture.grab():
+                    break
+                position = max(capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000 or index / (self._rate or 25.0)
+                if index % self._selection.stride == 0 and position >= due:
+                    if index > self._last:
+                        done, image = capture.retrieve()
+                        if not done:
+                            break
+                        yield self._frame(index, position, image, started)
+                    # Counted from the wanted moment and not from the frame, so that the rate is met on average.
+                    due = max(due + 1 / self._selection.max_fps, position - 1) if self._selection.max_fps else 0.0
+                index += 1
+        finally:
+            capture.release()
+        if not self._closed and index > self._last:  # else its last record is the error already
+            yield from self._shortfall(index)
+
+    def _frame(self, index: int, position: float, image: Any, started: float) -> Frame:  # noqa: ANN401  (cv2's)
+        taken = 1000 * (time.perf_counter() - started)
+        rate = self._rate and self._rate / self._selection.stride
+        rate = min(rate, self._selection.max_fps or rate) if rate else None
+        return Frame(str(self.path), index, position, rgb(image), root=self._root, decode_ms=taken, rate=rate)
+
+    def _shortfall(self, index: int) -> Iterator[Frame]:
+        if index == 0:
+            yield Frame(str(self.path), 0, None, None, f"{self.path}: has no frame that can be decoded")
+        elif self._announced > 0 and index < 0.9 * self._announced:
+            reason = f"ends after {index} of {self._announced} frames; is it cut off?"
+            yield Frame(str(self.path), index, None, None, f"{self.path}: {reason}")

@@ -1,0 +1,1 @@
+"""What shows or saves each frame with its record."""

@@ -1,0 +1,108 @@
+"""A command of the user's that is run when something happens."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+
+from ..records.record import Record
+from ..sources.frame import Frame
+
+log = logging.getLogger(__name__)
+
+_SECONDS = 30.0
+"""A command that takes longer is killed."""
+
+_GRACE_SECONDS = 5.0  # that it has when the run is interrupted
+_END_SECONDS = 1.0  # that its end may take
+
+
+class Hook:
+    """Runs a command when the label of a source changes, and when a camera is lost or back.
+
+    The command is given to the shell; it gets the record as JSON on standard input, and in its environment
+    ``STN_EVENT`` (label, source_lost or source_back), ``STN_SOURCE``, ``STN_LABEL`` (empty when null) and
+    ``STN_CONFIDENCE``. What it writes goes to our standard error. A picture is a source of its own.
+
+    Args:
+        command: As a shell takes it.
+        start: Does what it is given, now or on another thread.
+    """
+
+    def __init__(self, command: str, start: Callable[[Callable[[], None]], None]) -> None:
+        self.command, self._start = command, start
+        # Once, since it changes while streams are opened; and who may start a command need not know who may watch.
+        self._environment = {name: value for name, value in os.environ.items() if name != "STN_TOKEN"}
+        self._labels: dict[str, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def show(self, frame: Frame, record: Record) -> bool:
+        """Run the command if this is an event; always goes on."""
+        prediction = record.prediction
+        if record.event is not None:
+            self._run(record, {"STN_EVENT": record.event})
+        elif prediction is not None:
+            label = prediction.label if record.sure and not record.uncertain else ""
+            if frame.time is None or self._labels.get(frame.source) != label:
+                confidence = f"{prediction.confidence:.6f}"
+                self._run(record, {"STN_EVENT": "label", "STN_LABEL": label, "STN_CONFIDENCE": confidence})
+            if frame.time is not None:
+                self._labels[frame.source] = label
+        return True
+
+    def end_soon(self) -> None:
+        """Give a command that still runs a few seconds; may be called from a signal handler."""
+        timer = threading.Timer(_GRACE_SECONDS, self.close)
+        timer.daemon = True
+        timer.start()
+
+    def close(self) -> None:
+        """End a command that still runs."""
+        process = self._process
+        if process is not None:
+            _kill(process)
+
+    def _run(self, record: Record, variables: dict[str, str]) -> None:
+        told = (json.dumps(record.fields()) + "\n").encode("ascii")
+        variables = {"STN_SOURCE": record.source} | variables
+        passed = {name: value.replace("\0", "") for name, value in variables.items()}
+        self._start(partial(self._wait, told, self._environment | passed))
+
+    def _wait(self, told: bytes, environment: Mapping[str, str]) -> None:
+        try:
+            status = self._status(told, environment)
+        except subprocess.TimeoutExpired:
+            log.warning("--on-event: the command took over %g s and was ended", _SECONDS)
+        except (OSError, UnicodeEncodeError) as error:
+            log.warning("--on-event: the command cannot be run (%s)", error)
+        else:
+            if status:
+                log.warning("--on-event: the command ended with status %d", status)
+
+    def _status(self, told: bytes, environment: Mapping[str, str]) -> int:
+        """Run the command with ``told`` on its standard input; return its exit status."""
+        self._process = subprocess.Popen(
+            self.command, shell=True, stdin=subprocess.PIPE, stdout=2, env=environment, start_new_session=True
+        )
+        try:
+            self._process.communicate(told, timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            _kill(self._process)
+            raise
+        return self._process.returncode
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a command with all that it has started."""
+    if process.poll() is not None:
+        return
+    with suppress(OSError, subprocess.TimeoutExpired):  # another user's cannot be ended
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait(_END_SECONDS)

@@ -1,0 +1,179 @@
+"""What doctor says of the device itself, with every fact faked that it could meet."""
+
+import os
+import platform
+import struct
+import sys
+import sysconfig
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from stn_runtime.doctor import device_check
+from stn_runtime.doctor.device_check import (
+    Finding,
+    check_display,
+    check_extras,
+    check_memory,
+    check_processor,
+    check_python,
+    processor_flags,
+)
+from stn_runtime.views import window
+
+PI_4 = "processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\n"
+PC = "processor\t: 0\nmodel name\t: AMD EPYC 7B13\nflags\t\t: fpu sse4_2 avx2\n"
+
+
+@pytest.fixture
+def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "cpuinfo"
+    path.write_text(PC)
+    monkeypatch.setattr(device_check, "_CPUINFO", path)
+    monkeypatch.setattr(device_check, "_BOARD", tmp_path / "no-board")
+    return path
+
+
+def test_a_finding_is_one_line_with_its_remedy_under_it() -> None:
+    assert str(Finding("OpenCV", "ok", "5.0.0")) == "ok       OpenCV       5.0.0"
+    told = str(Finding("onnxruntime", "BROKEN", "is not installed", "pip install onnxruntime"))
+    assert told == "BROKEN   onnxruntime  is not installed\n" + 24 * " " + "pip install onnxruntime"
+
+
+def test_python_and_the_system_are_told() -> None:
+    found = check_python()
+    assert found.state == "ok"
+    assert found.sentence.startswith(f"{platform.python_version()}, 64-bit, on {platform.machine()}, ")
+
+
+def test_32_bits_are_broken_also_under_a_kernel_of_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(struct, "calcsize", lambda _: 4)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    found = check_python()
+    assert found.state == "BROKEN"
+    assert "32-bit, on aarch64" in found.sentence
+    assert found.sentence.endswith(": onnxruntime is made for 64 bits only")
+    assert found.remedy == "install a 64-bit operating system"
+
+
+def test_musl_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda _: "cpython-312-x86_64-linux-musl")
+    found = check_python()
+    assert found.state == "warning"
+    assert found.sentence.endswith(": there are no onnxruntime wheels for musl")
+    assert "glibc" in found.remedy
+
+
+@pytest.mark.usefixtures("cpuinfo")
+@pytest.mark.parametrize(
+    ("usable", "allowed", "there", "told"),
+    [
+        (4, 4, 4, "AMD EPYC 7B13, 4 CPUs"),
+        (1, 1, 1, "AMD EPYC 7B13, 1 CPU"),
+        (2, 4, 4, "AMD EPYC 7B13, 2 CPUs of 4, by the container's CPU quota"),
+        (2, 2, 8, "AMD EPYC 7B13, 2 CPUs of 8, by the CPU set of this process"),
+        (None, 3, 3, "AMD EPYC 7B13, 3 CPUs"),
+    ],
+)
+def test_what_limits_the_cpus_is_said(
+    monkeypatch: pytest.MonkeyPatch, usable: int | None, allowed: int, there: int, told: str
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: there)
+    assert check_processor(usable) == Finding("processor", "ok", told)
+
+
+def test_a_board_without_a_processor_name_is_named_by_its_maker(
+    cpuinfo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo.write_text(PI_4)
+    (tmp_path / "model").write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
+    monkeypatch.setattr(device_check, "_BOARD", tmp_path / "model")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert check_processor(4).sentence.startswith("Raspberry Pi 4 Model B Rev 1.4, aarch64, 4 CPUs")
+
+
+def test_the_features_of_a_processor_are_read_on_both_architectures(cpuinfo: Path) -> None:
+    assert processor_flags() == {"fpu", "sse4_2", "avx2"}
+    cpuinfo.write_text(PI_4)
+    assert processor_flags() == {"fp", "asimd", "evtstrm", "crc32", "cpuid"}
+    cpuinfo.unlink()
+    assert processor_flags() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("available", "limit", "state", "told"),
+    [
+        (1 << 20, 4 << 30, "ok", "3.8 GiB, 1.0 free"),
+        (1 << 20, 1 << 29, "ok", "3.8 GiB, 1.0 free; this process may use 0.5"),
+        (100 << 10, 4 << 30, "warning", "3.8 GiB, 0.1 free"),
+        (1 << 20, 100 << 20, "warning", "3.8 GiB, 1.0 free; this process may use 0.1"),
+    ],
+)
+def test_little_memory_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: int, limit: int, state: str, told: str
+) -> None:
+    (tmp_path / "meminfo").write_text(f"MemTotal: 4000000 kB\nMemFree: 1 kB\nMemAvailable: {available} kB\n")
+    monkeypatch.setattr(device_check, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(device_check, "usable_memory", lambda: limit)
+    [found] = check_memory()
+    assert (found.state, found.sentence) == (state, told)
+    assert bool(found.remedy) == (state == "warning")
+
+
+def test_a_system_that_does_not_tell_of_its_memory_gets_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_check, "_MEMINFO", tmp_path / "none")
+    assert list(check_memory()) == []
+
+
+def test_a_missing_display_is_a_note_since_only_a_window_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "display_problem", lambda: "this OpenCV has no windows; pip install opencv-python")
+    found = check_display()
+    assert found == Finding(
+        "display", "note", "only --show needs one: this OpenCV has no windows", "pip install opencv-python"
+    )
+    monkeypatch.setattr(window, "display_problem", lambda: "")
+    assert check_display() == Finding("display", "ok", "a window can be opened")
+
+
+def test_extras_are_judged_by_what_they_require(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        "numpy>=1.26",
+        "starlette>=0.40; extra == 'serve'",
+        'onnx>=1.17; extra == "export"',
+        "torch>=2.6; extra == 'export'",
+        "opencv-python>=4.8; extra == 'gui'",
+    ]
+    there = {"starlette"}
+
+    def version(name: str) -> str:
+        if name not in there:
+            raise metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(metadata, "requires", lambda _: lines)
+    monkeypatch.setattr(metadata, "version", version)
+    assert check_extras().sentence == "installed: serve; not installed: export (pip install 'stn-edge[export]')"
+    there |= {"onnx", "torch"}
+    assert check_extras() == Finding("extras", "note", "installed: serve, export")
+    there.clear()
+    assert check_extras().sentence.startswith("installed: none; not installed: serve, export ")
+
+
+def test_extras_are_not_known_of_a_source_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def requires(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    assert check_extras().sentence.startswith("not known: stn-edge runs from its source folder")
+
+
+def test_another_system_is_named_with_its_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "release", lambda: "24.1.0")
+    assert check_python().sentence.endswith(", Darwin 24.1.0")

@@ -1,0 +1,50 @@
+"""What a trained network's theta is on its training pictures; the device tells by it whether a picture is like them."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Generator, nn
+
+from stn_models import load_checkpoint, recorded_transforms, save_checkpoint
+from stn_runtime.model.theta_statistics import ThetaStatistics, describe_theta
+
+from .data_module import ImageData, seed_for, to_float
+
+MOST_PICTURES = 10_000
+_BATCH = 200
+
+
+def record_theta(checkpoint: Path, data: ImageData, device: torch.device | str = "cpu") -> ThetaStatistics | None:
+    """Measure theta on up to 10,000 training pictures as training sees them, and keep the result in the checkpoint.
+
+    Args:
+        checkpoint: Of the trained network; it is rewritten, its weights unchanged.
+        data: That it was trained on.
+        device: Where to measure.
+
+    Returns:
+        What the checkpoint holds now: None of a network without a transformer, or where there are too few pictures.
+    """
+    network, described = load_checkpoint(checkpoint)
+    statistics = measure_theta(network.to(device), data)
+    theta = dataclasses.asdict(statistics) if statistics is not None else None
+    save_checkpoint(checkpoint, network, dataclasses.replace(described, theta=theta))
+    return statistics
+
+
+def measure_theta(network: nn.Module, data: ImageData) -> ThetaStatistics | None:
+    """Return what theta is on up to 10,000 training pictures, distorted and augmented; the same for the same seed."""
+    generator = Generator().manual_seed(seed_for(data.config.seed, 6))
+    order = torch.randperm(len(data.train), generator=generator)[:MOST_PICTURES]
+    device = next(network.parameters()).device
+    thetas = []
+    for part in torch.split(order, _BATCH):
+        images = data.distorted_and_augmented(to_float(data.train.images[part].to(device)), generator)
+        with torch.inference_mode(), recorded_transforms(network) as calls:
+            network(images)
+        if not calls:
+            return None
+        thetas.append(torch.cat([call.theta.float() for call in calls], dim=1).cpu())
+    pixels = torch.cat([torch.full((call.theta.shape[1],), 2 / max(call.image.shape[2:])) for call in calls])
+    return describe_theta(torch.cat(thetas).numpy(), pixels.numpy())
