@@ -172,7 +172,7 @@ def test_the_graph_is_of_opset_18_and_the_standard_domain_alone(traced: onnx.Mod
 
 def test_no_folder_and_no_user_is_named_in_the_graph(traced: onnx.ModelProto, warp: onnx.ModelProto) -> None:
     private = [str(Path.home()), str(Path(__file__).parent), os.getcwd(), "site-packages", "dist-packages", "/root"]
-    private += [Path(torch.__file__).parts[1], "test_tracing", "Traceback", 'File "']
+    private += [f"/{Path(torch.__file__).parts[1]}/", "test_tracing", "Traceback", 'File "']
     private += [getpass.getuser()] if getpass.getuser() != "root" else []  # "root" is also a word
     for model in (traced, warp):
         found = model.SerializeToString()
