@@ -18,9 +18,11 @@ class Record:
         source: The file, camera or stream.
         frame: Number of the frame in its source.
         time: Seconds since the start of a video, Unix time of a camera's frame, None for an image file.
-        prediction: None when the frame could not be read.
+        prediction: What the network says of the frame; None when it could not be read, and for an event.
         error: One sentence when there is no prediction, or why a source was lost.
         sure: Whether the confidence reaches the wanted threshold; if not, the record's label is null.
+        event: What happened to a camera, ``source_lost`` or ``source_back``; such a record counts as no frame.
+        uncertain: Why the transformer's theta or outline makes the prediction doubtful; None when it does not.
     """
 
     source: str
@@ -32,6 +34,11 @@ class Record:
     event: str | None = None
     uncertain: str | None = None
 
+    @property
+    def label(self) -> str | None:
+        """The label; None without a prediction, or when its confidence does not reach the threshold."""
+        return self.prediction.label if self.prediction is not None and self.sure else None
+
     def fields(self) -> dict[str, Any]:
         """Return the record as plain values, ready for JSON."""
         found: dict[str, Any] = {"source": self.source, "frame": self.frame, "time": self.time}
@@ -41,7 +48,7 @@ class Record:
             return found | {"error": self.error}
         prediction = self.prediction
         return found | {
-            "label": prediction.label if self.sure else None,
+            "label": self.label,
             "confidence": _number(prediction.confidence, 6),
             "top": [{"label": score.label, "probability": _number(score.probability, 6)} for score in prediction.top],
             "theta": _numbers(np.array(prediction.theta), 6),

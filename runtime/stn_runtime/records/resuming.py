@@ -10,6 +10,7 @@ from typing import TextIO
 
 from ..errors import InputError
 from ..sources.done import Done
+from .record import Record
 from .writers import CSV_COLUMNS, Csv, JsonLines, RecordWriter
 
 _MOST_RECORD = 1 << 24  # bytes, with tens of thousands of labels
@@ -30,43 +31,77 @@ def writer_for(path: Path) -> type[JsonLines | Csv]:
     return writers[path.suffix.lower()]
 
 
-def open_results(path: Path, resume: bool = False) -> tuple[RecordWriter, TextIO, Done]:
-    """Return a writer for a results file, the file to close, and what it holds already.
+class ResultsFile(RecordWriter):
+    """A results file, written by one run at a time.
 
     Args:
-        path: Of the results.
-        resume: Whether to keep what the file holds and to go on behind its last whole record; otherwise it is gone.
+        path: A .jsonl or .csv file, made when it is missing.
+        resume: Whether to keep what the file holds and to go on behind its last whole record; otherwise it is emptied.
+
+    Attributes:
+        done: The frames that the file holds a record of already; without ``resume`` none.
 
     Raises:
-        InputError: The suffix is neither .jsonl nor .csv, or the file cannot be read, continued or written.
+        InputError: The suffix is neither .jsonl nor .csv, another run writes to the file, or it cannot be read,
+            continued or written.
     """
-    writer = writer_for(path)
-    end = 0
 
-    def records() -> Iterator[tuple[str, int]]:
-        nonlocal end
-        for record, ends_at in _whole_records(path, writer):
-            end = ends_at
-            if record is not None:
-                yield record
+    def __init__(self, path: Path | str, resume: bool = False) -> None:
+        self.path = Path(path)
+        kind = writer_for(self.path)
+        end = 0
 
-    try:
-        # Appending, so that a file that is cut or moved while it is written goes on whole.
-        stream = path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    try:
-        _lock(stream)
-        done = Done(records() if resume else ())
-        if path.is_file():
-            os.truncate(path, end)  # what is not to stay, or what the interruption cut
-    except InputError:
-        stream.close()
-        raise
-    except OSError as error:
-        stream.close()
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    return (Csv(stream, has_header=end > 0) if writer is Csv else JsonLines(stream)), stream, done
+        def records() -> Iterator[tuple[str, int]]:
+            nonlocal end
+            for record, ends_at in _whole_records(self.path, kind):
+                end = ends_at
+                if record is not None:
+                    yield record
+
+        try:
+            # Appending, so that a file that is cut or moved while it is written goes on whole.
+            self._stream = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+        except OSError as error:
+            raise self._fault(error) from error
+        try:
+            _lock(self._stream)
+            self.done = Done(records() if resume else ())
+            if self.path.is_file():
+                os.truncate(self.path, end)  # what is not to stay, or what the interruption cut
+            self._writer = Csv(self._stream, has_header=end > 0) if kind is Csv else JsonLines(self._stream)
+        except InputError:
+            self._stream.close()
+            raise
+        except OSError as error:
+            self._stream.close()
+            raise self._fault(error) from error
+
+    def write(self, record: Record) -> None:
+        """Write one record, whole, and flush it.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        self._writer.write(record)
+
+    def close(self) -> None:
+        """Close the file.
+
+        Raises:
+            InputError: The file cannot be written to its end, or was deleted while it was written.
+        """
+        if self._stream.closed:
+            return
+        is_deleted = not os.fstat(self._stream.fileno()).st_nlink and not os.path.exists(self.path)  # and not moved
+        try:
+            self._stream.close()
+        except OSError as error:
+            raise self._fault(error) from error
+        if is_deleted:
+            raise InputError(f"{self.path}: was deleted during the run, and its records with it")
+
+    def _fault(self, error: OSError) -> InputError:
+        return InputError(f"{self.path}: cannot be written ({error.strerror or error})")
 
 
 def _lock(stream: TextIO) -> None:

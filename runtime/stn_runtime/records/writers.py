@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from typing import Any, Protocol, TextIO
+from abc import abstractmethod
+from typing import Any, Protocol, TextIO, TypeVar
 
 from ..errors import InputError
 from .record import Record
@@ -24,7 +25,30 @@ CSV_COLUMNS = (
 )
 
 
-class JsonLines:
+_Writer = TypeVar("_Writer", bound="RecordWriter")
+
+
+class RecordWriter(Protocol):
+    """Takes records one by one; a context manager, at whose end it is closed."""
+
+    @abstractmethod
+    def write(self, record: Record) -> None:
+        """Write one record, whole."""
+
+    def close(self) -> None:
+        """Finish; a writer on a stream of its caller leaves that open."""
+        return
+
+    def __enter__(self: "_Writer") -> "_Writer":
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the writer."""
+        self.close()
+
+
+class JsonLines(RecordWriter):
     """Writes records as JSON, one a line, ASCII only, so that no file name can break a line."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -35,7 +59,7 @@ class JsonLines:
         _write_line(self.stream, json.dumps(record.fields(), allow_nan=False))
 
 
-class Csv:
+class Csv(RecordWriter):
     """Writes records as CSV with a header; lists and objects as JSON within their cell."""
 
     def __init__(self, stream: TextIO, has_header: bool = False) -> None:
@@ -58,7 +82,7 @@ class Csv:
         _write_line(self.stream, line.getvalue().removesuffix("\r\n"))
 
 
-class Readable:
+class Readable(RecordWriter):
     """Writes one short line a record for a person."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -88,13 +112,3 @@ def _write_line(stream: TextIO, line: str) -> None:
         raise
     except OSError as error:
         raise InputError(f"{stream.name}: cannot be written ({error.strerror or error})") from error
-
-
-RecordWriter = JsonLines | Csv | Readable
-
-
-class RecordSink(Protocol):
-    """What takes records: a writer, or one on a thread of its own."""
-
-    def write(self, record: Record) -> None:
-        """Take one record."""

@@ -15,14 +15,15 @@ from ..images.reading import Decoded, Reduction, decode_reduced
 from ..machine.systemd import SIGN_OF_LIFE_SECONDS, notify
 from ..machine.threads import daemon_thread
 from .captures import AS_IT_COMES, UNREACHABLE, CameraOptions, Capture, Grabbed, open_capture
-from .done import Done
 from .frame import EVERYTHING, Event, Frame, Selection
+from .source import Source
 
 log = logging.getLogger(__name__)
 
 _OPEN_SECONDS = 10.0  # that a camera may take until its first picture, where it may not stall for longer anyway
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _RELEASE_SECONDS = 1.0
+_IDLE_SECONDS = 0.05  # between calls of what is to be done while no frame comes
 _MOST_BLOCKED = 3  # threads that hang in a driver; no more are started before one of them ends
 _STUCK_SECONDS = 300.0
 
@@ -45,7 +46,7 @@ class Camera:
         return cls(shown, lambda: open_capture(name, options))
 
 
-class Live:
+class LiveCameras(Source):
     """Cameras, read at the same time.
 
     A camera that closes, blocks, repeats one picture or whose clock stands is lost; it is opened again after a pause
@@ -61,7 +62,7 @@ class Live:
     """
 
     live = True
-    total = None
+    timed = True
 
     def __init__(
         self,
@@ -71,30 +72,24 @@ class Live:
     ) -> None:
         # Reentrant, since a signal handler may close while its own thread holds it.
         self._changed = threading.Condition()
+        self.streams = len(cameras)
         self._watches = [_Watch(camera, options, selection, self._changed) for camera in cameras]
         self._reduction: Reduction = lambda height, width: 1
         self._grey = False
         self._stopped = False
         self._when_idle: Callable[[], bool] = lambda: True
-        self._idle_seconds = SIGN_OF_LIFE_SECONDS
+        self._wake_seconds = SIGN_OF_LIFE_SECONDS
         if not options.wait:
             self._wait_until_open(max(options.stall_seconds, _OPEN_SECONDS))
-
-    def skip(self, done: Done) -> None:
-        """Do nothing: what a camera shows now has no record yet."""
 
     def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
         """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, and ``least`` pixels."""
         self._reduction = lambda height, width: largest_reduction(height, width, spec, least)
         self._grey = spec.channels == 1 and not least
 
-    def when_idle(self, act: Callable[[], bool], seconds: float) -> None:
-        """Call ``act`` this often, also while no camera sends anything; when it returns False the frames end."""
-        self._when_idle, self._idle_seconds = act, seconds
-
-    def ready(self, timeout: float) -> bool:
-        """Return False: the next frame is another moment, and is not waited for."""
-        return False
+    def when_idle(self, act: Callable[[], bool]) -> None:
+        """Call ``act`` twenty times a second while no camera sends anything; when it returns False the frames end."""
+        self._when_idle, self._wake_seconds = act, _IDLE_SECONDS
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the newest frame of each camera in turn, never the same twice, and what happens to them."""
@@ -135,7 +130,7 @@ class Live:
                         return found
                 due = min(watch.due() for watch in self._watches)
                 if not self._stopped:
-                    self._changed.wait(max(0.001, min(due - time.monotonic(), self._idle_seconds)))
+                    self._changed.wait(max(0.001, min(due - time.monotonic(), self._wake_seconds)))
         return None
 
     def _decoded(self, news: "_News") -> Frame | None:

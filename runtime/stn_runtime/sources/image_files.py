@@ -1,7 +1,7 @@
 """Image files: decoded ahead, given in order."""
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ..machine.prefetch import Ahead
 from .done import Done
 from .frame import EVERYTHING, Frame, Selection
 from .lending import Lender, Loan
-from .listing import Folder
+from .source import Source
 from .watching import SCAN_SECONDS, watched
 
 _AHEAD_BYTES = 256_000_000  # of pictures that are decoded or wait
@@ -29,27 +29,26 @@ class _Read:
     loan: Loan
 
 
-class ImageFiles:
+class ImageFiles(Source):
     """Image files, decoded ahead on threads and given in order.
 
     Args:
         paths: What to read; gone through once for each pass.
         root: The folder that was searched, whose tree results keep; None where they keep whole paths.
         selection: Which of them are wanted.
-        counted: Whether ``paths`` may be gone through beforehand to count them.
+        count: Returns how many paths there are, where ``paths`` has no length but may be gone through beforehand.
     """
-
-    live = False
 
     def __init__(
         self,
         paths: Iterable[Path],
         root: Path | None = None,
         selection: Selection = EVERYTHING,
-        counted: bool = True,
+        count: Callable[[], int] | None = None,
     ) -> None:
         self.paths, self.root = paths, root
-        self._selection, self._counted = selection, counted
+        self._selection = selection
+        self._count = paths.__len__ if count is None and isinstance(paths, Sized) else count
         self._done = Done()
         self._reduction: Reduction = lambda height, width: 1
         self._grey = False
@@ -60,13 +59,10 @@ class ImageFiles:
     @property
     def total(self) -> int | None:
         """How many files there are; None where that cannot be known."""
-        if not self._counted or self._selection.loop:
+        if self._count is None or self._selection.loop:
             return None
         if self._selection.stride == 1 and not self._done.records:
-            if isinstance(self.paths, Folder):
-                return self.paths.count
-            if isinstance(self.paths, Sized):
-                return len(self.paths)
+            return self._count()
         return sum(1 for path in self._chosen() if not self._done.count(str(path)))
 
     def skip(self, done: Done) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..images.preprocessing import PreprocessSpec
 from ..images.reading import IMAGE_SUFFIXES
-from .cameras import Camera, Live
+from .cameras import Camera, LiveCameras
 from .captures import AS_IT_COMES, PICAM, CameraOptions, check_backend
 from .done import Done
 from .frame import EVERYTHING, Frame, Selection
@@ -62,30 +62,25 @@ def open_source(
                 raise InputError(f"{name}: is no camera here; for the file or folder of that name write ./{name}")
         if selection.loop or selection.watch:
             raise InputError(f"{_shown(names[0])}: a camera has no end to loop at and is no folder to watch")
-        return Live([Camera.named(name, _shown(name), options) for name in names], options, selection)
+        return LiveCameras([Camera.named(name, _shown(name), options) for name in names], options, selection)
     _check_selection(names, selection)
     sources = [_open_files(name, selection, len(names) == 1) for name in names]
-    if selection.max_fps is not None and not all(map(has_time, sources)):
+    if selection.max_fps is not None and not all(source.timed for source in sources):
         raise InputError("--max-fps is for videos and cameras: pictures have no time; take --stride")
     return sources[0] if len(sources) == 1 else Chain(sources)
 
 
-def has_time(source: Source) -> bool:
-    """Return whether all frames of a source have a time, as those of videos and cameras."""
-    return all(map(has_time, source.sources)) if isinstance(source, Chain) else isinstance(source, (Live, Video))
-
-
-class Chain:
+class Chain(Source):
     """Files, folders and videos, one source after the other.
 
     Args:
         sources: At least one.
     """
 
-    live = False
-
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
+        self.timed = all(source.timed for source in sources)
+        self.streams = sum(source.streams for source in sources)
         self._current = sources[0]
         self._closed = False
 
@@ -154,7 +149,7 @@ def _open_files(text: str, selection: Selection, is_alone: bool) -> Source:
     if not text:
         raise InputError("the source is empty; name a camera, a picture, a folder, a video or an address")
     if text == "-":
-        return ImageFiles(ListedFiles(None), selection=selection, counted=False)
+        return ImageFiles(ListedFiles(None), selection=selection)
     path = Path(text)
     if os.path.isdir(path):  # unlike Path's methods, these say no to a name that is too long
         return _open_folder(path, selection, path if is_alone else None)
@@ -163,7 +158,8 @@ def _open_files(text: str, selection: Selection, is_alone: bool) -> Source:
         if suffix in VIDEO_SUFFIXES:
             return Video(path, selection, path.parent if is_alone else None, must_open=is_alone)
         if suffix in LIST_SUFFIXES:
-            return ImageFiles(ListedFiles(path), selection=selection)
+            listed = ListedFiles(path)
+            return ImageFiles(listed, selection=selection, count=lambda: sum(1 for _ in listed))
         return ImageFiles([path], path.parent if is_alone else None, selection)
     if glob.has_magic(text):
         return _open_pattern(text, selection, is_alone)
@@ -175,7 +171,7 @@ def _open_folder(path: Path, selection: Selection, root: Path | None) -> ImageFi
     # Goes through all of it: a folder that cannot be listed is not passed over in the middle of a run.
     if not folder.count and not selection.watch:
         raise InputError(f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return ImageFiles(folder, root, selection, counted=not selection.watch)
+    return ImageFiles(folder, root, selection, count=None if selection.watch else lambda: folder.count)
 
 
 def _is_result(path: Path, named: Path) -> bool:

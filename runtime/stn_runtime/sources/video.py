@@ -7,10 +7,10 @@ from typing import Any
 
 from ..errors import InputError
 from ..images.opencv import cv2, encodable, rgb
-from ..images.preprocessing import PreprocessSpec
 from ..machine.prefetch import Ahead
 from .done import Done
 from .frame import EVERYTHING, Frame, Selection
+from .source import Source
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 
@@ -18,7 +18,7 @@ _AHEAD = 4
 _RELEASE_SECONDS = 5.0
 
 
-class Video:
+class Video(Source):
     """A video file, its frames in order.
 
     Args:
@@ -31,7 +31,8 @@ class Video:
         InputError: It cannot be opened as a video, and must be.
     """
 
-    live = False
+    timed = True
+    streams = 1
 
     def __init__(
         self, path: Path, selection: Selection = EVERYTHING, root: Path | None = None, must_open: bool = True
@@ -59,9 +60,6 @@ class Video:
     def skip(self, done: Done) -> None:
         """Leave out the frames of which there is a record already."""
         self._last = done.last(str(self.path))
-
-    def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
-        """Do nothing: frames of a video are decoded whole."""
 
     def ready(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the next frame; return whether it is there."""

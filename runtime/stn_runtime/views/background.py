@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from ..machine.worker import Worker
 from ..records.record import Record
-from ..records.writers import RecordSink
+from ..records.writers import RecordWriter
 from ..sources.frame import Frame
 from .view import View
 
 log = logging.getLogger(__name__)
 
 
-class BackgroundView:
+class BackgroundView(View):
     """A view that works on a thread of its own; whether to go on is not asked of it.
 
     Args:
@@ -37,7 +37,7 @@ class BackgroundView:
                 self._view.close()
 
 
-class BackgroundWriter:
+class BackgroundWriter(RecordWriter):
     """A writer that works on a thread of its own.
 
     Args:
@@ -45,7 +45,7 @@ class BackgroundWriter:
         worker: The thread.
     """
 
-    def __init__(self, writer: RecordSink, worker: Worker) -> None:
+    def __init__(self, writer: RecordWriter, worker: Worker) -> None:
         self._writer, self._worker = writer, worker
 
     def write(self, record: Record) -> None:
@@ -55,5 +55,9 @@ class BackgroundWriter:
         self._worker.put(lambda: self._writer.write(record))
 
     def close(self) -> None:
-        """Write what waits."""
-        self._worker.close()
+        """Write what waits, then close the writer, unless it is stuck, as on a disk that does not answer."""
+        try:
+            self._worker.close()
+        finally:
+            if self._worker.ended:
+                self._writer.close()

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
+from ..machine.worker import Worker
 from ..records.record import Record
 from ..sources.frame import Frame
+from .view import View
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ _GRACE_SECONDS = 5.0  # that it has when the run is interrupted
 _END_SECONDS = 1.0  # that its end may take
 
 
-class Hook:
+class EventCommand(View):
     """Runs a command when the label of a source changes, and when a camera is lost or back.
 
     The command is given to the shell; it gets the record as JSON on standard input, and in its environment
@@ -30,12 +32,12 @@ class Hook:
     ``STN_CONFIDENCE``. What it writes goes to our standard error. A picture is a source of its own.
 
     Args:
-        command: As a shell takes it.
-        start: Does what it is given, now or on another thread.
+        command: The command line, as a shell takes it.
+        worker: Runs one command after the other; closed with this view.
     """
 
-    def __init__(self, command: str, start: Callable[[Callable[[], None]], None]) -> None:
-        self.command, self._start = command, start
+    def __init__(self, command: str, worker: Worker) -> None:
+        self.command, self._worker = command, worker
         # Once, since it changes while streams are opened; and who may start a command need not know who may watch.
         self._environment = {name: value for name, value in os.environ.items() if name != "STN_TOKEN"}
         self._labels: dict[str, str] = {}
@@ -55,14 +57,21 @@ class Hook:
                 self._labels[frame.source] = label
         return True
 
-    def end_soon(self) -> None:
-        """Give a command that still runs a few seconds; may be called from a signal handler."""
-        timer = threading.Timer(_GRACE_SECONDS, self.close)
+    def interrupt(self) -> None:
+        """Start no command any more, and give the one that still runs a few seconds."""
+        self._worker.forget()
+        timer = threading.Timer(_GRACE_SECONDS, self._end)
         timer.daemon = True
         timer.start()
 
     def close(self) -> None:
-        """End a command that still runs."""
+        """Run the commands that wait, of a camera for a few seconds at most, and end the one that still runs then."""
+        try:
+            self._worker.close()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         process = self._process
         if process is not None:
             _kill(process)
@@ -71,7 +80,7 @@ class Hook:
         told = (json.dumps(record.fields()) + "\n").encode("ascii")
         variables = {"STN_SOURCE": record.source} | variables
         passed = {name: value.replace("\0", "") for name, value in variables.items()}
-        self._start(partial(self._wait, told, self._environment | passed))
+        self._worker.put(partial(self._wait, told, self._environment | passed))
 
     def _wait(self, told: bytes, environment: Mapping[str, str]) -> None:
         try:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from ..machine.filesystem import make_folder
 from ..records.record import Record
 from ..sources.frame import Frame
 from ..sources.result_folders import ResultsFolder
+from ..sources.source import Source
 from ..sources.video import VIDEO_SUFFIXES
 from .overlay import draw
 from .view import View
@@ -29,7 +31,7 @@ _UNSURE = "_unsure"
 _LONGEST_NAME = 240  # bytes of UTF-8; most file systems take 255
 
 
-class PictureFolder:
+class PictureFolder(View):
     """Saves an annotated copy of each picture, in the tree of the input.
 
     Args:
@@ -56,11 +58,8 @@ class PictureFolder:
         _write(target, draw(frame.image, record.prediction, record.sure))
         return True
 
-    def close(self) -> None:
-        """Nothing is left open."""
 
-
-class VideoFile:
+class VideoFile(View):
     """Saves annotated frames as a video; a change of size starts another file.
 
     Args:
@@ -151,7 +150,7 @@ class VideoFile:
         return writer
 
 
-class SaveFolder:
+class SaveFolder(View):
     """Saves annotated pictures, and a video of each video and camera, in a folder.
 
     Args:
@@ -195,7 +194,7 @@ class SaveFolder:
         return target
 
 
-class Crops:
+class Crops(View):
     """Saves what the classifier saw in a folder for each label, ready for training.
 
     Args:
@@ -226,9 +225,6 @@ class Crops:
         _write(target, prediction.rectified)
         return True
 
-    def close(self) -> None:
-        """Nothing is left open."""
-
 
 def _mirrored(frame: Frame) -> Path:
     """Return a source's place below the folder that was searched or, where several were named, its whole path."""
@@ -255,14 +251,13 @@ def _safe(name: str) -> str:
     return unsafe.sub(lambda found: quote(os.fsencode(found[0]), safe="").replace(".", "%2E"), name) or "%"
 
 
-def open_saver(path: Path, sources: list[str], has_time: bool, live: bool, keep: bool = False) -> View:
+def open_saver(path: Path, names: Sequence[str], source: Source, keep: bool = False) -> View:
     """Return what ``--save PATH`` means for a source.
 
     Args:
         path: A folder, or for one video or camera also a video file.
-        sources: As the user named them.
-        has_time: Whether they are one video or cameras.
-        live: Whether they are cameras.
+        names: The sources as the user named them.
+        source: Gives the frames that are saved.
         keep: Whether a run is resumed, so that what it saved stays.
 
     Raises:
@@ -271,13 +266,13 @@ def open_saver(path: Path, sources: list[str], has_time: bool, live: bool, keep:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(f"{path}: pictures are saved in a folder under their own names; give --save FOLDER")
     if path.suffix.lower() not in VIDEO_SUFFIXES:
-        return SaveFolder(path, live, keep)
-    if len(sources) > 1:
-        raise InputError(f"{path}: {len(sources)} sources do not fit one video; give --save FOLDER")
-    if not has_time:
+        return SaveFolder(path, source.live, keep)
+    if len(names) > 1:
+        raise InputError(f"{path}: {len(names)} sources do not fit one video; give --save FOLDER")
+    if source.streams != 1:
         raise InputError(f"{path}: pictures are saved in a folder, not in a video; give --save FOLDER")
-    _refuse_overwriting(path, sources[0])
-    return VideoFile(path, live, keep)
+    _refuse_overwriting(path, names[0])
+    return VideoFile(path, source.live, keep)
 
 
 def _refuse_overwriting(target: Path, source: str) -> None:

@@ -15,6 +15,7 @@ from ..model.manifest import Manifest
 from ..records.record import Record
 from ..sources.frame import Frame
 from .overlay import draw, draw_lines
+from .view import View
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Rate:
         return (len(self._moments) - 1) / span if span > 0 else None
 
 
-class Window:
+class Window(View):
     """A window with the annotated frames, one for each camera.
 
     Its keys: q or Esc ends, space pauses, s saves a snapshot, t shows theta.
@@ -59,25 +60,26 @@ class Window:
         if problem:
             raise InputError(f"--show: {problem}")
         self.wait, self.snapshots = wait, snapshots
+        self.waits = True
         self._live, self._manifest = live, manifest
         self._rates: dict[str, Rate] = {}
         self._names: set[str] = set()
         self._shown_at = 0.0
         self._snapshots = 0
-        self._paused = self._panel = self._dismissed = False
+        self._paused = self._panel = self._interrupted = False
         self._picture: Image | None = None
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Show one frame; return whether to go on."""
         if frame.image is None or record.prediction is None:
-            return not self._live or self.pump()
+            return not self._live or self.idle()
         rate = self._rates.setdefault(frame.source, Rate()).count(time.monotonic())
         if not (self._paused and self._live):
             self._draw(frame, record, rate)
         if self._live:
-            return self.pump()
+            return self.idle()
         delay = 0 if self.wait else self._delay_ms(frame)
-        while not self._dismissed:
+        while not self._interrupted:
             key = self._key(30 if self.wait or self._paused else delay)
             if not self._goes_on(key):
                 return False
@@ -89,13 +91,13 @@ class Window:
                 return True
         return False
 
-    def pump(self) -> bool:
+    def idle(self) -> bool:
         """Let the window live while there is no frame; return whether to go on."""
         return not self._names or self._goes_on(self._key(1))
 
-    def dismiss(self) -> None:
+    def interrupt(self) -> None:
         """Let a window that waits for a key go on; may be called from a signal handler."""
-        self._dismissed = True
+        self._interrupted = True
 
     def close(self) -> None:
         """Close the window."""

@@ -25,7 +25,7 @@ import onnx
 import pytest
 
 from stn_runtime import Classifier
-from stn_runtime.commands import run
+from stn_runtime.commands import open_run, run
 from stn_runtime.images.reading import read_image
 from stn_runtime.images.writing import write_image
 from stn_runtime.model import tuning
@@ -127,13 +127,13 @@ def test_a_video_that_is_gone_when_its_turn_comes_is_a_record(
     stn: Stn, make_video: Callable[..., Path], grey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = make_video("a.avi", 2), make_video("b.avi", 2)
-    made = run._classifier
+    made = open_run._open_classifier
 
     def late(*arguments: Any) -> Any:  # noqa: ANN401
         first.unlink()
         return made(*arguments)
 
-    monkeypatch.setattr(run, "_classifier", late)
+    monkeypatch.setattr(open_run, "_open_classifier", late)
     status, out, errors = stn("run", first, second, "-m", grey_model)
     assert (status, errors) == (1, f"{RUNS}3 frames, 1 failed\n")
     lost, *rest = _records(out)
@@ -341,13 +341,13 @@ def test_a_resumed_run_saves_beside_what_is_there(
 def test_results_that_are_deleted_during_a_run_are_told(
     stn: Stn, folder_of_pictures: Path, grey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results, pipeline = tmp_path / "r.jsonl", run.run_pipeline
+    results, pipeline = tmp_path / "r.jsonl", run.classify
 
-    def deleting(*arguments: Any) -> Any:  # noqa: ANN401
+    def deleting(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
         results.unlink()
-        return pipeline(*arguments)
+        return pipeline(*arguments, **options)
 
-    monkeypatch.setattr(run, "run_pipeline", deleting)
+    monkeypatch.setattr(run, "classify", deleting)
     status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "-o", results)
     assert status == 2
     assert _one_sentence(errors) == f"{results}: was deleted during the run, and its records with it"
@@ -501,8 +501,8 @@ def test_what_was_measured_is_how_it_is_run(
         made.append((options["threads"], options["live"]))
         return Classifier(*arguments, **options)
 
-    monkeypatch.setattr(run, "tuned_threads", lambda _model, _providers: 3)
-    monkeypatch.setattr(run, "Classifier", classifier)
+    monkeypatch.setattr(open_run, "tuned_threads", lambda _model, _providers: 3)
+    monkeypatch.setattr(open_run, "Classifier", classifier)
     status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "--tune")
     assert status == 0
     assert errors.startswith("fastest with --threads 3 here\n")
@@ -598,13 +598,13 @@ def test_threads_are_given_or_measured(stn: Stn) -> None:
 def test_a_folder_that_vanishes_before_it_is_read_is_one_sentence(
     stn: Stn, folder_of_pictures: Path, grey_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = run._classifier
+    made = open_run._open_classifier
 
     def late(*arguments: Any) -> Any:  # noqa: ANN401
         shutil.rmtree(folder_of_pictures)
         return made(*arguments)
 
-    monkeypatch.setattr(run, "_classifier", late)
+    monkeypatch.setattr(open_run, "_open_classifier", late)
     status, out, errors = stn("run", folder_of_pictures, "-m", grey_model)
     assert (status, out) == (2, "")
     assert "the folder cannot be listed (No such file or directory)" in _one_sentence(errors)

@@ -4,24 +4,29 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stn_runtime import Classifier, Prediction
 from stn_runtime.images.writing import write_image
+from stn_runtime.machine.signals import Interruption
 from stn_runtime.model.manifest import Manifest
-from stn_runtime.pipeline.pipeline import Judgement, run
+from stn_runtime.pipeline.pipeline import classify
 from stn_runtime.records.record import Record
+from stn_runtime.records.writers import RecordWriter
 from stn_runtime.sources.frame import Event, Frame
 from stn_runtime.sources.image_files import ImageFiles
 from stn_runtime.sources.opening import open_source
+from stn_runtime.sources.source import Source
 from stn_runtime.views.saving import PictureFolder
+from stn_runtime.views.view import View
 
 
-class Kept:
+class Kept(RecordWriter):
     """A writer that keeps the records."""
 
     def __init__(self) -> None:
@@ -31,11 +36,11 @@ class Kept:
         self.records.append(record)
 
 
-class Listed:
+class Listed(Source):
     """A source with the given frames; counts how many were asked for."""
 
     def __init__(self, frames: list[Frame], live: bool = False) -> None:
-        self.frames, self.live, self.total = frames, live, len(frames)
+        self.frames, self.live = frames, live
         self.given, self.closed = 0, False
 
     def __iter__(self) -> Iterator[Frame]:
@@ -50,6 +55,24 @@ class Listed:
 
     def close(self) -> None:
         self.closed = True
+
+
+@dataclass(frozen=True)
+class Summary:
+    frames: int
+    failed: int
+
+
+def run(
+    source: Source, classifier: Classifier, writer: RecordWriter, views: Sequence[View] = (), **options: Any  # noqa: ANN401
+) -> Summary:
+    """Write all records, as the command does; count them."""
+    frames = failed = 0
+    for record in classify(source, classifier, views=views, **options):
+        writer.write(record)
+        frames += record.event is None
+        failed += record.error is not None and record.event is None
+    return Summary(frames, failed)
 
 
 def _frame(index: int, level: int | None = None, side: int = 4) -> Frame:
@@ -68,8 +91,8 @@ def grey(grey_model: Path) -> Classifier:
 def test_every_frame_is_a_record_in_order(grey: Classifier, count: int, live: bool) -> None:
     kept, levels = Kept(), [255 * (index % 2) for index in range(count)]
     source = Listed([_frame(index, level) for index, level in enumerate(levels)], live)
-    summary = run(source, grey, kept)  # type: ignore[arg-type]
-    assert (summary.frames, summary.failed, summary.interrupted) == (count, 0, False)
+    summary = run(source, grey, kept)
+    assert (summary.frames, summary.failed) == (count, 0)
     assert [record.frame for record in kept.records] == list(range(count))
     labels = [record.prediction.label for record in kept.records if record.prediction]
     assert labels == ["bright" if level else "dark" for level in levels]
@@ -78,7 +101,7 @@ def test_every_frame_is_a_record_in_order(grey: Classifier, count: int, live: bo
 def test_frames_with_errors_keep_their_place(grey: Classifier) -> None:
     kept, broken = Kept(), {0, 3, 4, 11, 12}
     frames = [_frame(index, None if index in broken else 255, 1 + index) for index in range(13)]
-    summary = run(Listed(frames), grey, kept)  # type: ignore[arg-type]
+    summary = run(Listed(frames), grey, kept)
     assert (summary.frames, summary.failed) == (13, 5)
     assert {record.frame for record in kept.records if record.error == "cam: lost"} == broken
     assert all((record.prediction is None) is (record.frame in broken) for record in kept.records)
@@ -86,7 +109,7 @@ def test_frames_with_errors_keep_their_place(grey: Classifier) -> None:
 
 def test_only_errors_are_all_records(grey: Classifier) -> None:
     kept = Kept()
-    summary = run(Listed([_frame(index) for index in range(9)]), grey, kept)  # type: ignore[arg-type]
+    summary = run(Listed([_frame(index) for index in range(9)]), grey, kept)
     assert (summary.frames, summary.failed, len(kept.records)) == (9, 9, 9)
 
 
@@ -98,19 +121,19 @@ def test_a_live_frame_is_classified_before_the_next_is_asked_for(grey: Classifie
         def write(self, record: Record) -> None:
             asked.append(source.given)
 
-    run(source, grey, Watching())  # type: ignore[arg-type]
+    run(source, grey, Watching())
     assert asked == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(("threshold", "sure"), [(0.0, True), (0.64, True), (0.65, False), (1.0, False)])
 def test_below_the_threshold_a_record_is_not_sure(grey: Classifier, threshold: float, sure: bool) -> None:
     kept = Kept()
-    run(Listed([_frame(0, 51)]), grey, kept, judgement=Judgement(threshold - 1e-4))  # type: ignore[arg-type]
+    run(Listed([_frame(0, 51)]), grey, kept, threshold=max(0.0, threshold - 1e-4))
     assert kept.records[0].sure is sure
 
 
 def test_a_view_that_says_no_ends_the_run_and_every_view_sees_the_frame(grey: Classifier) -> None:
-    class View:
+    class Until(View):
         def __init__(self, until: int) -> None:
             self.until, self.seen = until, 0
 
@@ -118,10 +141,10 @@ def test_a_view_that_says_no_ends_the_run_and_every_view_sees_the_frame(grey: Cl
             self.seen += 1
             return self.seen < self.until
 
-    views, kept = [View(3), View(99)], Kept()
+    views, kept = [Until(3), Until(99)], Kept()
     source = Listed([_frame(index, 0) for index in range(20)], live=True)
-    summary = run(source, grey, kept, views)  # type: ignore[arg-type]
-    assert (summary.frames, len(kept.records), summary.interrupted) == (3, 3, False)
+    summary = run(source, grey, kept, views)
+    assert (summary.frames, len(kept.records)) == (3, 3)
     assert [view.seen for view in views] == [3, 3]
 
 
@@ -129,7 +152,7 @@ def test_a_folder_runs_to_records_and_annotated_copies(
     grey: Classifier, folder_of_pictures: Path, tmp_path: Path
 ) -> None:
     kept = Kept()
-    run(open_source(str(folder_of_pictures)), grey, kept, [PictureFolder(tmp_path / "out")])  # type: ignore[arg-type]
+    run(open_source(str(folder_of_pictures)), grey, kept, [PictureFolder(tmp_path / "out")])
     assert [record.prediction.label for record in kept.records if record.prediction] == ["middle", "bright", "dark"]
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.[pP]*")) == ["b.png", "c.png", "d.PNG"]
 
@@ -143,16 +166,40 @@ def test_a_signal_ends_the_run_after_the_frame_in_flight(grey: Classifier, numbe
                 signal.raise_signal(number)
 
     before, kept = signal.getsignal(number), Signalling()
-    summary = run(Listed([_frame(index, 0) for index in range(20)], live=True), grey, kept)  # type: ignore[arg-type]
-    assert summary.interrupted
+    source = Listed([_frame(index, 0) for index in range(20)], live=True)
+    with Interruption() as signals:
+        signals.ends(source.close)
+        run(source, grey, kept)
+    assert signals.happened
     assert [record.frame for record in kept.records] == [0, 1, 2]
     assert signal.getsignal(number) is before
 
 
-def test_signal_handlers_are_put_back(grey: Classifier) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    run(Listed([_frame(0, 0)]), grey, Kept())  # type: ignore[arg-type]
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+def test_a_loop_that_is_left_closes_its_source(grey: Classifier) -> None:
+    source = Listed([_frame(index, 0) for index in range(20)], live=True)
+    records = classify(source, grey)
+    assert next(records).frame == 0
+    records.close()
+    assert source.closed
+
+
+def test_views_that_wait_come_after_the_record_and_all_others_before_it(grey: Classifier) -> None:
+    order: list[str] = []
+
+    class Noting(View):
+        def __init__(self, waits: bool) -> None:
+            self.waits = waits
+
+        def show(self, frame: Frame, record: Record) -> bool:
+            order.append(f"{'waits' if self.waits else 'saves'} {frame.index}")
+            return True
+
+    class Writing(Kept):
+        def write(self, record: Record) -> None:
+            order.append(f"writes {record.frame}")
+
+    run(Listed([_frame(index, 0) for index in range(2)]), grey, Writing(), [Noting(True), Noting(False)])
+    assert order == ["saves 0", "writes 0", "waits 0", "saves 1", "writes 1", "waits 1"]
 
 
 def test_the_pipeline_runs_on_another_thread(grey: Classifier, spawn: Callable[..., object]) -> None:
@@ -172,7 +219,7 @@ def test_the_pipeline_runs_on_another_thread(grey: Classifier, spawn: Callable[.
 @pytest.mark.parametrize("live", [False, True])
 def test_a_limit_is_met_exactly_and_no_frame_is_taken_beyond_it(grey: Classifier, limit: int, live: bool) -> None:
     kept, source = Kept(), Listed([_frame(index, 0) for index in range(25)], live)
-    summary = run(source, grey, kept, limit=limit)  # type: ignore[arg-type]
+    summary = run(source, grey, kept, limit=limit)
     assert summary.frames == len(kept.records) == source.given == min(limit, 25)
     assert [record.frame for record in kept.records] == list(range(min(limit, 25)))
     assert source.closed
@@ -195,12 +242,12 @@ def test_events_are_records_and_no_frames(grey: Classifier, live: bool) -> None:
     ]
     seen: list[str | None] = []
 
-    class View:
+    class Seeing(View):
         def show(self, frame: Frame, _record: Record) -> bool:
             seen.append(frame.event)
             return True
 
-    summary = run(Listed(frames, live), grey, kept, [View()])  # type: ignore[arg-type, list-item]
+    summary = run(Listed(frames, live), grey, kept, [Seeing()])
     assert (summary.frames, summary.failed) == (3, 1)
     told = [(record.event, record.error) for record in kept.records]
     lost = ("source_lost", "cam: gone")
@@ -211,7 +258,7 @@ def test_events_are_records_and_no_frames(grey: Classifier, live: bool) -> None:
 def test_events_do_not_count_for_a_limit(grey: Classifier) -> None:
     kept = Kept()
     frames = [_event("source_back"), _frame(0, 0), _event("source_lost", "gone"), _frame(1, 0), _frame(2, 0)]
-    summary = run(Listed(frames, True), grey, kept, limit=2)  # type: ignore[arg-type]
+    summary = run(Listed(frames, True), grey, kept, limit=2)
     assert summary.frames == 2
     assert [record.event for record in kept.records] == ["source_back", None, "source_lost", None]
 
@@ -227,17 +274,17 @@ def batches(grey: Classifier, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(images: Sequence[np.ndarray], *rest: object) -> list[Prediction]:
         sizes.append(len(images))
-        return predict(images, *rest)  # type: ignore[arg-type]
+        return predict(images, *rest)
 
     monkeypatch.setattr(grey, "predict", counted)
     return sizes
 
 
 def test_quick_pictures_come_in_groups_and_live_ones_alone(grey: Classifier, batches: list[int]) -> None:
-    run(Listed([_frame(index, 0) for index in range(20)]), grey, Kept())  # type: ignore[arg-type]
+    run(Listed([_frame(index, 0) for index in range(20)]), grey, Kept())
     assert batches == [8, 8, 4]
     batches.clear()
-    run(Listed([_frame(index, 0) for index in range(3)], live=True), grey, Kept())  # type: ignore[arg-type]
+    run(Listed([_frame(index, 0) for index in range(3)], live=True), grey, Kept())
     assert batches == [1, 1, 1]
 
 
@@ -259,7 +306,7 @@ def test_a_slow_source_gives_each_picture_at_once(
             yield tmp_path / "x.png"
             time.sleep(0.3)
 
-    run(ImageFiles(slowly(), counted=False), grey, Timed())  # type: ignore[arg-type]
+    run(ImageFiles(slowly()), grey, Timed())
     assert batches == [1] * 5
     assert min(lag) < 0.2  # the next one was not waited for
 
@@ -268,17 +315,17 @@ def test_large_pictures_come_in_small_groups(
     grey: Classifier, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stn_runtime.pipeline.pipeline._BATCH_VALUES", 250)
-    run(Listed([_frame(index, 0, 10) for index in range(7)]), grey, Kept())  # type: ignore[arg-type]
+    run(Listed([_frame(index, 0, 10) for index in range(7)]), grey, Kept())
     assert batches == [3, 3, 1]  # of 100 values each: the third exceeds 250
 
 
 def test_a_no_within_a_group_ends_the_run(grey: Classifier) -> None:
-    class Once:
+    class Once(View):
         def show(self, frame: Frame, _record: Record) -> bool:
             return frame.index != 3
 
     kept, source = Kept(), Listed([_frame(index, 0) for index in range(40)])
-    run(source, grey, kept, [Once()])  # type: ignore[arg-type, list-item]
+    run(source, grey, kept, [Once()])
     assert len(kept.records) < 40
     assert source.closed
 
@@ -293,7 +340,7 @@ def _timed(index: int, moment: float, level: int) -> Frame:
 def test_records_of_a_video_are_smoothed_by_hand(grey: Classifier) -> None:
     kept, half_life = Kept(), math.log(2)
     frames = [_timed(0, 0.0, 0), _timed(1, half_life, 255), _timed(2, 2 * half_life, 255)]
-    run(Listed(frames), grey, kept, judgement=Judgement(smooth_seconds=1.0))  # type: ignore[arg-type]
+    run(Listed(frames), grey, kept, smooth_seconds=1.0)
     found = [record.prediction.probabilities for record in kept.records if record.prediction]
     np.testing.assert_allclose(found, [(1, 0, 0), (0.5, 0, 0.5), (0.25, 0, 0.75)], atol=1e-6)
     assert [record.prediction.label for record in kept.records[::2] if record.prediction] == ["dark", "bright"]
@@ -301,14 +348,14 @@ def test_records_of_a_video_are_smoothed_by_hand(grey: Classifier) -> None:
 
 def test_pictures_are_never_smoothed(grey: Classifier) -> None:
     kept = Kept()
-    run(Listed([_frame(0, 0), _frame(1, 255)]), grey, kept, judgement=Judgement(smooth_seconds=1.0))  # type: ignore[arg-type]
+    run(Listed([_frame(0, 0), _frame(1, 255)]), grey, kept, smooth_seconds=1.0)
     assert [record.prediction.confidence for record in kept.records if record.prediction] == [1.0, 1.0]
 
 
 def test_a_camera_that_was_lost_starts_anew(grey: Classifier) -> None:
     kept = Kept()
     frames = [_timed(0, 0.0, 0), _event("source_lost", "gone"), _event("source_back"), _timed(1, 0.1, 255)]
-    run(Listed(frames, True), grey, kept, judgement=Judgement(smooth_seconds=1.0))  # type: ignore[arg-type]
+    run(Listed(frames, True), grey, kept, smooth_seconds=1.0)
     assert kept.records[-1].prediction is not None
     assert kept.records[-1].prediction.confidence == pytest.approx(1.0)
 
@@ -316,7 +363,7 @@ def test_a_camera_that_was_lost_starts_anew(grey: Classifier) -> None:
 def test_the_threshold_is_for_what_is_smoothed(grey: Classifier) -> None:
     kept = Kept()
     frames = [_timed(0, 0.0, 0), _timed(1, math.log(2), 255)]
-    run(Listed(frames), grey, kept, judgement=Judgement(0.6, 1.0))  # type: ignore[arg-type]
+    run(Listed(frames), grey, kept, threshold=0.6, smooth_seconds=1.0)
     assert [record.sure for record in kept.records] == [True, False]
 
 
@@ -330,7 +377,7 @@ def test_doubt_is_of_the_frame_itself_and_in_its_record(grey: Classifier, monkey
     monkeypatch.setattr("stn_runtime.pipeline.pipeline.doubt", doubted)
     kept = Kept()
     frames = [_timed(0, 0.0, 0), _timed(1, 0.1, 255), replace(_timed(2, 0.2, 0), size=(400, 600))]
-    run(Listed(frames), grey, kept, judgement=Judgement(smooth_seconds=1.0))  # type: ignore[arg-type]
+    run(Listed(frames), grey, kept, smooth_seconds=1.0)
     assert judged == [(1.0, (4, 4)), (0.0, (4, 4)), (1.0, (400, 600))]
     assert [record.uncertain for record in kept.records] == [None, "strange", None]
     assert [record.fields()["uncertain"] for record in kept.records] == [None, "strange", None]

@@ -13,7 +13,7 @@ import pytest
 
 from stn_runtime import InputError, Prediction, Score
 from stn_runtime.records.record import Record
-from stn_runtime.records.resuming import open_results
+from stn_runtime.records.resuming import ResultsFile
 from stn_runtime.records.writers import CSV_COLUMNS, Csv, JsonLines, Readable
 from stn_runtime.sources.done import Done
 
@@ -156,8 +156,7 @@ def test_a_terminal_that_lacks_letters_gets_escapes() -> None:
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".JSONL", ".CSV"])
 def test_the_suffix_says_the_format(tmp_path: Path, suffix: str, undecodable: str) -> None:
-    writer, stream, _ = open_results(tmp_path / f"results{suffix}")
-    with stream:
+    with ResultsFile(tmp_path / f"results{suffix}") as writer:
         writer.write(_record(f"{undecodable},größe\n.png"))
     text = (tmp_path / f"results{suffix}").read_bytes().decode("utf-8")
     assert ("source,frame" in text) is (suffix.lower() == ".csv")
@@ -167,16 +166,16 @@ def test_the_suffix_says_the_format(tmp_path: Path, suffix: str, undecodable: st
 @pytest.mark.parametrize("name", ["results.txt", "results", "results.json", "results.jsonl.gz"])
 def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r": results are written as \.jsonl or \.csv$"):
-        open_results(tmp_path / name)
+        ResultsFile(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.csv: cannot be written \(No such file or directory\)$"):
-        open_results(tmp_path / "missing" / "x.csv")
+        ResultsFile(tmp_path / "missing" / "x.csv")
     (tmp_path / "y.csv").mkdir()
     with pytest.raises(InputError, match=r"y\.csv: cannot be written \(Is a directory\)$"):
-        open_results(tmp_path / "y.csv")
+        ResultsFile(tmp_path / "y.csv")
 
 
 @pytest.mark.parametrize("open_writer", [JsonLines, Csv, Readable])
@@ -218,12 +217,11 @@ def test_names_that_are_done_take_a_few_bytes_each() -> None:
 
 
 def _write_all(path: Path, names: list[str], resume: bool) -> Done:
-    writer, stream, done = open_results(path, resume)
-    with stream:
+    with ResultsFile(path, resume) as results:
         for name in names:
-            if not done.count(name):
-                writer.write(Record(name, 0, None, None, f"{name}: no"))
-    return done
+            if not results.done.count(name):
+                results.write(Record(name, 0, None, None, f"{name}: no"))
+    return results.done
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
@@ -252,7 +250,7 @@ def test_a_file_of_something_else_is_not_resumed_and_not_touched(tmp_path: Path,
     with pytest.raises(
         InputError, match="was not written by 'stn run', or is damaged, so it cannot be resumed; give another file"
     ):
-        open_results(tmp_path / name, resume=True)
+        ResultsFile(tmp_path / name, resume=True)
     assert (tmp_path / name).read_text(encoding="utf-8") == text
 
 
@@ -263,7 +261,7 @@ def test_a_stray_quote_in_a_table_is_refused_and_nothing_is_lost(tmp_path: Path)
     damaged = "".join([*lines[:4], '"' + lines[4], *lines[5:]])
     path.write_text(damaged)
     with pytest.raises(InputError, match=r"x\.csv: was not written by 'stn run', or is damaged"):
-        open_results(path, resume=True)
+        ResultsFile(path, resume=True)
     assert path.read_text() == damaged
 
 
@@ -273,9 +271,8 @@ def test_a_long_cell_is_no_traceback(tmp_path: Path, cell: str) -> None:
     _write_all(path, ["a.png"], resume=False)
     with path.open("a") as stream:
         stream.write(f"{cell},0{',' * (len(CSV_COLUMNS) - 2)}\n")
-    _, stream, done = open_results(path, resume=True)
-    stream.close()
-    assert done.records == 2
+    with ResultsFile(path, resume=True) as results:
+        assert results.done.records == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="plays a full disk")
@@ -290,14 +287,13 @@ def test_a_full_disk_is_one_sentence_with_the_name_of_the_file() -> None:
 def test_a_file_that_another_run_writes_is_refused_and_kept(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     path = tmp_path / "x.jsonl"
-    writer, stream, _ = open_results(path)
-    writer.write(Record("a.png", 0, None, None, "torn"))
+    results = ResultsFile(path)
+    results.write(Record("a.png", 0, None, None, "torn"))
     before = path.read_text()
     for resume in (False, True):
         with pytest.raises(InputError, match=r"x\.jsonl: is being written by another run; give another file$"):
-            open_results(path, resume)
+            ResultsFile(path, resume)
     assert path.read_text() == before
-    stream.close()
-    _, stream, done = open_results(path, resume=True)
-    stream.close()
-    assert done.records == 1
+    results.close()
+    with ResultsFile(path, resume=True) as results:
+        assert results.done.records == 1

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stn_runtime import InputError, PreprocessSpec
-from stn_runtime.sources.cameras import Camera, Live
+from stn_runtime.sources.cameras import Camera, LiveCameras
 from stn_runtime.sources.captures import CameraOptions, Grabbed
 from stn_runtime.sources.frame import Frame, Selection
 from stn_runtime.sources.opening import open_source
@@ -75,17 +75,17 @@ def _live(
     stall_seconds: float = 5.0,
     wait: bool = False,
     selection: Selection = Selection(),  # noqa: B008
-) -> Live:
+) -> LiveCameras:
     """A camera that gives one capture each time that it is opened, then refuses."""
     left = list(captures)
 
     def opened() -> FakeCapture:
         return left.pop(0) if left else _raise(InputError("is gone"))
 
-    return Live([Camera("camera 7", opened)], CameraOptions(stall_seconds=stall_seconds, wait=wait), selection)
+    return LiveCameras([Camera("camera 7", opened)], CameraOptions(stall_seconds=stall_seconds, wait=wait), selection)
 
 
-def _take(source: Live, count: int) -> list[Frame]:
+def _take(source: LiveCameras, count: int) -> list[Frame]:
     frames = list(islice(iter(source), count))
     source.close()
     return frames
@@ -213,7 +213,7 @@ def test_frames_come_no_faster_than_wanted() -> None:
 
 def test_two_cameras_take_turns() -> None:
     cameras = [Camera(name, lambda: FakeCapture(_steady(0.001))) for name in ("left", "right")]
-    source = Live(cameras)
+    source = LiveCameras(cameras)
     frames = []
     for frame in source:
         frames.append(frame.source)
@@ -298,7 +298,7 @@ def test_a_camera_that_stays_away_is_told_once_and_tried_ever_more_seldom(monkey
         tries.append(time.monotonic())
         return FakeCapture(_steady(0.01, until=2 if len(tries) == 1 else 10**9)) if len(tries) in (1, 7) else _refuse()
 
-    frames = _take(Live([Camera("camera 7", opened)]), 5)
+    frames = _take(LiveCameras([Camera("camera 7", opened)]), 5)
     assert [frame.event for frame in frames][-3:-1] == ["source_lost", "source_back"]
     pauses = np.diff(tries[1:])
     np.testing.assert_allclose(pauses, [0.1, 0.2, 0.4, 0.4, 0.4], atol=0.08)
@@ -320,7 +320,7 @@ def test_a_camera_that_hangs_each_time_does_not_fill_the_machine_with_threads(
     signs: list[float] = []
     monkeypatch.setattr("stn_runtime.sources.cameras._STUCK_SECONDS", 0.3)
     monkeypatch.setattr("stn_runtime.sources.cameras.notify", lambda: signs.append(time.monotonic()))
-    source = Live([Camera("camera 7", open_one)], CameraOptions(stall_seconds=0.05))
+    source = LiveCameras([Camera("camera 7", open_one)], CameraOptions(stall_seconds=0.05))
     threading.Timer(1.5, source.close).start()
     list(source)
     assert len(opened) == 3
@@ -342,7 +342,7 @@ def test_a_camera_that_blocks_when_opened_is_one_sentence(gate: threading.Event)
     capture = FakeCapture(_steady(0.01))
     camera = Camera("camera 7", lambda: (gate.wait(20), capture)[1])
     with pytest.raises(InputError, match=r"^camera 7: does not answer; is it connected, switched on"):
-        Live([camera], CameraOptions(stall_seconds=0.2))
+        LiveCameras([camera], CameraOptions(stall_seconds=0.2))
     gate.set()
     assert capture.released.wait(2), "a camera that opens too late must be let go"
 
@@ -355,7 +355,7 @@ def test_a_camera_that_does_not_open_is_one_sentence() -> None:
 def test_an_error_when_a_camera_is_opened_is_told_at_once() -> None:
     began = time.monotonic()
     with pytest.raises(InputError, match=r"^camera 7: cannot be opened"):
-        Live([Camera("camera 7", lambda: _raise(cv2.error("bad argument")))])
+        LiveCameras([Camera("camera 7", lambda: _raise(cv2.error("bad argument")))])
     assert time.monotonic() - began < 0.3
 
 
@@ -366,7 +366,7 @@ def test_a_camera_that_may_come_later_is_waited_for() -> None:
         tries.append(1)
         return FakeCapture(_steady(0.01)) if len(tries) == 3 else _refuse()
 
-    frames = _take(Live([Camera("camera 7", opened)], CameraOptions(wait=True)), 3)
+    frames = _take(LiveCameras([Camera("camera 7", opened)], CameraOptions(wait=True)), 3)
     assert _events(frames) == [("source_lost", "camera 7: is gone"), ("source_back", None)]
     assert frames[2].index == 0
 
@@ -374,7 +374,7 @@ def test_a_camera_that_may_come_later_is_waited_for() -> None:
 def test_when_one_of_two_cameras_does_not_open_the_other_is_let_go() -> None:
     good = FakeCapture(_steady(0.01))
     with pytest.raises(InputError, match=r"^right: is gone$"):
-        Live([Camera("left", lambda: good), Camera("right", _refuse)])
+        LiveCameras([Camera("left", lambda: good), Camera("right", _refuse)])
     assert good.released.wait(2)
 
 
@@ -424,7 +424,7 @@ def test_a_camera_number_that_does_not_exist_is_one_sentence() -> None:
 
 def test_a_network_stream_gives_frames(camera: SimpleNamespace) -> None:
     source = open_source(camera.url)
-    assert isinstance(source, Live)
+    assert isinstance(source, LiveCameras)
     frames = _take(source, 5)
     assert all(frame.error is None and frame.source == camera.url for frame in frames)
     assert frames[0].image is not None

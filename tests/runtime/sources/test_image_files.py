@@ -78,7 +78,8 @@ def test_a_loop_over_nothing_ends(paths: list[str], tmp_path: Path) -> None:
 
 def test_a_file_that_is_deleted_after_it_was_listed_is_an_error(tmp_path: Path) -> None:
     paths = write_levels(tmp_path, 3)
-    source = ImageFiles(Folder(tmp_path), tmp_path)
+    folder = Folder(tmp_path)
+    source = ImageFiles(folder, tmp_path, count=lambda: folder.count)
     assert source.total == 3
     paths[1].unlink()
     first, second, third = list(ImageFiles(paths, tmp_path))
@@ -99,7 +100,7 @@ def test_reading_ahead_is_bounded_by_number(tmp_path: Path, monkeypatch: pytest.
             taken += 1
             yield path
 
-    source = ImageFiles(endless(), counted=False)
+    source = ImageFiles(endless())
     frames = iter(source)
     for given in range(1, 30):
         next(frames)
@@ -135,7 +136,7 @@ def _playing(
 
 def test_pictures_that_are_decoded_at_a_time_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     most, paths = _playing(monkeypatch, lambda _: (40_000, 20_000), 100_000)
-    source = ImageFiles(paths, counted=False)
+    source = ImageFiles(paths)
     for given, frame in enumerate(source):
         assert frame.source == str(given)
         if given == 100:
@@ -146,7 +147,7 @@ def test_pictures_that_are_decoded_at_a_time_are_bounded_by_their_bytes(monkeypa
 def test_pictures_that_wait_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     _, paths = _playing(monkeypatch, lambda index: (taken.append(index), (40_000, 40_000))[1], 100_000)  # type: ignore[func-returns-value]
-    source = ImageFiles(paths, counted=False)
+    source = ImageFiles(paths)
     for given, _frame in enumerate(source, 1):
         time.sleep(0.01)
         decoded = len(taken) - 5  # as many as there are threads may wait for memory
@@ -159,14 +160,14 @@ def test_pictures_of_any_size_come_in_order_and_none_waits_for_ever(monkeypatch:
     random = np.random.default_rng(0)
     peaks = random.choice([-1, 0, 10, 60_000, 99_999, 100_000, 5_000_000], 300)
     _, paths = _playing(monkeypatch, lambda index: (int(peaks[index]), max(1, int(peaks[index]) // 2)), 100_000)
-    frames = list(ImageFiles(itertools.islice(paths, 300), counted=False))
+    frames = list(ImageFiles(itertools.islice(paths, 300)))
     assert [frame.source for frame in frames] == [str(index) for index in range(300)]
     assert [frame.error is not None for frame in frames] == (peaks < 0).tolist()
 
 
 def test_closing_ends_readers_that_wait_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     _, paths = _playing(monkeypatch, lambda _: (90_000, 90_000), 100_000)
-    source = ImageFiles(paths, counted=False)
+    source = ImageFiles(paths)
     frames = iter(source)
     next(frames)
     began = time.monotonic()
@@ -177,7 +178,7 @@ def test_closing_ends_readers_that_wait_for_memory(monkeypatch: pytest.MonkeyPat
 
 def test_ready_tells_whether_the_next_picture_has_been_decoded(tmp_path: Path, piped: int) -> None:
     paths = write_levels(tmp_path, 2)
-    source = ImageFiles(ListedFiles(None), counted=False)
+    source = ImageFiles(ListedFiles(None))
     frames = iter(source)
     os.write(piped, os.fsencode(paths[0]) + b"\n")
     next(frames)

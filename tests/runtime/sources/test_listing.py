@@ -148,7 +148,8 @@ def test_a_folder_below_that_cannot_be_listed_is_an_error_and_the_others_are_rea
         return listed(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    source = ImageFiles(Folder(tmp_path), tmp_path)
+    folder = Folder(tmp_path)
+    source = ImageFiles(folder, tmp_path, count=lambda: folder.count)
     assert source.total == 3
     first, second, third = source
     assert (first.error, third.error) == (None, None)
@@ -261,7 +262,7 @@ def test_a_name_on_standard_input_is_given_before_the_next_is_there(piped: int) 
 
 
 def test_pictures_listed_on_standard_input_are_read_before_the_list_has_ended(tmp_path: Path, piped: int) -> None:
-    frames = iter(ImageFiles(ListedFiles(None), counted=False))
+    frames = iter(ImageFiles(ListedFiles(None)))
     for index in range(3):
         (tmp_path / f"{index}.png").write_bytes(encode_level(10 * index))
         os.write(piped, os.fsencode(tmp_path / f"{index}.png") + b"\n")
@@ -271,7 +272,7 @@ def test_pictures_listed_on_standard_input_are_read_before_the_list_has_ended(tm
 
 
 def test_a_list_that_comes_slowly_does_not_hold_closing_up(piped: int) -> None:
-    source = ImageFiles(ListedFiles(None), counted=False)
+    source = ImageFiles(ListedFiles(None))
     threading.Timer(0.2, source.close).start()
     began = time.monotonic()
     assert list(source) == []
@@ -291,7 +292,7 @@ class Watched:
     """Reads a watched folder on a thread and keeps the frames."""
 
     def __init__(self, folder: Path) -> None:
-        self.source = ImageFiles(Folder(folder), folder, Selection(watch=True), counted=False)
+        self.source = ImageFiles(Folder(folder), folder, Selection(watch=True))
         self.frames: list[Frame] = []
         self.thread = threading.Thread(target=self._read, daemon=True)
 

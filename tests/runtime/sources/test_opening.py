@@ -11,7 +11,7 @@ from stn_runtime.images.writing import write_image
 from stn_runtime.sources.done import Done
 from stn_runtime.sources.frame import Selection
 from stn_runtime.sources.image_files import ImageFiles
-from stn_runtime.sources.opening import has_time, open_source
+from stn_runtime.sources.opening import open_source
 from stn_runtime.sources.result_folders import MARK
 
 
@@ -140,7 +140,7 @@ def test_of_a_pattern_results_below_what_it_names_are_left_out(folder_of_picture
 def test_videos_have_time_and_pictures_have_none(folder_of_pictures: Path, make_video: Callable[..., Path]) -> None:
     first, second = str(make_video("a.avi", 2)), str(make_video("b.avi", 2))
     sources = (first, [first, second], str(folder_of_pictures), [first, str(folder_of_pictures)])
-    assert [has_time(open_source(source)) for source in sources] == [True, True, False, False]
+    assert [open_source(source).timed for source in sources] == [True, True, False, False]
 
 
 def test_of_several_videos_one_that_is_damaged_is_a_record(tmp_path: Path, make_video: Callable[..., Path]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from stn_runtime import Prediction
 from stn_runtime.records.record import Record
 from stn_runtime.sources.frame import Frame
-from stn_runtime.views.event_command import Hook
+from stn_runtime.views.event_command import EventCommand
 
 PREDICTION = Prediction("7", 0.9, (), (0.5,), np.empty((0, 0, 2), np.float32), None, {}, np.ones(1, np.float32))
 KEEP = 'printf "%s|" "$STN_EVENT" "$STN_SOURCE" "${STN_LABEL-none}" "${STN_CONFIDENCE-none}" >> kept; echo >> kept'
@@ -25,16 +26,31 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _hook(command: str) -> Hook:
-    return Hook(command, lambda run: run())
+class DoneAtOnce:
+    """A worker that does what it is given on the caller's thread."""
+
+    def __init__(self, start: Callable[[Callable[[], object]], object] = lambda action: action()) -> None:
+        self.put = start
+
+    def forget(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
-def _show(hook: Hook, label: str = "7", moment: float | None = 0.0, source: str = "cam", **changes: Any) -> None:  # noqa: ANN401
+def _hook(command: str) -> EventCommand:
+    return EventCommand(command, DoneAtOnce())
+
+
+def _show(
+    hook: EventCommand, label: str = "7", moment: float | None = 0.0, source: str = "cam", **changes: Any  # noqa: ANN401
+) -> None:
     record = Record(source, 0, moment, replace(PREDICTION, label=label), **changes)
     assert hook.show(Frame(source, 0, moment, np.zeros((2, 2), np.uint8)), record)
 
 
-def _tell(hook: Hook, event: Any, error: str | None = None) -> None:  # noqa: ANN401
+def _tell(hook: EventCommand, event: Any, error: str | None = None) -> None:  # noqa: ANN401
     frame = Frame("cam", 3, 1.0, None, error, event=event)
     assert hook.show(frame, Record("cam", 3, 1.0, None, error, event=event))
 
@@ -175,7 +191,7 @@ def test_a_command_does_not_learn_the_token(here: Path, monkeypatch: pytest.Monk
 
 def test_only_what_is_an_event_is_kept_and_none_of_its_pictures() -> None:
     started: list[Any] = []
-    hook = Hook("true", started.append)
+    hook = EventCommand("true", DoneAtOnce(started.append))
     for index in range(50):
         _show(hook, "7", index / 10)
     _tell(hook, "source_lost", "cam: gone")

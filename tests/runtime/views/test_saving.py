@@ -1,6 +1,6 @@
 """Where annotated pictures go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +17,20 @@ from stn_runtime.images.writing import write_image
 from stn_runtime.records.record import Record
 from stn_runtime.sources.frame import Frame
 from stn_runtime.sources.result_folders import MARK
+from stn_runtime.sources.source import Source
 from stn_runtime.views.saving import Crops, PictureFolder, SaveFolder, VideoFile, open_saver
 
 PREDICTION = Prediction("7", 0.9, (), (), np.empty((0, 0, 2), np.float32), None, {}, np.ones(1, np.float32))
+
+
+class Gives(Source):
+    """A source of no frames, of so many videos or cameras."""
+
+    def __init__(self, streams: int, live: bool = False) -> None:
+        self.streams, self.live = streams, live
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(())
 
 
 def _picture(height: int = 300, width: int = 400, level: int = 128) -> NDArray[np.uint8]:
@@ -157,11 +168,11 @@ def test_a_video_without_frames_is_closed_in_peace(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".MKV"])
 def test_a_video_for_pictures_is_refused(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(InputError, match=rf"x\{suffix}: pictures are saved in a folder, not in a video; give --save"):
-        open_saver(tmp_path / f"x{suffix}", ["photos"], has_time=False, live=False)
+        open_saver(tmp_path / f"x{suffix}", ["photos"], Gives(streams=0))
 
 
 def test_save_means_a_folder_for_pictures(tmp_path: Path) -> None:
-    saver = open_saver(tmp_path / "out", ["photos"], has_time=False, live=False)
+    saver = open_saver(tmp_path / "out", ["photos"], Gives(streams=0))
     saver.show(*_shown(_picture(), "photos/x.png", "photos"))
     assert _saved(tmp_path / "out") == ["x.png"]
 
@@ -176,7 +187,7 @@ def test_save_means_a_folder_for_pictures(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_for_a_video_gets_a_file_named_after_the_source(tmp_path: Path, source: str, name: str) -> None:
-    saver = open_saver(tmp_path, [source], has_time=True, live=False)
+    saver = open_saver(tmp_path, [source], Gives(streams=1))
     frame, record = _shown(_picture(), source)
     saver.show(replace(frame, time=0.0), record)
     saver.close()
@@ -187,10 +198,10 @@ def test_the_video_that_is_read_is_not_overwritten(make_video: Callable[..., Pat
     path = make_video("clip.mp4")
     told = r"clip\.mp4: --save would overwrite the source; give another place$"
     with pytest.raises(InputError, match=told):
-        open_saver(path, [str(path)], has_time=True, live=False)
+        open_saver(path, [str(path)], Gives(streams=1))
     frame, record = _shown(_picture(), str(path))
     with pytest.raises(InputError, match=told):  # the folder means clip.mp4 in it
-        open_saver(path.parent, [str(path)], has_time=True, live=False).show(replace(frame, time=0.0), record)
+        open_saver(path.parent, [str(path)], Gives(streams=1)).show(replace(frame, time=0.0), record)
 
 
 # --- live video keeps the camera's time
@@ -277,7 +288,7 @@ def test_a_change_of_size_starts_a_file_that_overwrites_none(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["out.jpg", "out.PNG"])
 def test_a_picture_file_is_no_place_for_pictures(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"pictures are saved in a folder under their own names; give --save FOLDER$"):
-        open_saver(tmp_path / name, ["x.png"], has_time=False, live=False)
+        open_saver(tmp_path / name, ["x.png"], Gives(streams=0))
 
 
 def test_names_that_are_too_long_are_cut_and_told_apart(tmp_path: Path) -> None:
@@ -459,4 +470,4 @@ def test_cameras_of_one_path_on_two_hosts_do_not_overwrite_each_other(tmp_path: 
 @pytest.mark.parametrize("live", [False, True])
 def test_several_sources_do_not_fit_one_video(tmp_path: Path, sources: list[str], live: bool) -> None:
     with pytest.raises(InputError, match=r"x\.mp4: 2 sources do not fit one video; give --save FOLDER$"):
-        open_saver(tmp_path / "x.mp4", sources, has_time=live, live=live)
+        open_saver(tmp_path / "x.mp4", sources, Gives(2 * live, live))

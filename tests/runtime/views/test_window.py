@@ -214,11 +214,11 @@ def test_a_live_window_that_is_paused_can_be_ended(screen: Screen, manifest: Man
 
 def test_a_live_window_answers_its_keys_while_the_camera_is_away(screen: Screen, manifest: Manifest) -> None:
     window = Window(False, True, manifest)
-    assert window.pump()  # nothing to look at yet
+    assert window.idle()  # nothing to look at yet
     assert window.show(*_shown(_picture()))
     screen.keys = [-1, ord("q"), ord("q")]
     assert window.show(*_shown(None))
-    assert not window.pump()
+    assert not window.idle()
     assert not window.show(*_shown(None))
 
 
@@ -236,7 +236,7 @@ def test_a_window_that_waits_ends_when_it_is_dismissed(
     window = Window(True, False, manifest)
 
     def interrupted(_milliseconds: int) -> int:
-        window.dismiss()  # as a signal handler does
+        window.interrupt()  # as a signal handler does
         return -1
 
     monkeypatch.setattr(cv2, "waitKey", interrupted)
