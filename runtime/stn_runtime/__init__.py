@@ -1,7 +1,7 @@
-"""How a network is run: numpy, onnxruntime and OpenCV only.
+"""How a network is run: pictures, videos and cameras classified with numpy, onnxruntime and OpenCV only.
 
-Names are imported when first used, so that ``stn --help`` is quick and a missing OpenCV is one sentence and not
-a traceback.
+Importing this has no effect on the process. Names are imported when first used, so that ``stn --help`` is quick and
+a missing OpenCV is one sentence and not a traceback.
 """
 
 from importlib import import_module
@@ -14,43 +14,76 @@ if TYPE_CHECKING:
     from .model.manifest import ExportSpec, GoldenVector, Manifest, TransformerSpec
     from .model.theta_statistics import ThetaStatistics
     from .model.trust import doubt
+    from .pipeline.pipeline import classify
     from .pipeline.smoothing import Smoother
+    from .records.record import Record
+    from .records.resuming import ResultsFile
+    from .records.writers import Csv, JsonLines, RecordWriter
+    from .sources.captures import CameraOptions
+    from .sources.frame import Frame, Selection
+    from .sources.opening import open_source
+    from .sources.source import Source
+    from .views.view import View
 
 _MODULES = {
+    "CameraOptions": "sources.captures",
     "Classifier": "model.classifier",
+    "Csv": "records.writers",
     "ExportSpec": "model.manifest",
+    "Frame": "sources.frame",
     "GoldenVector": "model.manifest",
     "ImageReadError": "errors",
     "InputError": "errors",
+    "JsonLines": "records.writers",
     "Manifest": "model.manifest",
     "MissingDependencyError": "errors",
     "ModelContractError": "errors",
     "Prediction": "model.classifier",
     "PreprocessSpec": "images.preprocessing",
+    "Record": "records.record",
+    "RecordWriter": "records.writers",
+    "ResultsFile": "records.resuming",
     "Score": "model.classifier",
+    "Selection": "sources.frame",
     "Smoother": "pipeline.smoothing",
+    "Source": "sources.source",
     "ThetaStatistics": "model.theta_statistics",
     "TransformerSpec": "model.manifest",
+    "View": "views.view",
+    "classify": "pipeline.pipeline",
     "doubt": "model.trust",
+    "open_source": "sources.opening",
     "preprocess": "images.preprocessing",
 }
 
 __all__ = [
+    "CameraOptions",
     "Classifier",
+    "Csv",
     "ExportSpec",
+    "Frame",
     "GoldenVector",
     "ImageReadError",
     "InputError",
+    "JsonLines",
     "Manifest",
     "MissingDependencyError",
     "ModelContractError",
     "Prediction",
     "PreprocessSpec",
+    "Record",
+    "RecordWriter",
+    "ResultsFile",
     "Score",
+    "Selection",
     "Smoother",
+    "Source",
     "ThetaStatistics",
     "TransformerSpec",
+    "View",
+    "classify",
     "doubt",
+    "open_source",
     "preprocess",
 ]
 
