@@ -25,7 +25,7 @@ FOLDERS = {
     "stn_export": ROOT / "export" / "stn_export",
 }
 THIRD_PARTY_OF_THE_DEVICE = {"numpy", "cv2", "onnxruntime", "tqdm"}
-THIRD_PARTY_OF_SERVERS = {"starlette", "uvicorn"}
+THIRD_PARTY_OF_SERVERS = {"prometheus_client", "starlette", "uvicorn"}
 
 
 def _imported(path: Path) -> set[str]:

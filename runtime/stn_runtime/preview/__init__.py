@@ -1,1 +1,1 @@
-"""The page on which a run can be watched from a browser."""
+"""A web page on which people watch a run."""

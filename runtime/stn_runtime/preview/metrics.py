@@ -1,44 +1,44 @@
-"""What a run has done so far, counted for monitoring: its state in a few words, and as Prometheus text."""
+"""Counts and health of a run; needs none of the packages for serving."""
 
-import os
 import time
 from bisect import bisect_left
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 from typing import Literal
 
+from ..machine.rate import RateMeter
 from ..records.record import Record
 
 STALE_SECONDS = 15.0
 """A camera whose newest result is older counts as stalled, unless its options say otherwise."""
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
-_RATE_SECONDS = 5.0
-_RATE_FRAMES = 256
-_PROC = Path("/proc/self")
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Upper bounds of the latency histogram's buckets, in seconds; one more bucket has no bound."""
 
-Sample = tuple[Mapping[str, str], float]
+_RATE_SECONDS = 5.0
+
+StateName = Literal["starting", "running", "lost", "stalled"]
 
 
 @dataclass(frozen=True)
-class State:
-    """How a run is doing.
+class RunState:
+    """The state and health of a run at one moment.
 
     Attributes:
-        name: "starting" before the first picture; "lost" when a source is; "stalled" when a camera's newest picture
-            is too old; else "running".
-        reason: One sentence when there is something to mend.
-        healthy: Whether all is well: a run over files is until it ends, one of a camera when its picture is fresh.
-        frames: With a result or an error.
-        errors: Frames without a result.
-        rate: Results a second of late, (n - 1) / span.
+        name: "starting" before the first result; "lost" while a source is lost; "stalled" when a camera's newest
+            result is too old; "running" otherwise.
+        reason: One sentence why the run is not "running", or None.
+        healthy: Whether the run is well. A run over files is healthy from its start; a run over cameras is healthy
+            while it is "running".
+        frames: Number of frames with a result or an error.
+        errors: Number of frames without a result.
+        rate: Results a second over the last seconds, (n - 1) / span; 0 when unknown.
         age: Seconds since the newest result; None before the first.
     """
 
-    name: Literal["starting", "running", "lost", "stalled"]
+    name: StateName
     reason: str | None
     healthy: bool
     frames: int
@@ -48,22 +48,68 @@ class State:
 
 
 @dataclass
-class _Histogram:
-    counts: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
-    total: float = 0.0  # seconds
+class LatencyHistogram:
+    """How often a stage took how long.
+
+    Attributes:
+        counts: Number of frames in each bucket, (len(BUCKETS) + 1,); not cumulative.
+        total: Sum of all times in seconds.
+    """
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total: float = 0.0
 
     def add(self, seconds: float) -> None:
-        self.counts[bisect_left(_BUCKETS, seconds)] += 1
+        """Add the time of one frame."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
 
+    def copy(self) -> "LatencyHistogram":
+        """Return a copy that does not change with this one."""
+        return LatencyHistogram(list(self.counts), self.total)
 
-class Tally:
-    """Counts records; one thread counts, others may read.
+
+@dataclass(frozen=True)
+class RunCounts:
+    """Counts of a run since its start, copied at one moment.
+
+    Attributes:
+        unsure: Number of results whose confidence was below the threshold.
+        uncertain: Number of results that were reported as uncertain.
+        labels: Number of results by label.
+        lost: Number of losses by source.
+        back: Number of returns by source.
+        stages: Latency by stage.
+    """
+
+    unsure: int
+    uncertain: int
+    labels: dict[str, int]
+    lost: dict[str, int]
+    back: dict[str, int]
+    stages: dict[str, LatencyHistogram]
+
+
+@dataclass
+class ClientCounts:
+    """Counts of the preview's clients; only the server's thread reads and changes them.
+
+    Attributes:
+        streams: Number of connected clients by stream.
+        lost_records: Number of records that clients did not get because they read too slowly.
+    """
+
+    streams: dict[str, int] = field(default_factory=lambda: {"events": 0, "pictures": 0})
+    lost_records: int = 0
+
+
+class RunMetrics:
+    """Counts records and judges the run's health; one thread counts, other threads may read.
 
     Args:
-        live: Whether the frames are a camera's, so that an old one means trouble.
-        stale_seconds: How old a camera's newest result may be.
-        clock: Seconds, monotonic.
+        live: Whether the frames come from cameras, so that an old result means trouble.
+        stale_seconds: Age at which a camera's newest result is too old.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -74,10 +120,11 @@ class Tally:
         self._lock = Lock()
         self._frames = self._errors = self._unsure = self._uncertain = 0
         self._labels: Counter[str] = Counter()
-        self._events: Counter[tuple[str, str]] = Counter()
-        self._lost: dict[str, str] = {}
-        self._stages: dict[str, _Histogram] = {}
-        self._moments: deque[float] = deque(maxlen=_RATE_FRAMES)
+        self._events: dict[str, Counter[str]] = {"source_lost": Counter(), "source_back": Counter()}
+        self._loss_reasons: dict[str, str] = {}  # of the sources that are lost now
+        self._stages: dict[str, LatencyHistogram] = {}
+        self._rate = RateMeter(_RATE_SECONDS)
+        self._newest_result: float | None = None
 
     def count(self, record: Record) -> None:
         """Count one record."""
@@ -90,120 +137,49 @@ class Tally:
             if record.prediction is None:
                 self._errors += 1
                 return
-            self._moments.append(now)
+            self._newest_result = now
+            self._rate.count(now)
             self._unsure += not record.sure
             self._uncertain += record.uncertain is not None
             if record.sure:
                 self._labels[record.prediction.label] += 1
             for stage, milliseconds in record.prediction.latency_ms.items():
-                self._stages.setdefault(stage, _Histogram()).add(milliseconds / 1000)
+                self._stages.setdefault(stage, LatencyHistogram()).add(milliseconds / 1000)
 
     def _count_event(self, event: str, record: Record) -> None:
-        self._events[event, record.source] += 1
+        self._events.setdefault(event, Counter())[record.source] += 1
         if event == "source_lost":
-            self._lost[record.source] = record.error or f"{record.source}: is lost"
+            self._loss_reasons[record.source] = record.error or f"{record.source}: is lost"
         else:
-            self._lost.pop(record.source, None)
+            self._loss_reasons.pop(record.source, None)
 
-    def state(self) -> State:
-        """Return how the run is doing."""
+    def state(self) -> RunState:
+        """Return the state of the run now."""
         now = self._clock()
         with self._lock:
-            moments, lost = list(self._moments), list(self._lost.values())
+            age = now - self._newest_result if self._newest_result is not None else None
+            loss_reasons = list(self._loss_reasons.values())
             frames, errors = self._frames, self._errors
-        age = now - moments[-1] if moments else None
-        name: Literal["starting", "running", "lost", "stalled"] = "running"
+            rate = self._rate.rate(now) or 0.0
+        name: StateName = "running"
         reason = None
-        if lost:
-            name, reason = "lost", "; ".join(lost)
+        if loss_reasons:
+            name, reason = "lost", "; ".join(loss_reasons)
         elif age is None:
             name, reason = "starting", "no picture yet"
         elif self.live and age > self.stale_seconds:
             name, reason = "stalled", f"no new picture for {age:.0f} s"
         healthy = name == "running" or (name == "starting" and not self.live)
-        return State(name, reason, healthy, frames, errors, _rate(moments, now), age)
+        return RunState(name, reason, healthy, frames, errors, rate, age)
 
-    def exposition(self, clients: Mapping[str, int], dropped: int) -> str:
-        """Return everything as Prometheus text, format 0.0.4.
-
-        Args:
-            clients: How many are connected, by stream.
-            dropped: How many records did not reach clients that were too slow.
-        """
-        state = self.state()
+    def counts(self) -> RunCounts:
+        """Return a copy of the counts."""
         with self._lock:
-            labels, events = dict(self._labels), dict(self._events)
-            stages = {name: (list(entry.counts), entry.total) for name, entry in self._stages.items()}
-            unsure, uncertain = self._unsure, self._uncertain
-        lines = _family("stn_frames_total", "counter", "Frames with a result or an error.", state.frames)
-        lines += _family("stn_errors_total", "counter", "Frames without a result.", state.errors)
-        lines += _family("stn_labels_total", "counter", "Results by label.", _by("label", labels))
-        lines += _family("stn_unsure_total", "counter", "Results whose confidence was below --conf.", unsure)
-        lines += _family("stn_uncertain_total", "counter", "Results reported as uncertain.", uncertain)
-        for event, help_text in (("lost", "How often a source was lost."), ("back", "How often it came back.")):
-            times = {source: count for (name, source), count in events.items() if name == f"source_{event}"}
-            lines += _family(f"stn_source_{event}_total", "counter", help_text, _by("source", times))
-        lines += _latency(stages)
-        lines += _family("stn_frame_rate", "gauge", "Recent results per second.", round(state.rate, 3))
-        if state.age is not None:
-            lines += _family("stn_newest_result_age_seconds", "gauge", "Age of the newest result.", state.age)
-        lines += _family("stn_healthy", "gauge", "1 when /healthz answers 200.", int(state.healthy))
-        lines += _family("stn_clients", "gauge", "Clients that are connected.", _by("stream", clients))
-        lines += _family("stn_dropped_events_total", "counter", "Records lost on clients too slow.", dropped)
-        return "\n".join(lines + _process()) + "\n"
-
-
-def _rate(moments: list[float], now: float) -> float:
-    recent = [moment for moment in moments if now - moment <= _RATE_SECONDS]
-    span = recent[-1] - recent[0] if recent else 0.0
-    return (len(recent) - 1) / span if span > 0 else 0.0
-
-
-def _family(name: str, kind: str, help_text: str, samples: float | Iterable[Sample]) -> list[str]:
-    if isinstance(samples, int | float):
-        samples = [({}, samples)]
-    return [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}", *(_sample(name, *sample) for sample in samples)]
-
-
-def _by(name: str, values: Mapping[str, float]) -> list[Sample]:
-    return [({name: key}, value) for key, value in sorted(values.items())]
-
-
-def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
-    inner = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    return f"{name}{{{inner}}} {value}" if inner else f"{name} {value}"
-
-
-def _escaped(text: str) -> str:
-    """Return a label's value as the format wants it; a name that is not UTF-8 shows its bytes."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-def _latency(stages: Mapping[str, tuple[list[int], float]]) -> list[str]:
-    name = "stn_stage_seconds"
-    lines = [f"# HELP {name} Time a frame by stage.", f"# TYPE {name} histogram"]
-    for stage, (counts, total) in sorted(stages.items()):
-        running = 0
-        for bound, count in zip((*map(str, _BUCKETS), "+Inf"), counts, strict=True):
-            running += count
-            lines.append(_sample(f"{name}_bucket", {"stage": stage, "le": bound}, running))
-        lines.append(_sample(f"{name}_sum", {"stage": stage}, round(total, 9)))
-        lines.append(_sample(f"{name}_count", {"stage": stage}, running))
-    return lines
-
-
-def _process() -> list[str]:
-    """Return memory and start time of the process where Linux tells them (proc(5)), under Prometheus' own names."""
-    try:
-        pages = int((_PROC / "statm").read_text(encoding="ascii").split()[1])
-        stat = (_PROC / "stat").read_bytes()
-    except (OSError, ValueError):
-        return []
-    ticks = int(stat.rpartition(b")")[2].split()[19])  # the name in brackets may hold anything
-    started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
-    memory = pages * os.sysconf("SC_PAGE_SIZE")
-    return [
-        *_family("process_resident_memory_bytes", "gauge", "Memory of the process.", memory),
-        *_family("process_start_time_seconds", "gauge", "Unix time of its start.", round(started, 2)),
-    ]
+            return RunCounts(
+                self._unsure,
+                self._uncertain,
+                dict(self._labels),
+                dict(self._events["source_lost"]),
+                dict(self._events["source_back"]),
+                {stage: histogram.copy() for stage, histogram in self._stages.items()},
+            )

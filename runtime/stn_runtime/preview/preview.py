@@ -11,16 +11,24 @@ from urllib.parse import quote
 from ..errors import InputError, MissingDependencyError
 from ..records.record import Record
 from ..sources.frame import Frame
-from .board import Board
-from .metrics import STALE_SECONDS, Tally
+from ..views.view import View
+from .latest import LatestResults
+from .limits import Limits
+from .metrics import STALE_SECONDS, RunMetrics
 
+_LIMITS = Limits()
 _LOOPBACK = "127.0.0.1"
-_ELSEWHERE = "192.0.2.1"  # TEST-NET-1 (RFC 5737): nobody's, and nothing is sent there
+_UNASSIGNED = "192.0.2.1"  # TEST-NET-1 (RFC 5737): no machine has it, and nothing is sent to it
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen: a name or address of this machine, and a port (0 for any that is free)."""
+    """Where to listen.
+
+    Attributes:
+        host: Name or address of this machine.
+        port: Port number; 0 for any free one.
+    """
 
     host: str
     port: int
@@ -31,37 +39,47 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Return the address that ``[HOST:]PORT`` names; without a host, one that only this machine can reach.
+    """Return the address that ``[HOST:]PORT`` names, such as "8000" or "[::1]:8000"; without a host it is loopback.
 
     Raises:
-        InputError: It is none.
+        InputError: The text is not an address.
     """
-    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]:|([^:\[\]\s]+):)?(\d{1,5})", text, re.ASCII)
-    if found is None or int(found[3]) > 65535:
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]:|([^:\[\]\s]+):)?(\d{1,5})", text, re.ASCII)
+    if match is None or int(match[3]) > 65535:
         raise InputError(
             f"--serve {text!r}: expected PORT or HOST:PORT, the port at most 65535, such as 8000, 0.0.0.0:8000 or "
             "[::1]:8000"
         )
-    return Address(found[1] or found[2] or _LOOPBACK, int(found[3]))
+    return Address(match[1] or match[2] or _LOOPBACK, int(match[3]))
 
 
-class Preview:
-    """A view that serves what it is shown.
+class Preview(View):
+    """A view that serves each frame and its record over HTTP.
 
     Args:
         address: Where to listen.
-        token: Who does not know it sees nothing; None for no protection, which only loopback may have.
-        model: Its name, for people.
-        live: Whether the frames are a camera's.
-        stale_seconds: How old a camera's newest picture may be before the run counts as stalled.
+        token: The access token that clients need; None for no protection, which only loopback may have.
+        model: Name of the model for people.
+        live: Whether the frames come from cameras.
+        stale_seconds: Age at which a camera's newest result is too old, so that the run counts as stalled.
+        limits: Limits on clients.
+
+    Attributes:
+        address: Where the server listens, with the real port.
 
     Raises:
-        InputError: The address cannot be had, or others could reach it and there is no token.
+        InputError: The address cannot be used, or other machines could reach it and there is no token.
         MissingDependencyError: The packages for serving are not installed.
     """
 
     def __init__(
-        self, address: Address, token: str | None, model: str, live: bool, stale_seconds: float = STALE_SECONDS
+        self,
+        address: Address,
+        token: str | None,
+        model: str,
+        live: bool,
+        stale_seconds: float = STALE_SECONDS,
+        limits: Limits = _LIMITS,
     ) -> None:
         try:
             from .server import Server
@@ -74,20 +92,20 @@ class Preview:
         listener, is_loopback = _listen(address, token is not None)
         self.address = Address(address.host, listener.getsockname()[1])
         self._token = token
-        self._board = Board(model, Tally(live, stale_seconds))
-        secret = token.encode("utf-8", "surrogateescape") if token is not None else None
-        self._server = Server(listener, self._board, secret, is_loopback)
+        self._latest = LatestResults(model, RunMetrics(live, stale_seconds))
+        token_bytes = token.encode("utf-8", "surrogateescape") if token is not None else None
+        self._server = Server(listener, self._latest, token_bytes, is_loopback, limits)
 
     @property
     def url(self) -> str:
-        """Of the page, with the token if there is one; where all addresses are served, one that others can reach."""
-        host = _outward(self.address.host) if _is_any(self.address.host) else self.address.host
+        """The page's address with the access token, if any; other machines can reach it where the server allows it."""
+        host = _network_address(self.address.host) if _is_unspecified(self.address.host) else self.address.host
         token = f"?token={quote(os.fsencode(self._token), safe='')}" if self._token is not None else ""
         return f"http://{Address(host, self.address.port)}/{token}"
 
     def show(self, frame: Frame, record: Record) -> bool:
-        """Keep the frame and its record for those who watch; always goes on, and never waits for them."""
-        self._board.post(frame, record)
+        """Hold the frame and its record for clients, without waiting for them; always return True."""
+        self._latest.put(frame, record)
         return True
 
     def close(self) -> None:
@@ -96,16 +114,16 @@ class Preview:
 
 
 def _listen(address: Address, is_protected: bool) -> tuple[socket.socket, bool]:
-    """Return a listening socket, and whether only this machine can reach it."""
+    """Return a listening socket, and whether it listens on loopback only."""
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        candidates = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise InputError(
             f"--serve {address}: no such host ({getattr(error, 'strerror', None) or error}); give a name or an "
             "address of this machine"
         ) from error
-    family, kind, protocol, _, place = found[0]
-    is_loopback = ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback
+    family, kind, protocol, _, socket_address = candidates[0]
+    is_loopback = ipaddress.ip_address(str(socket_address[0]).partition("%")[0]).is_loopback
     if not is_loopback and not is_protected:
         raise InputError(
             f"--serve {address}: others could watch; set a secret in STN_TOKEN, or serve this machine only "
@@ -113,9 +131,9 @@ def _listen(address: Address, is_protected: bool) -> tuple[socket.socket, bool]:
         )
     listener = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # elsewhere it would let two programs have the same port
+        if os.name == "posix":  # on Windows it would let two programs listen on the same port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
+        listener.bind(socket_address)
         listener.listen()
     except OSError as error:
         listener.close()
@@ -133,18 +151,18 @@ def _reason(error: OSError) -> str:
     return f"cannot be listened on ({error.strerror or error})"
 
 
-def _is_any(host: str) -> bool:
+def _is_unspecified(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
 
 
-def _outward(host: str) -> str:
-    """Return this machine's address on its network, or the host as it is when there is no network."""
+def _network_address(host: str) -> str:
+    """Return this machine's address on its network, or ``host`` when there is no network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((_ELSEWHERE, 9))
+            probe.connect((_UNASSIGNED, 9))
         except OSError:
             return host
         return str(probe.getsockname()[0])
