@@ -1,4 +1,4 @@
-"""Records: one line of results for each frame, as JSON, CSV or for a person at a terminal."""
+"""The record of a frame: a prediction, or why there is none."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Record:
     """The result for one frame: a prediction, or why there is none; or an event of a camera.
 
     Attributes:
-        source: The file, camera or stream.
+        source: Name of the file, camera or stream.
         frame: Number of the frame in its source.
         time: Seconds since the start of a video, Unix time of a camera's frame, None for an image file.
         prediction: What the network says of the frame; None when it could not be read, and for an event.
@@ -59,12 +59,12 @@ class Record:
 
 
 def _number(value: float, digits: int) -> float | None:
-    """Return a rounded number, or None for one that JSON cannot say."""
+    """Return a rounded number; None for NaN and infinity, which JSON lacks."""
     return round(float(value), digits) if math.isfinite(value) else None
 
 
 def _numbers(values: NDArray[np.floating], digits: int) -> list[Any]:
-    """Return an array as nested lists of rounded numbers, None for those that JSON cannot say."""
+    """Return an array as nested lists of rounded numbers, with None for NaN and infinity, which JSON lacks."""
     rounded = values.astype(np.float64).round(digits)
     if not np.isfinite(rounded).all():
         rounded = np.where(np.isfinite(rounded), rounded.astype(object), np.array(None))

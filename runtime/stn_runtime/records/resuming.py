@@ -16,14 +16,14 @@ from .writers import CSV_COLUMNS, Csv, JsonLines, RecordWriter
 _MOST_RECORD = 1 << 24  # bytes, with tens of thousands of labels
 
 
-_MOST_LINES = 16  # of a record, whose names may hold line breaks; a file with more is not one of ours
+_MOST_LINES = 16  # lines of one record, whose names may hold line breaks; a longer one was not written by us
 
 
 def writer_for(path: Path) -> type[JsonLines | Csv]:
-    """Return the writer that a results file's suffix asks for.
+    """Return the kind of writer for the suffix of a results file.
 
     Raises:
-        InputError: It is neither .jsonl nor .csv.
+        InputError: The suffix is neither .jsonl nor .csv.
     """
     writers: dict[str, type[JsonLines | Csv]] = {".jsonl": JsonLines, ".csv": Csv}
     if path.suffix.lower() not in writers:
@@ -67,7 +67,7 @@ class ResultsFile(RecordWriter):
             _lock(self._stream)
             self.done = Done(records() if resume else ())
             if self.path.is_file():
-                os.truncate(self.path, end)  # what is not to stay, or what the interruption cut
+                os.truncate(self.path, end)  # the old results, or a record that the interruption cut
             self._writer = Csv(self._stream, has_header=end > 0) if kind is Csv else JsonLines(self._stream)
         except InputError:
             self._stream.close()
@@ -105,10 +105,10 @@ class ResultsFile(RecordWriter):
 
 
 def _lock(stream: TextIO) -> None:
-    """Keep a file for this process, where the system can.
+    """Lock a file for this process, where the system has locks.
 
     Raises:
-        InputError: Another run writes to it.
+        InputError: Another run writes to the file.
     """
     try:
         import fcntl  # of Unix
@@ -144,7 +144,7 @@ def _whole_records(path: Path, writer: type[JsonLines | Csv]) -> Iterator[tuple[
 
 
 def _read_record(line: str, writer: type[JsonLines | Csv]) -> tuple[str, int] | None:
-    """Return which source and frame a record is of; None when it is no record."""
+    """Return the source and frame number of a record; None when the line is no record."""
     try:
         if writer is Csv:
             cells = next(csv.reader(io.StringIO(line, newline="")), [])

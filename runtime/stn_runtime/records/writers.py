@@ -49,7 +49,11 @@ class RecordWriter(Protocol):
 
 
 class JsonLines(RecordWriter):
-    """Writes records as JSON, one a line, ASCII only, so that no file name can break a line."""
+    """Writes records as JSON, one a line, in ASCII, so that no file name can break a line.
+
+    Args:
+        stream: Stays open at the end.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -60,7 +64,12 @@ class JsonLines(RecordWriter):
 
 
 class Csv(RecordWriter):
-    """Writes records as CSV with a header; lists and objects as JSON within their cell."""
+    """Writes records as CSV with a header; a cell with a list or an object holds it as JSON.
+
+    Args:
+        stream: Stays open at the end.
+        has_header: Whether the stream has a header already.
+    """
 
     def __init__(self, stream: TextIO, has_header: bool = False) -> None:
         self.stream = stream
@@ -83,7 +92,11 @@ class Csv(RecordWriter):
 
 
 class Readable(RecordWriter):
-    """Writes one short line a record for a person."""
+    """Writes one short line a record for a person.
+
+    Args:
+        stream: Stays open at the end.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream

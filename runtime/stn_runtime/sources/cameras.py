@@ -1,4 +1,4 @@
-"""Cameras and streams: threads that read all the time, only the newest frame kept, whatever is lost opened again."""
+"""Cameras and streams: each is read all the time by a thread, keeps its newest frame, and is opened again when lost."""
 
 import logging
 import threading
@@ -20,11 +20,11 @@ from .source import Source
 
 log = logging.getLogger(__name__)
 
-_OPEN_SECONDS = 10.0  # that a camera may take until its first picture, where it may not stall for longer anyway
+_OPEN_SECONDS = 10.0  # until a camera's first picture; more where ``stall_seconds`` is more
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _RELEASE_SECONDS = 1.0
 _IDLE_SECONDS = 0.05  # between calls of what is to be done while no frame comes
-_MOST_BLOCKED = 3  # threads that hang in a driver; no more are started before one of them ends
+_MOST_BLOCKED = 3  # threads of a camera that hang in its driver; another starts when one of them ends
 _STUCK_SECONDS = 300.0
 
 
@@ -33,8 +33,8 @@ class Camera:
     """A camera or stream.
 
     Attributes:
-        name: For records.
-        open: Opens it, or raises InputError with the reason; called on a thread of its own, since some cameras block.
+        name: Name in records and messages.
+        open: Opens the camera, or raises InputError with the reason; runs on its own thread, since some cameras block.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Camera:
 
     @classmethod
     def named(cls, name: str, shown: str, options: CameraOptions) -> "Camera":
-        """Return what a user named: a number, /dev path, ``picam``, or address."""
+        """Return the camera of a number, /dev path, ``picam`` or address, which records call ``shown``."""
         return cls(shown, lambda: open_capture(name, options))
 
 
@@ -53,12 +53,12 @@ class LiveCameras(Source):
     that grows from half a second to half a minute, indefinitely. Loss and return are frames with an event.
 
     Args:
-        cameras: At least one.
-        options: How they are watched.
-        selection: Which frames are wanted.
+        cameras: Read at the same time; at least one.
+        options: Say when a camera counts as lost, and whether to wait for one that is away.
+        selection: Says which frames are wanted.
 
     Raises:
-        InputError: One cannot be opened, unless ``options.wait``.
+        InputError: A camera cannot be opened, and ``options.wait`` is not set.
     """
 
     live = True
@@ -83,16 +83,16 @@ class LiveCameras(Source):
             self._wait_until_open(max(options.stall_seconds, _OPEN_SECONDS))
 
     def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
-        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, and ``least`` pixels."""
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, ``least`` pixels."""
         self._reduction = lambda height, width: largest_reduction(height, width, spec, least)
         self._grey = spec.channels == 1 and not least
 
     def when_idle(self, act: Callable[[], bool]) -> None:
-        """Call ``act`` twenty times a second while no camera sends anything; when it returns False the frames end."""
+        """Call ``act`` twenty times a second while no frame comes; when it returns False the frames end."""
         self._when_idle, self._wake_seconds = act, _IDLE_SECONDS
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the newest frame of each camera in turn, never the same twice, and what happens to them."""
+        """Yield the newest frame of each camera in turn, never the same twice, and events of loss and return."""
         try:
             while (found := self._next()) is not None:
                 if isinstance(found, Frame):
@@ -107,14 +107,14 @@ class LiveCameras(Source):
                 watch.join(_RELEASE_SECONDS)
 
     def close(self) -> None:
-        """Let the iteration and the reading threads end; each lets its camera go."""
+        """Let the iteration and the reading threads end; each thread releases its camera."""
         with self._changed:
             self._stopped = True
             for watch in self._watches:
                 watch.abandon()
             self._changed.notify_all()
 
-    def _next(self) -> "Frame | _News | None":
+    def _next(self) -> "Frame | _NewFrame | None":
         while not self._stopped:
             now = time.monotonic()
             if not any(watch.is_stuck(now) for watch in self._watches):  # else a service manager starts it anew
@@ -124,7 +124,7 @@ class LiveCameras(Source):
             with self._changed:
                 now = time.monotonic()
                 for position, watch in enumerate(self._watches):
-                    found = watch.news(now)
+                    found = watch.next_frame(now)
                     if found is not None:
                         self._watches.append(self._watches.pop(position))  # the others come first now
                         return found
@@ -133,23 +133,21 @@ class LiveCameras(Source):
                     self._changed.wait(max(0.001, min(due - time.monotonic(), self._wake_seconds)))
         return None
 
-    def _decoded(self, news: "_News") -> Frame | None:
+    def _decoded(self, new: "_NewFrame") -> Frame | None:
         started = time.perf_counter()
-        name, data = news.name, news.grabbed.data
+        name, data = new.name, new.grabbed.data
         if isinstance(data, bytes):
             try:
                 found = decode_reduced(data, name, self._reduction, grey=self._grey)
             except ImageReadError as error:  # torn on its way, though its ends are there; or of a kind that is not read
                 log.debug("%s", error)
                 with self._changed:
-                    news.watch.breaks()
+                    new.watch.breaks()
                 return None
         else:
             found = Decoded(rgb(data), (data.shape[0], data.shape[1]))
         taken = 1000 * (time.perf_counter() - started)
-        return Frame(
-            name, news.index, news.grabbed.moment, found.image, size=found.size, decode_ms=taken, rate=news.rate
-        )
+        return Frame(name, new.index, new.grabbed.moment, found.image, size=found.size, decode_ms=taken, rate=new.rate)
 
     def _wait_until_open(self, seconds: float) -> None:
         with self._changed:
@@ -161,7 +159,7 @@ class LiveCameras(Source):
 
 
 @dataclass(frozen=True, eq=False)
-class _News:
+class _NewFrame:
     name: str
     index: int
     grabbed: Grabbed
@@ -171,13 +169,13 @@ class _News:
 
 @dataclass
 class _Grabber:
-    """One connection to a camera, with the thread that reads it; all but ``run`` is used under ``changed``."""
+    """One connection to a camera and the thread that reads it; everything but ``run`` needs the lock of ``changed``."""
 
     camera: Camera
     stride: int
     changed: threading.Condition
     first_index: int
-    last: Grabbed | None  # what came last, also before the connection was lost
+    last: Grabbed | None  # newest picture, also of the connection before
     started: float = field(default_factory=time.monotonic)
     opened: bool = False
     ended: str | None = None
@@ -185,16 +183,16 @@ class _Grabber:
     rate: float | None = None
     newest: tuple[int, Grabbed] | None = None
     next_index: int = field(init=False)
-    fresh_at: float = 0.0  # by the monotonic clock, when the last new picture came; 0 before the first
-    fault: str = "sent nothing"  # why there is no new picture
-    broken_since: float = np.inf  # by the monotonic clock, when pictures began that cannot be decoded
+    fresh_at: float = 0.0  # monotonic time of the last new picture; 0 before the first
+    fault: str = "sent nothing"  # why there is no new picture; ends a sentence
+    broken_since: float = np.inf  # monotonic time since which pictures cannot be decoded
 
     def __post_init__(self) -> None:
         self.next_index = self.first_index
 
     def run(self) -> None:
         reason = f"cannot be opened; {UNREACHABLE}"
-        if self.abandoned:  # it had to wait for its turn
+        if self.abandoned:  # before its thread began
             return
         try:
             capture = self.camera.open()
@@ -208,14 +206,14 @@ class _Grabber:
                 capture.release()
         except InputError as error:
             reason = str(error)
-        except Exception as error:  # whatever a camera's driver raises, the camera is gone
+        except Exception as error:  # drivers raise anything; the camera is lost whatever it is
             log.debug("%s: %s", self.camera.name, error)
         with self.changed:
             self.ended = reason
             self.changed.notify_all()
 
     def _read(self, capture: Capture) -> None:
-        clock, runs = None, False  # of the camera, and whether it has been seen to
+        clock, runs = None, False  # the camera's own clock, and whether that has ever moved
         while (grabbed := capture.read()) is not None and not self.abandoned:
             repeats = self.last is not None and grabbed.equals(self.last)
             stands = runs and grabbed.clock is not None and grabbed.clock == clock
@@ -235,7 +233,7 @@ class _Grabber:
 
 
 class _Watch:
-    """Watches one camera: passes its newest frame on once, finds it lost, opens it again. Used under the condition."""
+    """Watches one camera: passes its newest frame on once, notices its loss, opens it again; needs the lock."""
 
     def __init__(
         self, camera: Camera, options: CameraOptions, selection: Selection, changed: threading.Condition
@@ -257,32 +255,32 @@ class _Watch:
     def refusal(self) -> str | None:
         return self._grabber.ended
 
-    def news(self, now: float) -> "Frame | _News | None":
-        """Return an unseen frame, or what happened; None when there is nothing."""
+    def next_frame(self, now: float) -> "Frame | _NewFrame | None":
+        """Return the newest frame unless it was returned before, or the event of a loss; None when there is neither."""
         newest = self._grabber.newest
         if newest is not None and newest[0] > self._seen and now >= self._wanted_at:
             self._seen = newest[0]
             if self._selection.max_fps:
                 # Counted from the wanted moment and not from the frame, so that the rate is met on average.
                 self._wanted_at = max(now, (self._wanted_at or now) + 1 / self._selection.max_fps)
-            return _News(self.camera.name, *newest, self._grabber.rate, self)
+            return _NewFrame(self.camera.name, *newest, self._grabber.rate, self)
         if now >= self._retry_at:
             self._retry(now)
         reason = self._failure(now)
         if reason is None:
             return None
         self.abandon()
-        # What still waits for its turn is too old, and the first picture of a camera that is back need not wait.
+        # A frame that still waits for ``max_fps`` is too old, and the first one after the return need not wait.
         self._seen, self._wanted_at = max(self._seen, self._grabber.next_index - 1), 0.0
         self._retry_at = now + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        if self._lost:  # that a camera is still away is no news
+        if self._lost:  # another attempt that failed is no event
             return None
         self._lost = True
         return self._event("source_lost", self._grabber.next_index, reason)
 
     def works(self, index: int) -> Frame | None:
-        """Take note of a frame that could be decoded; return the event that the camera is back, if it was lost."""
+        """Note that a frame could be decoded; return the event of the camera's return, if it was lost."""
         self._grabber.broken_since = np.inf
         if not self._lost:
             return None
@@ -290,16 +288,16 @@ class _Watch:
         return self._event("source_back", index)
 
     def breaks(self) -> None:
-        """Take note of a frame that could not be decoded; the next one need not wait."""
+        """Note that a frame could not be decoded; the next one need not wait for ``max_fps``."""
         self._grabber.broken_since = min(self._grabber.broken_since, time.monotonic())
         self._wanted_at = 0.0
 
     def is_stuck(self, now: float) -> bool:
-        """Return whether attempts to open the camera have hung for so long that only a new process may help."""
+        """Return whether opening the camera has hung for so long that only a new process may help."""
         return now - self._blocked_since > _STUCK_SECONDS
 
     def due(self) -> float:
-        """Return when to ask for news again if none comes, by the monotonic clock."""
+        """Return the monotonic time at which ``next_frame`` may have something new, even if no picture comes."""
         times = [self._retry_at]
         if self._retry_at == np.inf:
             times += [self._deadline(), self._grabber.broken_since + self._options.stall_seconds]
@@ -341,7 +339,7 @@ class _Watch:
         return self._grabber.started + max(self._options.stall_seconds, _OPEN_SECONDS)
 
     def _failure(self, now: float) -> str | None:
-        """Return why the camera is lost, if it is and is not being left alone for a while already."""
+        """Return why the camera is lost; None while it works, and while it pauses before the next attempt."""
         if self._retry_at < np.inf:
             return None
         if self._grabber.ended is not None:

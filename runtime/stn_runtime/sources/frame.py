@@ -1,4 +1,4 @@
-"""Frames, and what everything that gives frames has in common."""
+"""A frame of a source, and which frames are wanted."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,16 +13,16 @@ class Frame:
     """One picture of a source, or why there is none.
 
     Attributes:
-        source: The file, camera or stream.
+        source: Name of the file, camera or stream.
         index: Number of the frame in its source, from 0.
         time: Seconds since the start of a video, Unix time of a camera's frame, None for an image file.
-        image: RGB or grey; None when it could not be had.
-        error: One sentence when there is no image; of a lost source, why.
-        root: The folder below which results keep the file's place; None for its whole path.
-        size: (height, width) of the whole picture, where ``image`` is a reduced one.
-        decode_ms: What reading and decoding took; None where it cannot be told from waiting.
-        event: What happened to a camera; such a frame is no picture and counts as none.
-        rate: Frames a second of its video or camera, if that says.
+        image: (H, W, 3) RGB or (H, W) grey, uint8; None when the frame could not be read.
+        error: Says in one sentence why there is no image, or why the camera is lost.
+        root: Folder below which results mirror the file's place; None where they keep the whole path.
+        size: (height, width) of the whole picture, pixels, where ``image`` is a reduced one.
+        decode_ms: Milliseconds that reading and decoding took; None where they cannot be told from waiting.
+        event: Says what happened to a camera; such a frame has no picture and does not count.
+        rate: Frames a second that the video or camera announces; None where it does not.
     """
 
     source: str
@@ -43,7 +43,7 @@ class Selection:
 
     Attributes:
         stride: Every Nth frame, from the first.
-        max_fps: At most so many frames a second, of a camera by the clock, of a video by its own time.
+        max_fps: Most frames a second, counted by the clock for a camera, by its own time for a video.
         loop: Whether files begin again when they have ended.
         watch: Whether a folder is watched for new pictures when those that are there have been read.
     """

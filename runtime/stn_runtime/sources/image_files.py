@@ -1,4 +1,4 @@
-"""Image files: decoded ahead, given in order."""
+"""Image files, decoded ahead on threads and yielded in order."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -20,7 +20,7 @@ from .lending import Lender, Loan
 from .source import Source
 from .watching import SCAN_SECONDS, watched
 
-_AHEAD_BYTES = 256_000_000  # of pictures that are decoded or wait
+_AHEAD_BYTES = 256_000_000  # memory of pictures that are being decoded or wait
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class _Read:
 
 
 class ImageFiles(Source):
-    """Image files, decoded ahead on threads and given in order.
+    """Image files, decoded ahead on threads and yielded in order.
 
     Args:
-        paths: What to read; gone through once for each pass.
-        root: The folder that was searched, whose tree results keep; None where they keep whole paths.
-        selection: Which of them are wanted.
+        paths: The files to read; iterated over once for each pass.
+        root: Folder that was searched, whose tree results mirror; None where they keep whole paths.
+        selection: Says which of the files are wanted.
         count: Returns how many paths there are, where ``paths`` has no length but may be gone through beforehand.
     """
 
@@ -66,7 +66,7 @@ class ImageFiles(Source):
         return sum(1 for path in self._chosen() if not self._done.count(str(path)))
 
     def skip(self, done: Done) -> None:
-        """Leave out the files of which there is a record already."""
+        """Leave out the files that have a record already."""
         self._done = done
 
     def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
@@ -83,7 +83,7 @@ class ImageFiles(Source):
         if self._closed:
             return
         cpus = usable_cpus()
-        with ThreadPoolExecutor(cpus + 1) as pool:  # one more, since they wait for the interpreter's lock at times
+        with ThreadPoolExecutor(cpus + 1) as pool:  # one more, since threads wait for the interpreter's lock at times
             # Futures are made by the thread that goes through the paths: a list on standard input may come slowly.
             wanted = enumerate(self._wanted())
             self._ahead = Ahead((pool.submit(self._read, path, turn) for turn, path in wanted), 4 * cpus)
@@ -106,14 +106,14 @@ class ImageFiles(Source):
         return not wait_for([pending], max(0.0, until - time.monotonic())).not_done
 
     def close(self) -> None:
-        """Let the iteration end."""
+        """Let the iteration end after the frame that is under way."""
         self._closed = True
         self._memory.close()
         if self._ahead is not None:
             self._ahead.close()
 
     def _wanted(self) -> Iterator[Path]:
-        """Yield what is to be read: one pass, or with ``loop`` one after the other."""
+        """Yield the paths to read: one pass, or with ``loop`` one pass after the other."""
         if self._selection.watch:
             yield from watched(self.paths, self._done, lambda: self._closed)
             return

@@ -1,4 +1,4 @@
-"""From what the user names to what gives frames: files, folders, patterns, lists, videos, cameras and streams."""
+"""Opening a source by its name: files, folders, patterns, lists, videos, cameras and streams."""
 
 import glob
 import os
@@ -21,9 +21,10 @@ from .video import VIDEO_SUFFIXES, Video
 
 LIST_SUFFIXES = frozenset({".lst", ".txt"})
 _ADDRESS = re.compile(r"(https?|rtsps?)://", re.IGNORECASE)
-# Up to the last @ before the path; where no port follows a colon, up to the last one: a password may hold a slash.
+# User and password: up to the last @ before the path, or, where no port follows a colon, up to the last @ of all, since
+# a password may hold a slash. Takes "cam:a/b@" of "rtsp://cam:a/b@host/1", leaves "rtsp://host:554/a@b" whole.
 _USER = re.compile(r"(\w+://)(?:[^/?#\s]*@|[^/?#@\[\s]*:(?!\d*(?:[/?#\s]|$))\S*@)")
-# What a key may be called that says who one is; a value ends where another key begins.
+# A query key that names a credential, with its value up to the next key: takes "pwd=x" of "?pwd=x&size=1".
 _SECRET = re.compile(
     r"((?<![a-z])[a-z]*(?:pas|pwd?|secret|token|key|auth|use?r|login|sig|session|cred)[a-z]*=)(?:(?!_[a-z]+=)[^&;#/\s])*",
     re.IGNORECASE,
@@ -41,8 +42,8 @@ def open_source(
         text: A camera's index or /dev path, ``picam``, an image, a video, a folder (searched with its subfolders), a
             glob, a list of images (.txt, or ``-`` for standard input), or an http, https or rtsp address; or several:
             cameras, which are read at the same time, or files, which follow each other.
-        options: For cameras.
-        selection: Which frames are wanted.
+        options: Say how cameras are asked for pictures, and watched.
+        selection: Says which frames are wanted.
 
     Raises:
         InputError: There is nothing of that name, or it cannot be opened; one sentence.
@@ -74,7 +75,7 @@ class Chain(Source):
     """Files, folders and videos, one source after the other.
 
     Args:
-        sources: At least one.
+        sources: Read in this order; at least one.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -86,17 +87,17 @@ class Chain(Source):
 
     @property
     def total(self) -> int | None:
-        """How many frames there will be, if that is known of all."""
+        """How many frames there will be, if every source knows."""
         totals = [source.total for source in self.sources]
         return None if None in totals else sum(total or 0 for total in totals)
 
     def skip(self, done: Done) -> None:
-        """Leave out the frames of which there is a record already."""
+        """Leave out the frames that have a record already."""
         for source in self.sources:
             source.skip(done)
 
     def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
-        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, and ``least`` pixels."""
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input and ``least`` pixels."""
         for source in self.sources:
             source.reduce_for(spec, least)
 
@@ -113,7 +114,7 @@ class Chain(Source):
             yield from source
 
     def close(self) -> None:
-        """Let the iteration end."""
+        """Let the iteration end after the frame that is under way."""
         self._closed = True
         for source in self.sources:
             source.close()

@@ -23,12 +23,12 @@ class Video(Source):
 
     Args:
         path: The file.
-        selection: Which of its frames are wanted.
-        root: The folder below which results keep its place.
-        must_open: Whether it is refused when it cannot be opened; otherwise that is an error of its first frame.
+        selection: Says which of its frames are wanted.
+        root: Folder below which results mirror the file's place; None where they keep the whole path.
+        must_open: Whether a file that cannot be opened raises; otherwise its first frame carries the error.
 
     Raises:
-        InputError: It cannot be opened as a video, and must be.
+        InputError: The file cannot be opened as a video, and ``must_open`` is set.
     """
 
     timed = True
@@ -45,7 +45,7 @@ class Video(Source):
         except InputError:
             if must_open:
                 raise
-        self._last = -1  # frame that has a record
+        self._last = -1  # newest frame that has a record
         self._closed = False
         self._ahead = Ahead(self._passes(), _AHEAD)
 
@@ -58,7 +58,7 @@ class Video(Source):
         return max(0, -(-self._announced // stride) - (self._last + stride) // stride)
 
     def skip(self, done: Done) -> None:
-        """Leave out the frames of which there is a record already."""
+        """Leave out the frames that have a record already."""
         self._last = done.last(str(self.path))
 
     def ready(self, timeout: float) -> bool:
@@ -66,7 +66,7 @@ class Video(Source):
         return self._ahead.first(timeout) is not None
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames; a video that ends long before its announced end yields an error last."""
+        """Yield the frames; the last one of a video that ends long before its announced end carries an error."""
         try:
             yield from self._ahead
         finally:
@@ -74,7 +74,7 @@ class Video(Source):
             self._ahead.join(_RELEASE_SECONDS)
 
     def close(self) -> None:
-        """Let the iteration end."""
+        """Let the iteration end after the frame that is under way."""
         self._closed = True
         self._ahead.close()
 

@@ -1,4 +1,4 @@
-"""Views and writers on threads of their own, so that a slow disk, command or reader holds nothing up."""
+"""Views and writers on threads of their own, so that a slow disk, command or reader delays no frame."""
 
 import logging
 from dataclasses import replace
@@ -13,23 +13,23 @@ log = logging.getLogger(__name__)
 
 
 class BackgroundView(View):
-    """A view that works on a thread of its own; whether to go on is not asked of it.
+    """Runs a view on a worker's thread; the view cannot end the run.
 
     Args:
-        view: Used on that thread alone, but for its end.
-        worker: The thread.
+        view: Runs on that thread alone, except for ``close``.
+        worker: Owns the thread.
     """
 
     def __init__(self, view: View, worker: Worker) -> None:
         self._view, self._worker = view, worker
 
     def show(self, frame: Frame, record: Record) -> bool:
-        """Let the view show a frame; always goes on."""
+        """Queue a frame for the view; always goes on."""
         self._worker.put(lambda: self._view.show(frame, record))
         return True
 
     def close(self) -> None:
-        """Show what waits, then close the view, unless it is stuck: it is not to be closed while it works."""
+        """Show the frames that wait, then close the view, unless it is stuck: a view that works must not be closed."""
         try:
             self._worker.close()
         finally:
@@ -38,24 +38,24 @@ class BackgroundView(View):
 
 
 class BackgroundWriter(RecordWriter):
-    """A writer that works on a thread of its own.
+    """Runs a writer on a worker's thread.
 
     Args:
-        writer: Used on that thread alone.
-        worker: The thread.
+        writer: Runs on that thread alone, except for ``close``.
+        worker: Owns the thread.
     """
 
     def __init__(self, writer: RecordWriter, worker: Worker) -> None:
         self._writer, self._worker = writer, worker
 
     def write(self, record: Record) -> None:
-        """Let the writer write a record."""
+        """Queue a record for the writer."""
         if record.prediction is not None:  # thousands of records may wait, and none is written with its picture
             record = replace(record, prediction=replace(record.prediction, rectified=None))
         self._worker.put(lambda: self._writer.write(record))
 
     def close(self) -> None:
-        """Write what waits, then close the writer, unless it is stuck, as on a disk that does not answer."""
+        """Write the records that wait, then close the writer, unless it is stuck, as on a disk that does not answer."""
         try:
             self._worker.close()
         finally:

@@ -1,4 +1,4 @@
-"""A command of the user's that is run when something happens."""
+"""A shell command of the user that runs when a label changes or a camera is lost or back."""
 
 import json
 import logging
@@ -18,18 +18,18 @@ from .view import View
 log = logging.getLogger(__name__)
 
 _SECONDS = 30.0
-"""A command that takes longer is killed."""
+"""A command that runs longer is killed."""
 
-_GRACE_SECONDS = 5.0  # that it has when the run is interrupted
-_END_SECONDS = 1.0  # that its end may take
+_GRACE_SECONDS = 5.0  # for a running command after an interruption
+_END_SECONDS = 1.0  # for a command to end once it is killed
 
 
 class EventCommand(View):
     """Runs a command when the label of a source changes, and when a camera is lost or back.
 
-    The command is given to the shell; it gets the record as JSON on standard input, and in its environment
+    The shell runs the command, which gets the record as JSON on standard input, and in its environment
     ``STN_EVENT`` (label, source_lost or source_back), ``STN_SOURCE``, ``STN_LABEL`` (empty when null) and
-    ``STN_CONFIDENCE``. What it writes goes to our standard error. A picture is a source of its own.
+    ``STN_CONFIDENCE``. What it prints goes to standard error. Every picture file counts as a source of its own.
 
     Args:
         command: The command line, as a shell takes it.
@@ -38,7 +38,7 @@ class EventCommand(View):
 
     def __init__(self, command: str, worker: Worker) -> None:
         self.command, self._worker = command, worker
-        # Once, since it changes while streams are opened; and who may start a command need not know who may watch.
+        # Copied once, since it changes while streams are opened. The command must not learn the access token.
         self._environment = {name: value for name, value in os.environ.items() if name != "STN_TOKEN"}
         self._labels: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,14 +77,14 @@ class EventCommand(View):
             _kill(process)
 
     def _run(self, record: Record, variables: dict[str, str]) -> None:
-        told = (json.dumps(record.fields()) + "\n").encode("ascii")
+        record_json = (json.dumps(record.fields()) + "\n").encode("ascii")
         variables = {"STN_SOURCE": record.source} | variables
         passed = {name: value.replace("\0", "") for name, value in variables.items()}
-        self._worker.put(partial(self._wait, told, self._environment | passed))
+        self._worker.put(partial(self._wait, record_json, self._environment | passed))
 
-    def _wait(self, told: bytes, environment: Mapping[str, str]) -> None:
+    def _wait(self, record_json: bytes, environment: Mapping[str, str]) -> None:
         try:
-            status = self._status(told, environment)
+            status = self._status(record_json, environment)
         except subprocess.TimeoutExpired:
             log.warning("--on-event: the command took over %g s and was ended", _SECONDS)
         except (OSError, UnicodeEncodeError) as error:
@@ -93,13 +93,13 @@ class EventCommand(View):
             if status:
                 log.warning("--on-event: the command ended with status %d", status)
 
-    def _status(self, told: bytes, environment: Mapping[str, str]) -> int:
-        """Run the command with ``told`` on its standard input; return its exit status."""
+    def _status(self, record_json: bytes, environment: Mapping[str, str]) -> int:
+        """Run the command with the record on its standard input; return its exit status."""
         self._process = subprocess.Popen(
             self.command, shell=True, stdin=subprocess.PIPE, stdout=2, env=environment, start_new_session=True
         )
         try:
-            self._process.communicate(told, timeout=_SECONDS)
+            self._process.communicate(record_json, timeout=_SECONDS)
         except subprocess.TimeoutExpired:
             _kill(self._process)
             raise
@@ -110,7 +110,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     """End a command with all that it has started."""
     if process.poll() is not None:
         return
-    with suppress(OSError, subprocess.TimeoutExpired):  # another user's cannot be ended
+    with suppress(OSError, subprocess.TimeoutExpired):  # a command of another user cannot be killed
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()

@@ -1,4 +1,4 @@
-"""Drawing a prediction on the picture it was made from."""
+"""Drawing a prediction on its picture."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -23,15 +23,15 @@ def draw(image: Image, prediction: Prediction, sure: bool = True) -> Image:
 
     Args:
         image: The picture that was classified, grey or RGB.
-        prediction: What came of it.
-        sure: Whether the confidence reaches the wanted threshold; if not, the label gets a question mark.
+        prediction: The prediction for that picture.
+        sure: Whether the confidence reaches the threshold; if not, the label gets a question mark.
 
     Returns:
         RGB; a picture with a side under 240 pixels is enlarged by a whole factor, so that the label can be read.
     """
     canvas = np.ascontiguousarray(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
     factor = -(-_LEAST_SIDE // max(1, min(canvas.shape[:2])))
-    # A strip thousands of pixels long and a few high would grow beyond all use.
+    # A strip of 4000 x 10 pixels would become 96,000 pixels long.
     factor = max(1, min(factor, 4096 // max(canvas.shape[:2])))
     if factor > 1:
         canvas = canvas.repeat(factor, axis=0).repeat(factor, axis=1)
@@ -49,7 +49,7 @@ def draw(image: Image, prediction: Prediction, sure: bool = True) -> Image:
 
 def draw_outline(canvas: Image, points: NDArray[np.floating], thickness: int) -> None:
     """Draw a closed outline, pixel coordinates (M, 2), into an RGB picture; its first side (the top) is brighter."""
-    limit = 2**15  # OpenCV overflows beyond, and nothing so far away is seen
+    limit = 2**15  # beyond it OpenCV overflows, and nothing is visible
     fixed = (np.clip(np.nan_to_num(points), -limit, limit) * 2**_SHIFT).round().astype(np.int32)
     cv2.polylines(canvas, [fixed], True, _PLATE, thickness + 2, cv2.LINE_AA, _SHIFT)
     cv2.polylines(canvas, [fixed], True, OUTLINE, thickness, cv2.LINE_AA, _SHIFT)
@@ -86,8 +86,8 @@ def draw_lines(canvas: Image, lines: Sequence[str], place: Literal["bottom", "mi
 
     Args:
         canvas: The picture.
-        lines: Made smaller where they do not fit.
-        place: At the bottom left, at the left in the middle, or at the top right.
+        lines: One or more lines; a font that would not fit is made smaller.
+        place: bottom and middle are at the left edge, right is the top right corner.
     """
     height, width = canvas.shape[:2]
     texts = [line.encode("utf-8", "replace").decode("utf-8") for line in lines]

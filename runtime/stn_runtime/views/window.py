@@ -4,13 +4,13 @@ import logging
 import subprocess
 import sys
 import time
-from collections import deque
 from pathlib import Path
 
 from ..errors import ImageReadError, InputError
 from ..images.opencv import cv2
 from ..images.preprocessing import Image
 from ..images.writing import write_image
+from ..machine.rate import RateMeter
 from ..model.manifest import Manifest
 from ..records.record import Record
 from ..sources.frame import Frame
@@ -21,23 +21,8 @@ log = logging.getLogger(__name__)
 
 _NAME = "stn-edge"
 _ESCAPE, _SPACE = 27, 32
-_LARGEST = 1280  # pixels of a window's longer side when it opens
+_LARGEST = 1280  # pixels of the longer side of a window when it opens
 _RATE_SECONDS = 2.0  # over which frames are counted
-
-
-class Rate:
-    """Frames a second over the last seconds: intervals between frames, divided by what they span."""
-
-    def __init__(self) -> None:
-        self._moments: deque[float] = deque()
-
-    def count(self, moment: float) -> float | None:
-        """Count a frame at a moment, seconds; return the rate, None before there are two frames."""
-        self._moments.append(moment)
-        while moment - self._moments[0] > _RATE_SECONDS and len(self._moments) > 2:
-            self._moments.popleft()
-        span = moment - self._moments[0]
-        return (len(self._moments) - 1) / span if span > 0 else None
 
 
 class Window(View):
@@ -46,9 +31,9 @@ class Window(View):
     Its keys: q or Esc ends, space pauses, s saves a snapshot, t shows theta.
 
     Args:
-        wait: Whether to wait for a key at each frame (pictures) or to go on (video, camera).
-        live: Whether frames go on while the window is paused, which then stands still alone.
-        manifest: Of the model, for the names of its transformers.
+        wait: Whether each frame waits for a key (pictures) or the next one follows by itself (video, camera).
+        live: Whether frames go on while the window is paused.
+        manifest: Names the transformers of the model.
         snapshots: Folder for snapshots.
 
     Raises:
@@ -62,7 +47,7 @@ class Window(View):
         self.wait, self.snapshots = wait, snapshots
         self.waits = True
         self._live, self._manifest = live, manifest
-        self._rates: dict[str, Rate] = {}
+        self._rates: dict[str, RateMeter] = {}
         self._names: set[str] = set()
         self._shown_at = 0.0
         self._snapshots = 0
@@ -73,7 +58,7 @@ class Window(View):
         """Show one frame; return whether to go on."""
         if frame.image is None or record.prediction is None:
             return not self._live or self.idle()
-        rate = self._rates.setdefault(frame.source, Rate()).count(time.monotonic())
+        rate = self._rates.setdefault(frame.source, RateMeter(_RATE_SECONDS)).count(time.monotonic())
         if not (self._paused and self._live):
             self._draw(frame, record, rate)
         if self._live:
@@ -92,11 +77,11 @@ class Window(View):
         return False
 
     def idle(self) -> bool:
-        """Let the window live while there is no frame; return whether to go on."""
+        """Handle keys while no frame comes; return whether to go on."""
         return not self._names or self._goes_on(self._key(1))
 
     def interrupt(self) -> None:
-        """Let a window that waits for a key go on; may be called from a signal handler."""
+        """Let a window that waits for a key return; may be called from a signal handler."""
         self._interrupted = True
 
     def close(self) -> None:
@@ -107,7 +92,7 @@ class Window(View):
         return cv2.waitKey(max(1, delay_ms))
 
     def _goes_on(self, key: int) -> bool:
-        """Do what a key asks for; return whether to go on."""
+        """Do what a key means; return whether to go on."""
         closed = any(cv2.getWindowProperty(name, cv2.WND_PROP_VISIBLE) < 1 for name in self._names)
         if closed or key in (ord("q"), _ESCAPE):
             return False
@@ -131,7 +116,7 @@ class Window(View):
         if self._panel:
             draw_lines(picture, theta_lines(record, self._manifest), "right")
         self._picture = picture
-        name = f"{_NAME}: {frame.source}" if self._live else _NAME  # of several cameras each has its own
+        name = f"{_NAME}: {frame.source}" if self._live else _NAME  # each camera has its own window
         if name not in self._names:
             self._names.add(name)
             cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
@@ -158,7 +143,7 @@ class Window(View):
 
 
 def theta_lines(record: Record, manifest: Manifest) -> list[str]:
-    """Return theta in words: a line for each transformer, and one for each row of its parameters."""
+    """Return theta as text: a line for each transformer, and one for each row of its parameters."""
     theta = record.prediction.theta if record.prediction is not None else ()
     lines = []
     for transformer in manifest.transformers:

@@ -44,7 +44,11 @@ def _hook(command: str) -> EventCommand:
 
 
 def _show(
-    hook: EventCommand, label: str = "7", moment: float | None = 0.0, source: str = "cam", **changes: Any  # noqa: ANN401
+    hook: EventCommand,
+    label: str = "7",
+    moment: float | None = 0.0,
+    source: str = "cam",
+    **changes: Any,  # noqa: ANN401
 ) -> None:
     record = Record(source, 0, moment, replace(PREDICTION, label=label), **changes)
     assert hook.show(Frame(source, 0, moment, np.zeros((2, 2), np.uint8)), record)

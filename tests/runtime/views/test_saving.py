@@ -18,7 +18,8 @@ from stn_runtime.records.record import Record
 from stn_runtime.sources.frame import Frame
 from stn_runtime.sources.result_folders import MARK
 from stn_runtime.sources.source import Source
-from stn_runtime.views.saving import Crops, PictureFolder, SaveFolder, VideoFile, open_saver
+from stn_runtime.views.saving import Crops, PictureFolder, SaveFolder, open_saver
+from stn_runtime.views.video_file import VideoFile
 
 PREDICTION = Prediction("7", 0.9, (), (), np.empty((0, 0, 2), np.float32), None, {}, np.ones(1, np.float32))
 
@@ -148,7 +149,7 @@ def test_a_video_whose_name_is_not_utf8_does_not_kill_the_process(
 ) -> None:
     code = (
         "import sys, numpy as np\nfrom pathlib import Path\nfrom stn_runtime import InputError, Prediction\n"
-        "from stn_runtime.records.record import Record\nfrom stn_runtime.views.saving import VideoFile\n"
+        "from stn_runtime.records.record import Record\nfrom stn_runtime.views.video_file import VideoFile\n"
         "from stn_runtime.sources.frame import Frame\n"
         "seen = Prediction('7', 1, (), (), np.empty((0, 0, 2)), None, {}, np.ones(1))\n"
         "try: VideoFile(Path(sys.argv[1]), False).show("
@@ -303,7 +304,7 @@ def test_names_that_are_too_long_are_cut_and_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_is_seen_while_a_video_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stn_runtime.views.saving._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("stn_runtime.views.video_file._CHECK_SECONDS", 0.0)
     video = VideoFile(tmp_path / "x.avi", live=True)
     video.show(*_at(1e9))
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))

@@ -1,6 +1,6 @@
 """The window and its keys, on a screen that is played."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from stn_runtime import InputError, Prediction
 from stn_runtime.model.manifest import Manifest
 from stn_runtime.records.record import Record
 from stn_runtime.sources.frame import Frame
-from stn_runtime.views.window import Rate, Window, display_problem, theta_lines
+from stn_runtime.views.window import Window, display_problem, theta_lines
 
 PREDICTION = Prediction("7", 0.9, (), (), np.empty((0, 0, 2), np.float32), None, {}, np.ones(1, np.float32))
 
@@ -244,25 +244,6 @@ def test_a_window_that_waits_ends_when_it_is_dismissed(
 
 
 # --- frames a second
-
-
-@pytest.mark.parametrize(
-    ("moments", "rate"),
-    [
-        ([5.0], None),
-        ([5.0, 5.0], None),
-        ([5.0, 5.5], 2.0),  # one interval in half a second
-        ([0.0, 0.5, 1.0], 2.0),  # two intervals in one second
-        ([0.0, 0.1, 0.4, 2.0], 1.5),  # three in two seconds: irregular or not
-        ([0.0, 1.0, 2.0, 3.0], 1.0),  # what is older than two seconds is forgotten
-        ([0.0, 0.1, 0.2, 10.0], 1 / 9.8),  # but for the frame before
-        ([0.0, 10.0, 20.0], 0.1),
-    ],
-)
-def test_the_rate_is_the_number_of_intervals_by_what_they_span(moments: Sequence[float], rate: float | None) -> None:
-    counter = Rate()
-    *_, last = [counter.count(moment) for moment in moments]
-    assert last == (pytest.approx(rate) if rate is not None else None)
 
 
 @pytest.mark.parametrize(("picture", "window"), [((300, 400), (400, 300)), ((1440, 2560), (1280, 720))], ids=str)
