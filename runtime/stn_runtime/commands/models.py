@@ -1,4 +1,4 @@
-"""The commands about models: verify and models."""
+"""The command models: list the released models and the networks, or show one."""
 
 import argparse
 import sys
