@@ -17,10 +17,10 @@ from .prometheus import MEDIA_TYPE, metrics_registry
 from .rendering import PICTURES_A_SECOND, JpegRenderer
 
 _EVENTS_A_SECOND = 10.0
-_SENDS_A_SECOND = 120.0  # to all clients of one stream together, so that the pipeline keeps its CPU time
-_STATE_SECONDS = 1.0
-_REPEAT_SECONDS = 1.0
-_FIRST_RECORDS = 10  # that a new client of /events gets from before it connected
+_SENDS_A_SECOND = 120.0  # limit for all clients of one stream together: the pipeline needs the CPU
+_STATE_SECONDS = 1.0  # between two states in /events
+_REPEAT_SECONDS = 1.0  # after which a picture that is still the newest is sent again
+_FIRST_RECORDS = 10  # a new client of /events first gets the last 10 records
 
 
 class Endpoints:

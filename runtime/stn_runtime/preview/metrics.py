@@ -104,7 +104,7 @@ class ClientCounts:
 
 
 class RunMetrics:
-    """Counts records and judges the run's health; one thread counts, other threads may read.
+    """Counts records and derives the run's health; one thread counts, and other threads may read.
 
     Args:
         live: Whether the frames come from cameras, so that an old result means trouble.
@@ -121,7 +121,7 @@ class RunMetrics:
         self._frames = self._errors = self._unsure = self._uncertain = 0
         self._labels: Counter[str] = Counter()
         self._events: dict[str, Counter[str]] = {"source_lost": Counter(), "source_back": Counter()}
-        self._loss_reasons: dict[str, str] = {}  # of the sources that are lost now
+        self._loss_reasons: dict[str, str] = {}  # by source, while that source is lost
         self._stages: dict[str, LatencyHistogram] = {}
         self._rate = RateMeter(_RATE_SECONDS)
         self._newest_result: float | None = None

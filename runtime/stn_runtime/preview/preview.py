@@ -16,7 +16,7 @@ from .latest import LatestResults
 from .limits import Limits
 from .metrics import STALE_SECONDS, RunMetrics
 
-_LIMITS = Limits()
+_DEFAULT_LIMITS = Limits()
 _LOOPBACK = "127.0.0.1"
 _UNASSIGNED = "192.0.2.1"  # TEST-NET-1 (RFC 5737): no machine has it, and nothing is sent to it
 
@@ -79,7 +79,7 @@ class Preview(View):
         model: str,
         live: bool,
         stale_seconds: float = STALE_SECONDS,
-        limits: Limits = _LIMITS,
+        limits: Limits = _DEFAULT_LIMITS,
     ) -> None:
         try:
             from .server import Server
@@ -137,11 +137,11 @@ def _listen(address: Address, is_protected: bool) -> tuple[socket.socket, bool]:
         listener.listen()
     except OSError as error:
         listener.close()
-        raise InputError(f"--serve {address}: {_reason(error)}") from error
+        raise InputError(f"--serve {address}: {_listening_problem(error)}") from error
     return listener, is_loopback
 
 
-def _reason(error: OSError) -> str:
+def _listening_problem(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "the port is in use by another program; give another one, or 0 for any that is free"
     if error.errno == errno.EADDRNOTAVAIL:

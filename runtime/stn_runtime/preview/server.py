@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 _HEAD_BYTES = 8192  # the longest head of a request
 _SEND_BUFFER = 1 << 17  # bytes; a larger one would hold seconds of old pictures for a slow client
-_POLL_SECONDS = 0.1  # between looks whether to close
-_END_SECONDS = 0.5  # for streams to end by themselves
+_POLL_SECONDS = 0.1  # between checks whether to close
+_END_SECONDS = 0.5  # streams that have not ended by themselves are cut after this time
 _JOIN_SECONDS = 5.0
 
 
