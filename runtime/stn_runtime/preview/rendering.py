@@ -46,7 +46,7 @@ class JpegRenderer:
     def __init__(self, latest: LatestResults) -> None:
         self._latest = latest
         self._lock = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(1, "stn-preview-painter")
+        self._thread = ThreadPoolExecutor(1, "stn-preview-renderer")
         self._number, self._jpeg, self._rendered_at = 0, b"", 0.0
 
     async def newest(self) -> tuple[int, bytes]:

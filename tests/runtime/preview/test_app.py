@@ -189,7 +189,7 @@ def test_metrics_have_the_type_of_prometheus_text_and_count_clients(serve: Calla
         "/\\..\\x",
     ],
 )
-def test_there_are_no_files_behind_it(serve: Callable[..., Preview], path: str) -> None:
+def test_no_path_leads_to_a_file(serve: Callable[..., Preview], path: str) -> None:
     assert get(serve(), path)[0] == 404
 
 
@@ -202,7 +202,7 @@ def test_only_get_and_head_are_allowed(serve: Callable[..., Preview], path: str,
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_head_is_the_answer_without_its_body(serve: Callable[..., Preview], path: str) -> None:
+def test_an_answer_to_head_has_no_body(serve: Callable[..., Preview], path: str) -> None:
     preview = serve()
     preview.show(*classified_frame())
     kinds = []

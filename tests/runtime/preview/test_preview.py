@@ -20,7 +20,7 @@ from tests.runtime.preview.clients import (
 
 
 @pytest.mark.parametrize(
-    ("text", "host", "port", "said"),
+    ("text", "host", "port", "written"),
     [
         ("8000", "127.0.0.1", 8000, "127.0.0.1:8000"),
         ("0.0.0.0:80", "0.0.0.0", 80, "0.0.0.0:80"),
@@ -29,21 +29,21 @@ from tests.runtime.preview.clients import (
         ("pi.local:0", "pi.local", 0, "pi.local:0"),
     ],
 )
-def test_an_address_is_a_port_with_or_without_a_host(text: str, host: str, port: int, said: str) -> None:
+def test_an_address_is_a_port_with_or_without_a_host(text: str, host: str, port: int, written: str) -> None:
     assert parse_address(text) == Address(host, port)
-    assert str(parse_address(text)) == said
+    assert str(parse_address(text)) == written
 
 
 @pytest.mark.parametrize(
     "text", ["", "pi", ":8000", "pi:", "65536", "-1", "8000.5", "a b:1", "::1:8000", "[pi]:80", "http://pi:80", "٣"]
 )
-def test_what_is_no_address_is_refused_in_a_sentence(text: str) -> None:
+def test_a_text_that_is_no_address_is_refused_in_a_sentence(text: str) -> None:
     with pytest.raises(InputError, match=r"^--serve .*: expected PORT or HOST:PORT, .* such as 8000, 0\.0\.0\.0:8000"):
         parse_address(text)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1"])
-def test_what_others_can_reach_needs_a_token(host: str) -> None:
+def test_an_address_that_other_machines_can_reach_needs_a_token(host: str) -> None:
     with pytest.raises(InputError, match=r"others could watch; set a secret in STN_TOKEN, .* --serve 8000$"):
         Preview(Address(host, 8000), None, "tiny", True)
 
