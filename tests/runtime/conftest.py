@@ -24,6 +24,7 @@ from stn_runtime import GoldenVector, Manifest
 from stn_runtime.cli import main
 from stn_runtime.model.golden import make_golden
 from stn_runtime.model.manifest import METADATA_KEY
+from tests.support.process import default_signals
 from tests.support.tiny_model import answer, make_graph, make_manifest
 
 SPAWN = "import sys; from stn_runtime.cli import main; sys.exit(main())"
@@ -102,7 +103,7 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
     def start(*arguments: object, code: str = SPAWN, **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
         command = [sys.executable, "-c", code, *map(str, arguments)]
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": default_signals} | options
         process = subprocess.Popen(command, **options)
         started.append(process)
         return process

@@ -1,8 +1,16 @@
-"""What a running process uses, as Linux tells it in /proc."""
+"""Processes that tests start: their signals as a shell starts them, and what they use, as Linux tells it in /proc."""
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def default_signals() -> None:
+    """Take signals as a program in the foreground does: nohup and background jobs hand ignored ones down."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from stn_models import load_checkpoint
 from stn_runtime import InputError
 from stn_runtime.cli import main
 from stn_training import TrainConfig, fit
+from tests.support.process import default_signals
 
 Refusal = Callable[..., str]
 MakeFolder = Callable[..., Path]
@@ -58,14 +59,14 @@ def hard_run(pictures: Path) -> list[str]:
 
 def start(arguments: list[str]) -> "subprocess.Popen[str]":
     """'stn' in its own process, on one thread as here."""
-    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's background jobs ignore it
-    code = f"import signal, sys; {heard}; from stn_runtime.cli import main; sys.exit(main())"
+    code = "import sys; from stn_runtime.cli import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        preexec_fn=default_signals,
     )
 
 

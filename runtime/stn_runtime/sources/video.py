@@ -1,7 +1,8 @@
 """Video files: every frame in order, decoded ahead on a thread."""
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from .done import Done
 from .frame import EVERYTHING, Frame, Selection
 from .source import Source
 
+log = logging.getLogger(__name__)
+
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 
+_COUNTED = frozenset({".avi", ".m4v", ".mov", ".mp4"})  # containers that hold the number of frames
+_MOST_DAMAGED = 10_000  # frames in a row, behind which no more are sought
 _AHEAD = 4
 _RELEASE_SECONDS = 5.0
 
@@ -66,7 +71,7 @@ class Video(Source):
         return self._ahead.first(timeout) is not None
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames; the last one of a video that ends long before its announced end carries an error."""
+        """Yield the frames; one that is damaged carries an error, and so does the last of a video that is cut off."""
         try:
             yield from self._ahead
         finally:
@@ -104,30 +109,43 @@ class Video(Source):
                 return
             for frame in self._frames(capture):
                 yield frame
-                whole = self._selection.loop and frame.image is not None
+                whole |= self._selection.loop and frame.image is not None
 
     def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
-        index = 0
+        index = read = 0
         due = 0.0
+        damaged: list[int] = []  # frames that were not decoded, unless the video has ended before them
         try:
             while not self._closed:
                 started = time.perf_counter()
-                if not capture.grab():
-                    break
+                if not capture.grab():  # of a damaged frame, and at the end
+                    if index >= self._announced or len(damaged) >= _MOST_DAMAGED:
+                        break
+                    damaged.append(index)
+                    index += 1
+                    continue
+                yield from self._damaged(damaged)
+                damaged.clear()
+                read += 1
                 position = max(capture.get(cv2.CAP_PROP_POS_MSEC), 0.0) / 1000 or index / (self._rate or 25.0)
                 if index % self._selection.stride == 0 and position >= due:
                     if index > self._last:
                         done, image = capture.retrieve()
-                        if not done:
-                            break
-                        yield self._frame(index, position, image, started)
+                        yield from [self._frame(index, position, image, started)] if done else self._damaged([index])
                     # Counted from the wanted moment and not from the frame, so that the rate is met on average.
                     due = max(due + 1 / self._selection.max_fps, position - 1) if self._selection.max_fps else 0.0
                 index += 1
         finally:
             capture.release()
-        if not self._closed and index > self._last:  # else its last record is the error already
-            yield from self._shortfall(index)
+        end = index - len(damaged)
+        if not self._closed and (end > self._last or not read):  # else its last record is the error already
+            yield from self._shortfall(end, read)
+
+    def _damaged(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Yield an error for each of these frames that is wanted."""
+        for index in indices:
+            if index % self._selection.stride == 0 and index > self._last:
+                yield self._error(index, f"frame {index} cannot be decoded; is the file damaged?")
 
     def _frame(self, index: int, position: float, image: Any, started: float) -> Frame:  # noqa: ANN401  (cv2's)
         taken = 1000 * (time.perf_counter() - started)
@@ -135,9 +153,19 @@ class Video(Source):
         rate = min(rate, self._selection.max_fps or rate) if rate else None
         return Frame(str(self.path), index, position, rgb(image), root=self._root, decode_ms=taken, rate=rate)
 
-    def _shortfall(self, index: int) -> Iterator[Frame]:
-        if index == 0:
-            yield Frame(str(self.path), 0, None, None, f"{self.path}: has no frame that can be decoded")
-        elif self._announced > 0 and index < 0.9 * self._announced:
-            reason = f"ends after {index} of {self._announced} frames; is it cut off?"
-            yield Frame(str(self.path), index, None, None, f"{self.path}: {reason}")
+    def _shortfall(self, end: int, read: int) -> Iterator[Frame]:
+        """Yield an error when a video ends at another frame than the file announces.
+
+        Where a container has no count, OpenCV estimates one from the duration, which may be that of the sound.
+        """
+        missing = self._announced - end
+        tolerated = 0.0 if self.path.suffix.lower() in _COUNTED else (self._rate or 25.0)
+        if not read:
+            yield self._error(0, "has no frame that can be decoded")
+        elif missing > tolerated:
+            yield self._error(end, f"ends after {end} of {self._announced} frames; is it cut off?")
+        elif missing > 0:
+            log.warning("%s: ends after %d of about %d frames", self.path, end, self._announced)
+
+    def _error(self, index: int, reason: str) -> Frame:
+        return Frame(str(self.path), index, None, None, f"{self.path}: {reason}", root=self._root)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..errors import ImageReadError, InputError
@@ -79,9 +80,14 @@ class SaveFolder(View):
         return self._videos[frame.source].show(frame, record)
 
     def close(self) -> None:
-        """Finish the files."""
-        for video in self._videos.values():
-            video.close()
+        """Finish every file, also when one of them fails.
+
+        Raises:
+            InputError: A file lacks frames that were written.
+        """
+        with ExitStack() as closing:
+            for video in self._videos.values():
+                closing.callback(video.close)
 
     def _target(self, source: str) -> Path:
         name = source.split("://")[1] if "://" in source else Path(source).stem

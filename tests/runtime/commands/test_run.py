@@ -288,6 +288,17 @@ def test_a_lost_terminal_ends_a_run_with_everything_written(
     assert open_source(str(tmp_path / "out.mp4")).total
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="of Unix")
+def test_under_nohup_a_run_goes_on_without_its_terminal(spawn: Spawn, rgb_model: Path, camera: SimpleNamespace) -> None:
+    process = spawn("run", camera.url, "-m", rgb_model, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    for _ in range(20):
+        assert process.stdout.readline()
+    assert process.poll() is None
+
+
 def test_two_signals_at_once_are_no_traceback(spawn: Spawn, rgb_model: Path, camera: SimpleNamespace) -> None:
     process = spawn("run", camera.url, "-m", rgb_model)
     assert process.stdout is not None

@@ -1,6 +1,7 @@
 """Video files: every frame in order, with its time."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from stn_runtime import InputError
 from stn_runtime.sources.done import Done
+from stn_runtime.sources.frame import Selection
 from stn_runtime.sources.opening import open_source
 from stn_runtime.sources.video import Video
 
@@ -52,6 +54,64 @@ def test_a_truncated_video_gives_its_frames_and_then_an_error(tmp_path: Path) ->
     assert all(frame.image is not None for frame in frames)
     assert last.image is None
     assert last.error == f"{path}: ends after {len(frames)} of 40 frames; is it cut off?"
+
+
+@pytest.fixture
+def damage(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an .avi of 40 noisy frames, of which some are zeroed, and the end is cut off before a frame."""
+
+    def write(zeroed: Sequence[int] = (), cut: int | None = None) -> Path:
+        path = tmp_path / "damaged.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+        rng = np.random.default_rng(0)
+        for index in range(40):
+            writer.write(rng.integers(0, 20, (48, 64, 3), np.uint8) + np.uint8(5 * index))
+        writer.release()
+        data = bytearray(path.read_bytes())
+        chunks = [match.start() for match in re.finditer(rb"00dc(?=.{4}\xff\xd8)", data, re.DOTALL)]
+        assert len(chunks) == 40
+        for chunk in (chunks[index] for index in zeroed):
+            size = int.from_bytes(data[chunk + 4 : chunk + 8], "little")
+            data[chunk + 8 : chunk + 8 + size] = bytes(size)
+        path.write_bytes(data if cut is None else data[: chunks[cut]])
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("zeroed", [[20], [37], [38], [5, 6, 7, 30], list(range(10, 30))], ids=str)
+def test_a_damaged_frame_is_an_error_and_the_others_are_read(damage: Callable[..., Path], zeroed: list[int]) -> None:
+    path = damage(zeroed)
+    frames = list(open_source(str(path)))
+    assert [frame.index for frame in frames] == list(range(40))
+    errors = {frame.index: frame.error for frame in frames if frame.image is None}
+    assert errors == {index: f"{path}: frame {index} cannot be decoded; is the file damaged?" for index in zeroed}
+    levels = {frame.index: frame.image.mean() - 9.5 for frame in frames if frame.image is not None}
+    assert levels == {index: pytest.approx(5 * index, abs=3) for index in levels}
+
+
+def test_of_a_stride_only_wanted_frames_that_are_damaged_are_errors(damage: Callable[..., Path]) -> None:
+    frames = list(open_source(str(damage([8, 9, 12])), selection=Selection(stride=4)))
+    assert [frame.index for frame in frames] == list(range(0, 40, 4))
+    assert [frame.index for frame in frames if frame.error] == [8, 12]
+
+
+@pytest.mark.parametrize("cut", [1, 20, 37, 39])
+def test_every_frame_that_a_cut_video_lacks_is_reported(damage: Callable[..., Path], cut: int) -> None:
+    path = damage(cut=cut)
+    *frames, last = open_source(str(path))
+    assert len(frames) in (cut - 1, cut)  # of the last one OpenCV may want to see what follows
+    assert all(frame.error is None for frame in frames)
+    assert last.error == f"{path}: ends after {len(frames)} of 40 frames; is it cut off?"
+
+
+def test_a_damaged_video_is_resumed_behind_its_errors(damage: Callable[..., Path]) -> None:
+    path = str(damage([5, 20]))
+    source = open_source(path)
+    source.skip(Done([(path, 10)]))
+    frames = list(source)
+    assert [frame.index for frame in frames] == list(range(11, 40))
+    assert [frame.index for frame in frames if frame.error] == [20]
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\0" * 4096])

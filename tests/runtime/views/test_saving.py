@@ -264,6 +264,30 @@ def test_a_video_that_was_not_saved_whole_is_said(tmp_path: Path, monkeypatch: p
         video.close()
 
 
+def test_a_video_that_cannot_be_closed_does_not_spoil_those_of_other_cameras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = SaveFolder(tmp_path / "out", live=False)
+    for index in range(20):
+        for camera in ("camera 0", "camera 1", "camera 2"):
+            frame, record = _shown(_picture())
+            place = {"source": camera, "time": index / 10}
+            saver.show(replace(frame, index=index, **place), replace(record, frame=index, **place))
+    closed = VideoFile.close
+
+    def fail_once(video: VideoFile) -> None:
+        closed(video)
+        if video.path.stem == "camera_1":
+            raise InputError("camera_1.mp4: only 19 of 20 frames were saved; is the disk full?")
+
+    monkeypatch.setattr(VideoFile, "close", fail_once)
+    with pytest.raises(InputError, match=r"^camera_1\.mp4: only 19 of 20"):
+        saver.close()
+    assert {path.stem: len(_frames(path)) for path in (tmp_path / "out").glob("*.mp4")} == {
+        f"camera_{number}": 20 for number in range(3)
+    }
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_run_that_goes_on_keeps_the_videos_that_are_there(tmp_path: Path, keep: bool) -> None:
     for count in (3, 1):
