@@ -2,10 +2,13 @@
 
 from stn_runtime.model.parity import Parity
 
-from .exporter import Card, Exported, export_checkpoint, export_classifier, export_graph, export_onnx
+from .card import Card
+from .exporter import Exported, export_checkpoint, export_classifier
 from .forms.splitting import classifier_graph
 from .forms.targets import TARGETS, Plan, Target, plan_export
 from .graph.deployment import Deployment, describe_transformers
+from .module_exporter import export_onnx
+from .network_graph import export_graph
 from .optimizer import DifferenceError, Optimized, optimize_onnx
 from .proof.gates import Gate, GateError, TestSet
 from .proof.verification import ParityError, Verification, verify

@@ -22,7 +22,8 @@ from .graph.onnx_files import read_onnx
 from .linting import lint
 from .optimizer import DifferenceError, optimize_onnx
 from .proof.gates import GateError, TestSet
-from .proof.verification import BATCHES, ParityError
+from .proof.reference import BATCHES
+from .proof.verification import ParityError
 
 _MOST_IMAGES = max(BATCHES) - 3  # beside black, white and noise
 _THETA_IMAGES = 1000

@@ -13,7 +13,7 @@ from stn_runtime.model.theta_statistics import ThetaStatistics, describe_theta
 
 from .graph.deployment import Deployment
 from .graph.onnx_files import read_onnx, write_onnx
-from .proof.verification import torch_outputs
+from .proof.reference import torch_outputs
 
 _BATCH = 64
 

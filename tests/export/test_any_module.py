@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stn_export import Card, ParityError, export_onnx, exporter, plan_export
+from stn_export import Card, ParityError, export_onnx, module_exporter, plan_export
 from stn_runtime import Classifier, InputError, PreprocessSpec
 
 PORTABLE = plan_export(form="portable")
@@ -171,7 +171,7 @@ def test_a_graph_that_differs_leaves_no_file(tmp_path: Path, monkeypatch: pytest
         next(entry for entry in sampler.attribute if entry.name == "mode").s = b"nearest"
         return model
 
-    monkeypatch.setattr(exporter, "shape_graph", wrong)
+    monkeypatch.setattr(module_exporter, "shape_graph", wrong)
     module, example, _ = built("feature maps")
     with pytest.raises(ParityError, match=r"differs from PyTorch in '.*' by .*; nothing was written"):
         export_onnx(module, tmp_path / "m.onnx", example)

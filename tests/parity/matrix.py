@@ -6,14 +6,18 @@
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 
-from stn_export import Deployment, Verification, export_graph, plan_export, verify
-from stn_export.exporter import shape_graph
+from stn_export import Deployment, Verification, plan_export
 from stn_export.forms.precision import reduce_precision
+from stn_export.network_graph import rewrite_graph, shape_graph, trace_network
+from stn_export.proof.reference import Reference, pytorch_reference
+from stn_export.proof.verification import verify_against
 from stn_models import GRID_GENERATORS, Architecture
 from stn_runtime import PreprocessSpec
 from stn_runtime.model.manifest import Form, Precision
@@ -55,18 +59,37 @@ def network(cell: Cell) -> Deployment:
     return Deployment(model, PreprocessSpec(cell.size, cell.size, 1)).eval()
 
 
-def measure(cell: Cell, kinds: Iterable[tuple[Form, Precision]]) -> dict[tuple[Form, Precision], Verification]:
-    """Return how far each form and precision of a cell is from PyTorch, theta found and theta given."""
+@dataclass(frozen=True)
+class Prepared:
+    """What all forms and precisions of a cell share: one trace, and PyTorch's outputs for every batch and theta."""
+
+    deployment: Deployment
+    spec: PreprocessSpec
+    pictures: NDArray[np.uint8]
+    traced: onnx.ModelProto
+    reference: Reference
+
+
+@cache
+def prepare(cell: Cell) -> Prepared:
+    """Return a cell traced and run in PyTorch; once a process."""
     deployment, spec = network(cell), PreprocessSpec(cell.size, cell.size, 1)
     pictures = np.random.default_rng(cell.size).integers(0, 256, (32, cell.size, cell.size, 1), np.uint8)
-    found = {}
-    graphs: dict[bool, onnx.ModelProto] = {}
+    reference = pytorch_reference(deployment, spec, pictures[:1])
+    return Prepared(deployment, spec, pictures, trace_network(deployment, spec), reference)
+
+
+def measure(cell: Cell, kinds: Iterable[tuple[Form, Precision]]) -> dict[tuple[Form, Precision], Verification]:
+    """Return how far each form and precision of a cell is from PyTorch, with the network's theta and with injected."""
+    ready = prepare(cell)
+    verifications = {}
     for form, precision in kinds:
-        graph = graphs.get(form == "split") or export_graph(deployment, spec, form)
-        graphs[form == "split"] = graph
-        model = shape_graph(reduce_precision(graph, precision, pictures), plan_export("cpu", form, precision))
-        found[form, precision] = verify(deployment, model, spec, pictures[:1], form, precision)
-    return found
+        graph = reduce_precision(rewrite_graph(ready.traced, ready.deployment, form), precision, ready.pictures)
+        model = shape_graph(graph, plan_export("cpu", form, precision))
+        verifications[form, precision] = verify_against(
+            ready.reference, ready.deployment, model, ready.spec, form, precision
+        )
+    return verifications
 
 
 def main() -> None:

@@ -35,38 +35,36 @@ def trace(
     output_names: Sequence[str] | None = None,
     dynamic_batch: bool = True,
     dynamic_size: bool = False,
-    modes: bool = True,
 ) -> onnx.ModelProto:
-    """Return a module as an ONNX graph, opset 18, with every sampling grid that allows it as one matrix product.
+    """Return a module as an ONNX graph, opset 18, as PyTorch's exporter writes it; ``rewrite`` makes it fast.
 
     Args:
         module: Any module in evaluation mode whose forward takes tensors.
-        example: One batch of what it takes.
-        input_names: Of the graph's inputs; by default the names of forward's arguments.
-        output_names: Of the graph's outputs; by default the exporter's.
+        example: One batch of the module's inputs.
+        input_names: Names for the graph's inputs; by default the names of forward's arguments.
+        output_names: Names for the graph's outputs; by default the exporter's.
         dynamic_batch: Whether axis 0 of every input stays open.
         dynamic_size: Whether axes 2 and 3 of every 4-D input stay open.
-        modes: See ``rewrite_samplers``.
 
     Raises:
         TraceError: The module cannot be exported like this.
     """
-    names = list(input_names) if input_names is not None else _argument_names(module, len(example))
-    examples = tuple(_at_least_two(tensor) if dynamic_batch else tensor for tensor in example)
+    kind = type(module).__name__
     batches = {len(tensor) for tensor in example if tensor.ndim}
     if dynamic_batch and len(batches) > 1:
         sizes = " and ".join(map(str, sorted(batches)))
         raise TraceError(
-            f"{type(module).__name__}: its inputs have {sizes} elements along their first axis, which is to be the "
+            f"{kind}: its inputs have {sizes} elements along their first axis, which is to be the "
             "batch; give as many of each, or dynamic_batch=False"
         )
+    examples = tuple(_at_least_two(tensor) if dynamic_batch else tensor for tensor in example)
     open_axes = [_open_axes(tensor, dynamic_batch, dynamic_size) for tensor in examples]
     try:
         with _quiet(), torch.no_grad(), _OpenGrids():
             program = torch.onnx.export(
                 module,
                 examples,
-                input_names=names,
+                input_names=list(input_names) if input_names is not None else _argument_names(module, len(example)),
                 output_names=output_names,
                 opset_version=OPSET,
                 dynamic_shapes=_dimensions(open_axes),
@@ -75,25 +73,54 @@ def trace(
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps whatever the module's code raises
-        raise TraceError(f"{type(module).__name__}: PyTorch cannot export it ({_cause(error)})") from error
+        raise TraceError(f"{kind}: PyTorch cannot export it ({_cause(error)})") from error
     traced: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only without dynamo
-    if output_names is not None and len(output_names) != len(traced.graph.output):
-        count = len(traced.graph.output)
-        raise TraceError(f"{type(module).__name__}: has {count} outputs, {len(output_names)} output_names are given")
+    _check_signature(traced, kind, output_names, open_axes)
+    return traced
+
+
+def _check_signature(
+    traced: onnx.ModelProto, kind: str, output_names: Sequence[str] | None, open_axes: Sequence[Mapping[int, str]]
+) -> None:
+    """Raise ``TraceError`` where a graph has other outputs than asked, or fixes an axis that was to stay open."""
+    count = len(traced.graph.output)
+    if output_names is not None and len(output_names) != count:
+        raise TraceError(f"{kind}: has {count} outputs, {len(output_names)} output_names are given")
     returned = {value.name for value in traced.graph.input} & {value.name for value in traced.graph.output}
     if returned:
-        raise TraceError(f"{type(module).__name__}: returns its input '{returned.pop()}' as it is; leave it out")
+        raise TraceError(f"{kind}: returns its input '{returned.pop()}' as it is; leave it out")
     for value, axes in zip(traced.graph.input, open_axes, strict=True):
         for axis, label in axes.items():
             if isinstance(dims_of(value)[axis], int):
                 raise TraceError(
-                    f"{type(module).__name__}: its code fixes the {label} of input '{value.name}' at "
+                    f"{kind}: its code fixes the {label} of input '{value.name}' at "
                     f"{dims_of(value)[axis]}; export with that size, or make the code follow its input's shape"
                 )
+
+
+def rewrite(traced: onnx.ModelProto, kind: str, modes: bool = True) -> onnx.ModelProto:
+    """Return a traced graph with constants computed, and every sampling grid that allows it as one matrix product.
+
+    Args:
+        traced: Returned by ``trace``.
+        kind: Name of the module, for error messages.
+        modes: See ``rewrite_samplers``.
+
+    Raises:
+        TraceError: The graph holds something that cannot be rewritten.
+    """
     try:
-        return rewritten(traced, modes)
+        graph = ir.from_proto(traced)
+        fold_constants(graph)
+        rewrite_samplers(graph, Changes(), modes)
+        merge_layers(graph)
+        ir.passes.common.ClearMetadataAndDocStringPass()(graph)  # the exporter writes our folders' names into it
+        infer_shapes(graph)
+        model = ir.to_proto(graph)
+        onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # onnx and onnx_ir raise many kinds
-        raise TraceError(f"{type(module).__name__}: its graph cannot be rewritten ({_cause(error)})") from error
+        raise TraceError(f"{kind}: its graph cannot be rewritten ({_cause(error)})") from error
+    return model
 
 
 @contextmanager
@@ -110,19 +137,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def rewritten(traced: onnx.ModelProto, modes: bool = True) -> onnx.ModelProto:
-    """Return a traced graph with constants computed, samplers and layers rewritten."""
-    graph = ir.from_proto(traced)
-    fold_constants(graph)
-    rewrite_samplers(graph, Changes(), modes)
-    merge_layers(graph)
-    ir.passes.common.ClearMetadataAndDocStringPass()(graph)  # the exporter writes our folders' names into it
-    infer_shapes(graph)
-    model = ir.to_proto(graph)
-    onnx.checker.check_model(model, full_check=True)
-    return model
 
 
 class _OpenGrids(TorchFunctionMode):

@@ -16,7 +16,8 @@ from stn_runtime.model.network import Network
 
 from ..forms.precision import layers, reduce_precision
 from ..graph.deployment import Deployment
-from .verification import open_both, torch_outputs
+from .reference import torch_outputs
+from .verification import open_both
 
 LARGEST_DROP = {"float32": 0.0, "float16": 0.1, "int8": 0.5}
 """Of top-1 accuracy, in points, by precision."""

@@ -16,7 +16,8 @@ from stn_export import Deployment, Exported, GateError, TestSet, export_checkpoi
 from stn_export.forms.precision import float32_island, layers, reduce_precision
 from stn_export.proof import gates
 from stn_export.proof.gates import LARGEST_SHIFT, Gate, blame, measure, point_shifts
-from stn_export.proof.verification import open_both, torch_outputs
+from stn_export.proof.reference import torch_outputs
+from stn_export.proof.verification import open_both
 from stn_models import Architecture, make_transformer
 from stn_runtime import InputError
 from stn_runtime.model.golden import replay

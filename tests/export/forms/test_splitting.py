@@ -11,7 +11,8 @@ from torch import nn
 from stn_export import Deployment, Exported, classifier_graph, export_graph, verify
 from stn_export.forms.splitting import split_graph
 from stn_export.graph.onnx_files import dims_of
-from stn_export.proof.verification import open_both, torch_outputs
+from stn_export.proof.reference import torch_outputs
+from stn_export.proof.verification import open_both
 from stn_models import Architecture, ParallelTransformers, insert_spatial_transformer, make_transformer
 from stn_runtime import Classifier, InputError, PreprocessSpec
 from stn_runtime.images.writing import write_image

@@ -18,8 +18,9 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stn_export.graph import tracing
 from stn_export.graph.rewrites import infer_shapes, merge_layers
-from stn_export.graph.tracing import TraceError, trace
+from stn_export.graph.tracing import TraceError, rewrite
 from stn_runtime import InputError
 
 
@@ -90,6 +91,11 @@ class Warp(nn.Module):
     def forward(self, picture: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
         grid = functional.affine_grid(affine, [picture.shape[0], 1, 6, 4], align_corners=False)
         return functional.grid_sample(picture, grid, align_corners=False), grid
+
+
+def trace(module: nn.Module, example: list[Tensor], **options: object) -> onnx.ModelProto:
+    """Return the graph of a module as it is shipped: traced and rewritten."""
+    return rewrite(tracing.trace(module, example, **options), type(module).__name__)
 
 
 def pictures(*shape: int) -> Tensor:

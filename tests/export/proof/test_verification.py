@@ -7,14 +7,8 @@ import pytest
 import torch
 
 from stn_export import Deployment, Parity, export_graph, verify
-from stn_export.proof.verification import (
-    SCALES,
-    hostile_thetas,
-    open_both,
-    tolerances_of,
-    torch_outputs,
-    with_theta_inputs,
-)
+from stn_export.proof.reference import SCALES, hostile_thetas, torch_outputs
+from stn_export.proof.verification import open_both, tolerances_of, with_theta_inputs
 from stn_models import injected_thetas, make_transformer
 from stn_runtime import InputError
 from stn_runtime.model.manifest import Precision

@@ -1,0 +1,129 @@
+"""PyTorch's side of the proof: pictures, hostile thetas, and what the network answers to them."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stn_models import GridGenerator, injected_thetas
+from stn_models.transformer import SpatialTransformer
+from stn_runtime import InputError, PreprocessSpec
+from stn_runtime.model.parity import largest_differences
+
+from ..graph.deployment import Deployment
+
+BATCHES = (1, 3, 64)
+"""How many pictures are compared at a time. Large pictures come in smaller batches, of at least 4."""
+
+SCALES = {"identity": 1.0, "zoom_in": 0.4, "zoom_out": 2.5, "half_turn": -1.0, "degenerate": 0.0, "far_outside": 30.0}
+"""Injected thetas, as multiples of the identity's; a seventh, ``warped``, is the identity with noise."""
+
+_MOST_PIXELS = 64 * 64 * 64  # in the largest batch
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch of pictures and PyTorch's outputs for it.
+
+    Attributes:
+        pictures: (N, H, W, C) uint8.
+        outputs: PyTorch's outputs by name, each (N, ...).
+        thetas: The injected theta (1, P) of each transformer, in order of use; empty where the network computes them.
+    """
+
+    pictures: NDArray[np.uint8]
+    outputs: Mapping[str, NDArray[np.generic]]
+    thetas: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """PyTorch's outputs for every batch and theta of a verification; it serves any number of graphs.
+
+    Attributes:
+        own: Cases in which the network computes theta.
+        injected: Cases with hostile thetas; empty for a network without a transformer.
+        rounding: Largest difference between float32 and float64 in PyTorch, by output, over the cases of ``own``.
+    """
+
+    own: tuple[Case, ...]
+    injected: tuple[Case, ...]
+    rounding: Mapping[str, float]
+
+
+def pytorch_reference(deployment: Deployment, spec: PreprocessSpec, images: NDArray[np.uint8]) -> Reference:
+    """Return what PyTorch answers to real, random and plain pictures, and to hostile thetas.
+
+    Args:
+        deployment: The network, in evaluation mode on the CPU.
+        spec: The network's input.
+        images: Real pictures (M, H, W, C), M may be 0.
+
+    Raises:
+        InputError: An output is not finite.
+    """
+    exact = copy.deepcopy(deployment).double()
+    own: list[Case] = []
+    rounding: dict[str, float] = {}
+    for batch in _batches(spec, images):
+        outputs = torch_outputs(deployment, batch)
+        for name, values in outputs.items():
+            if not np.isfinite(values).all():
+                raise InputError(f"PyTorch's own '{name}' is not finite; the checkpoint is damaged or diverged")
+        own.append(Case(batch, outputs))
+        for name, value in largest_differences(torch_outputs(exact, batch), outputs).items():
+            rounding[name] = max(rounding.get(name, 0.0), value)
+    rounding.pop("rectified", None)  # it counts whole levels
+    injected = tuple(_injected_cases(deployment, [case.pictures for case in own])) if deployment.transformers else ()
+    return Reference(tuple(own), injected, rounding)
+
+
+def _injected_cases(deployment: Deployment, batches: list[NDArray[np.uint8]]) -> Iterator[Case]:
+    """Yield PyTorch's outputs for each hostile theta and batch."""
+    modules = [name for name, module in deployment.model.named_modules() if isinstance(module, SpatialTransformer)]
+    for thetas in hostile_thetas(deployment):
+        by_module = dict(zip(modules, thetas, strict=True))
+        in_order_of_use = tuple(by_module[used.name] for used in deployment.transformers)
+        with injected_thetas(deployment.model, thetas):
+            for batch in batches:
+                yield Case(batch, torch_outputs(deployment, batch), in_order_of_use)
+
+
+def torch_outputs(deployment: Deployment, batch: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+    """Return PyTorch's outputs by name for pictures (N, H, W, C)."""
+    with torch.inference_mode():
+        return {name: value.numpy() for name, value in deployment.outputs(torch.from_numpy(batch)).named().items()}
+
+
+def hostile_thetas(deployment: Deployment) -> Iterator[list[Tensor]]:
+    """Yield lists of one theta (1, P) per transformer, in the order of ``named_modules``: SCALES, then ``warped``."""
+    grids = transformer_grids(deployment)
+    for scale in SCALES.values():
+        yield [grid.identity()[None] * scale for grid in grids]
+    generator = torch.Generator().manual_seed(0)
+    yield [grid.identity()[None] + 0.1 * torch.randn(1, grid.theta_size, generator=generator) for grid in grids]
+
+
+def transformer_grids(deployment: Deployment) -> list[GridGenerator]:
+    """Return the grid generators of the network's transformers, in the order of ``named_modules``."""
+    return [module.grid for module in deployment.model.modules() if isinstance(module, SpatialTransformer)]
+
+
+def _batches(spec: PreprocessSpec, images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield batches of each size: random noise, among it a black, a white and the real pictures."""
+    shape = (spec.height, spec.width, spec.channels)
+    random = np.random.default_rng(0)
+    largest = max(4, min(BATCHES[-1], _MOST_PIXELS // (spec.height * spec.width)))
+    for size in (*BATCHES[:-1], largest):
+        batch = random.integers(0, 256, (size, *shape), np.uint8)
+        if size >= 3:
+            batch[0], batch[1] = 0, 255
+            real = images[:: 1 + len(images) // size][: size - 3]  # from all over, since they may be sorted by class
+            batch[2 : 2 + len(real)] = real
+        yield batch
+    if len(images):
+        yield images[:1]
