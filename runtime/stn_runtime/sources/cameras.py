@@ -12,6 +12,7 @@ from ..errors import ImageReadError, InputError
 from ..images.opencv import rgb
 from ..images.preprocessing import PreprocessSpec, largest_reduction
 from ..images.reading import Decoded, Reduction, decode_reduced
+from ..machine.masking import describe_cause, has_unencoded_credentials
 from ..machine.systemd import SIGN_OF_LIFE_SECONDS, notify
 from ..machine.threads import daemon_thread
 from .captures import AS_IT_COMES, UNREACHABLE, CameraOptions, Capture, Grabbed, open_capture
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 _OPEN_SECONDS = 10.0  # until a camera's first picture; more where ``stall_seconds`` is more
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _RELEASE_SECONDS = 1.0
+_ENCODE = "write '@', '/', '?' and '#' within a password as %40, %2F, %3F and %23"
 _IDLE_SECONDS = 0.05  # between calls of what is to be done while no frame comes
 _MOST_BLOCKED = 3  # threads of a camera that hang in its driver; another starts when one of them ends
 _STUCK_SECONDS = 300.0
@@ -43,7 +45,16 @@ class Camera:
     @classmethod
     def named(cls, name: str, shown: str, options: CameraOptions) -> "Camera":
         """Return the camera of a number, /dev path, ``picam`` or address, which records call ``shown``."""
-        return cls(shown, lambda: open_capture(name, options))
+
+        def opened() -> Capture:
+            try:
+                return open_capture(name, options)
+            except InputError as error:
+                if has_unencoded_credentials(name):
+                    raise InputError(f"{error}; {_ENCODE}") from error
+                raise
+
+        return cls(shown, opened)
 
 
 class LiveCameras(Source):
@@ -191,23 +202,33 @@ class _Grabber:
         self.next_index = self.first_index
 
     def run(self) -> None:
-        reason = f"cannot be opened; {UNREACHABLE}"
         if self.abandoned:  # before its thread began
             return
         try:
             capture = self.camera.open()
-            try:
-                with self.changed:
-                    self.opened, self.rate = True, capture.rate
-                    self.changed.notify_all()
-                reason = "stopped sending frames"
-                self._read(capture)
-            finally:
-                capture.release()
+        except InputError as error:
+            self._end(str(error))
+            return
+        except Exception as error:  # drivers raise anything; the camera is lost whatever it is
+            self._end(f"cannot be opened ({describe_cause(error)}); {UNREACHABLE}")
+            return
+        try:
+            with self.changed:
+                self.opened, self.rate = True, capture.rate
+                self.changed.notify_all()
+            self._read(capture)
+            reason = "stopped sending frames"
         except InputError as error:
             reason = str(error)
-        except Exception as error:  # drivers raise anything; the camera is lost whatever it is
-            log.debug("%s: %s", self.camera.name, error)
+        except Exception as error:
+            reason = f"stopped sending frames ({describe_cause(error)})"
+        try:
+            capture.release()
+        except Exception as error:  # the camera is gone; what it says to that is for the log alone
+            log.debug("%s: cannot be released (%s)", self.camera.name, describe_cause(error))
+        self._end(reason)
+
+    def _end(self, reason: str) -> None:
         with self.changed:
             self.ended = reason
             self.changed.notify_all()

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..images.preprocessing import PreprocessSpec
 from ..images.reading import IMAGE_SUFFIXES
+from ..machine.masking import without_secrets
 from .cameras import Camera, LiveCameras
 from .captures import AS_IT_COMES, PICAM, CameraOptions, check_backend
 from .done import Done
@@ -21,14 +22,6 @@ from .video import VIDEO_SUFFIXES, Video
 
 LIST_SUFFIXES = frozenset({".lst", ".txt"})
 _ADDRESS = re.compile(r"(https?|rtsps?)://", re.IGNORECASE)
-# User and password: up to the last @ before the path, or, where no port follows a colon, up to the last @ of all, since
-# a password may hold a slash. Takes "cam:a/b@" of "rtsp://cam:a/b@host/1", leaves "rtsp://host:554/a@b" whole.
-_USER = re.compile(r"(\w+://)(?:[^/?#\s]*@|[^/?#@\[\s]*:(?!\d*(?:[/?#\s]|$))\S*@)")
-# A query key that names a credential, with its value up to the next key: takes "pwd=x" of "?pwd=x&size=1".
-_SECRET = re.compile(
-    r"((?<![a-z])[a-z]*(?:pas|pwd?|secret|token|key|auth|use?r|login|sig|session|cred)[a-z]*=)(?:(?!_[a-z]+=)[^&;#/\s])*",
-    re.IGNORECASE,
-)
 
 
 def open_source(
@@ -133,7 +126,7 @@ def _shown(name: str) -> str:
     """Return how records and messages name a source: an address without user, password and other secrets."""
     if name.isdecimal():
         return f"camera {name}"
-    return _SECRET.sub(r"\1***", _USER.sub(r"\1", name)) if "://" in name else name
+    return without_secrets(name)
 
 
 def _check_selection(names: Sequence[str], selection: Selection) -> None:

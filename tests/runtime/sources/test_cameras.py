@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.sources.cameras import Camera, LiveCameras
-from stn_runtime.sources.captures import CameraOptions, Grabbed
+from stn_runtime.sources.captures import CameraOptions, Capture, Grabbed
 from stn_runtime.sources.frame import Frame, Selection
 from stn_runtime.sources.opening import open_source
 
@@ -285,7 +285,7 @@ def test_an_error_while_a_camera_is_read_is_told_at_once_and_the_camera_let_go()
     capture = FakeCapture(lambda index: _raise(cv2.error("corrupt")) if index == 3 else _steady(0.01)(index))
     began = time.monotonic()
     frames = _take(_live(capture, stall_seconds=5.0), 4)
-    assert _events(frames) == [("source_lost", "camera 7: stopped sending frames")]
+    assert _events(frames) == [("source_lost", "camera 7: stopped sending frames (corrupt)")]
     assert capture.released.wait(0.2)
     assert time.monotonic() - began < 0.8
 
@@ -436,6 +436,23 @@ def test_a_network_stream_gives_frames(camera: SimpleNamespace) -> None:
 def test_an_address_where_nothing_answers_is_one_sentence(address: str) -> None:
     with pytest.raises(InputError, match=f"^{address}: cannot be opened"):
         open_source(address)
+
+
+def test_the_reason_of_a_driver_stands_in_brackets() -> None:
+    def refuse() -> Capture:
+        raise RuntimeError("Pipeline handler in use by\n another process (pid 812)")
+
+    told = r"^picam: cannot be opened \(Pipeline handler in use by another process \(pid 812\)\); is it connected"
+    with pytest.raises(InputError, match=told):
+        LiveCameras([Camera("picam", refuse)], CameraOptions(stall_seconds=1.0))
+
+
+def test_a_password_that_must_be_encoded_is_hidden_and_said_to_be() -> None:
+    with pytest.raises(InputError) as caught:
+        open_source("rtsp://admin:p@ss#w?x@127.0.0.1:9/1", CameraOptions(stall_seconds=1.0))
+    assert str(caught.value).startswith("rtsp://127.0.0.1:9/1: cannot be opened as a stream")
+    assert str(caught.value).endswith("; write '@', '/', '?' and '#' within a password as %40, %2F, %3F and %23")
+    assert not [word for word in ("p@ss", "ss#", "admin") if word in str(caught.value)]
 
 
 def test_a_password_is_not_shown() -> None:
