@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=5, help="of each contender (default: %(default)s)")
     parser.add_argument("--quality", type=int, default=85, help="of the JPEGs (default: %(default)s)")
     args = parser.parse_args()
-    classifier, model = Classifier("digits", live=True), find_model("digits")  # as the command opens it
+    classifier, model = Classifier("digits", spin=False), find_model("digits")  # as the command opens it
     with tempfile.TemporaryDirectory() as folder:
         paths = make_pictures(Path(folder), args.count, args.quality)
         size = classifier.manifest.preprocess.width

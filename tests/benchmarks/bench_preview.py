@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each kind (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds of each round (default: %(default)s)")
     args = parser.parse_args()
-    classifier = Classifier("digits", live=True)
+    classifier = Classifier("digits", spin=False)
     preview = Preview(parse_address("0"), None, "digits", live=True)
     measure(classifier, preview, None, args.seconds)  # warm-up
     memory = [resident_megabytes()]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import ModelContractError
 from ..images.preprocessing import Image, preprocess
 from ..model.classifier import Classifier
-from ..model.golden import decode_image
+from ..model.golden import golden_image
 from .timing import Call, settled_median, warm_up
 
 _LEAST_ROUNDS = 6  # the fewest of which an interval can be told
@@ -100,7 +100,7 @@ def golden_pictures(classifiers: Sequence[Classifier]) -> Iterator[Image]:
     found = {vector.image: (vector, each) for each in classifiers for vector in each.manifest.golden}
     for vector, classifier in found.values():
         try:
-            yield decode_image(vector, classifier.manifest.preprocess)[0]
+            yield golden_image(vector, classifier.manifest.preprocess)[0]
         except (ValueError, zlib.error) as error:
             raise ModelContractError(f"{classifier.path}: a golden vector is damaged ({error})") from error
 

@@ -151,7 +151,7 @@ def _open_classifier(options: RunOptions) -> Classifier:
         threads = tuned_threads(find_model(options.model), options.providers)
         sys.stderr.write(f"fastest with --threads {threads} here\n")
     # Threads that spin would take the CPUs from those that read and decode.
-    classifier = Classifier(options.model, threads=threads, providers=options.providers, topk=options.topk, live=True)
+    classifier = Classifier(options.model, threads=threads, providers=options.providers, topk=options.topk, spin=False)
     if options.crops and "rectified" not in classifier.manifest.outputs:
         raise InputError(f"{options.model}: gives no rectified picture for --save-crops; export it with that output")
     return classifier

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from tqdm import tqdm
 
-from ..machine.signals import Interruption
+from ..machine.signals import StopSignals
 from ..machine.systemd import notify
 from ..pipeline.pipeline import classify
 from .open_run import OpenRun
@@ -18,7 +18,7 @@ __all__ = ["add_run_arguments", "run"]
 def run(args: argparse.Namespace) -> int:
     """Classify every frame of a source; return 0, 1 when frames failed, or 130 when a signal ended the run."""
     options = RunOptions.from_arguments(args)
-    with Interruption() as interruption:
+    with StopSignals() as interruption:
         with OpenRun(options) as opened:
             sys.stderr.write(f"{opened.classifier.manifest.name} runs on {', '.join(opened.classifier.providers)}\n")
             interruption.ends(opened.interrupt)

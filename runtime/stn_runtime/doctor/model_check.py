@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from ..errors import InputError
-from ..model.golden import decode_image, replay
+from ..model.golden import golden_image, replay
 from ..model.manifest import METADATA_KEY
 from ..model.network import Network
 from ..model.parity import Parity
@@ -81,7 +81,7 @@ def _sampler(path: Path, network: Network) -> str:
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder, "model"))
         session = ort.InferenceSession(str(path), options, providers=[provider])
-        image = decode_image(network.manifest.golden[0], network.manifest.preprocess)
+        image = golden_image(network.manifest.golden[0], network.manifest.preprocess)
         session.run(None, {"image": image})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     nodes = [event.get("args", {}) for event in events]

@@ -12,7 +12,7 @@ from .threads import daemon_thread
 Item = TypeVar("Item")
 
 
-class Ahead(Generic[Item]):
+class Prefetcher(Generic[Item]):
     """Items of an iterable, taken from it on a thread.
 
     Args:

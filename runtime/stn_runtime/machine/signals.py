@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import FrameType
 
 
-class Interruption:
+class StopSignals:
     """Takes these signals while it is entered; on another thread than the main one they are somebody else's.
 
     Attributes:
@@ -24,7 +24,7 @@ class Interruption:
             for end in endings:
                 end()
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> "StopSignals":
         """Take the signals."""
         try:
             for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)):

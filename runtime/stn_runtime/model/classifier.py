@@ -61,10 +61,10 @@ class Classifier:
 
     Args:
         model: A released model's name, or an .onnx file written by ``stn export``.
-        threads: Of onnxruntime; by default one for each CPU that this process may use.
-        providers: Execution providers, all of which must be there; None takes CUDA where there is one, else the CPU.
-        topk: How many labels a prediction lists.
-        live: Whether frames come one by one with pauses between them.
+        threads: Number of onnxruntime's threads; None takes one for each CPU that this process may use.
+        providers: Execution providers, all of which must be available; None takes CUDA or else the CPU.
+        topk: Number of labels that a prediction lists.
+        spin: Whether idle threads of onnxruntime spin, which answers sooner, or sleep for the sake of others.
 
     Raises:
         ModelContractError: The file is missing, damaged, or keeps no manifest.
@@ -78,12 +78,12 @@ class Classifier:
         threads: int | None = None,
         providers: Sequence[str] | None = None,
         topk: int = 5,
-        live: bool = False,
+        spin: bool = True,
     ) -> None:
         if topk < 1:
             raise ValueError(f"topk must be at least 1, got {topk}")
         self.path = find_model(model)
-        self._network = Network(self.path, threads=threads, providers=providers, live=live)
+        self._network = Network(self.path, threads=threads, providers=providers, spin=spin)
         self.manifest = self._network.manifest
         self.provider: str = self._network.session.get_providers()[0]
         self.topk = min(topk, len(self.manifest.labels))

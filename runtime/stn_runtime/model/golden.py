@@ -56,7 +56,7 @@ def replay(network: Network) -> Parity:
     parity = Parity({}, 0, 0, tolerances)
     for index, vector in enumerate(manifest.golden):
         try:
-            image = decode_image(vector, manifest.preprocess)
+            image = golden_image(vector, manifest.preprocess)
             recorded = {name: _decode(text, np.float32) for name, text in vector.outputs.items()}
         except (ValueError, zlib.error, binascii.Error) as error:
             raise ModelContractError(f"{source}: golden vector {index} is damaged ({error})") from error
@@ -69,7 +69,7 @@ def replay(network: Network) -> Parity:
     return parity
 
 
-def decode_image(vector: GoldenVector, spec: PreprocessSpec) -> NDArray[np.uint8]:
+def golden_image(vector: GoldenVector, spec: PreprocessSpec) -> NDArray[np.uint8]:
     """Return the input of a golden vector as a batch of one, (1, H, W, C).
 
     Raises:

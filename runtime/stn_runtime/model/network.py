@@ -19,11 +19,11 @@ class Network:
     """An open model file.
 
     Args:
-        model: A file, or its bytes.
-        manifest: What the file says of itself, where it does not say it.
-        threads: Of onnxruntime; by default one for each CPU that this process may use.
-        providers: Execution providers, all of which must be there; None takes CUDA where there is one, else the CPU.
-        live: Whether frames come one by one with pauses between them.
+        model: The file, or its bytes.
+        manifest: Replaces the manifest of a file that carries none.
+        threads: Number of onnxruntime's threads; None takes one for each CPU that this process may use.
+        providers: Execution providers, all of which must be available; None takes CUDA or else the CPU.
+        spin: Whether idle threads of onnxruntime spin or sleep; those of a split file always sleep.
         optimize: Whether onnxruntime may rewrite the graph.
 
     Raises:
@@ -38,25 +38,23 @@ class Network:
         manifest: Manifest | None = None,
         threads: int | None = None,
         providers: Sequence[str] | None = None,
-        live: bool = False,
+        spin: bool = True,
         optimize: bool = True,
     ) -> None:
         self.source = str(model) if isinstance(model, Path) else "the model"
+        # The graphs and the warp take turns: threads that spin after one would take the CPUs from the next.
+        spin = spin and not _may_be_split(model)
 
-        def opened(part: Path | bytes, name: str, spins: bool) -> ort.InferenceSession:
-            return open_session(
-                part, threads=threads, providers=providers, live=not spins, optimize=optimize, name=name
-            )
+        def opened(part: Path | bytes, name: str) -> ort.InferenceSession:
+            return open_session(part, threads=threads, providers=providers, spin=spin, optimize=optimize, name=name)
 
-        self.session = opened(model, self.source, not live)
+        self.session = opened(model, self.source)
         self.manifest = manifest or read_manifest(self.session, self.source)
         self._one_by_one = self.session.get_inputs()[0].shape[0] == 1  # for a target that wants fixed shapes
         self._classifier: ort.InferenceSession | None = None
         if self.manifest.export.form == "split":
             data = _classifier_of(self.session, self.source)
-            # the graphs and the warp take turns: threads that spin after one would take the CPUs from the next
-            self.session = opened(model, self.source, False)
-            self._classifier = opened(data, f"{self.source}, its classifier graph", False)
+            self._classifier = opened(data, f"{self.source}, its classifier graph")
             self._check_classifier(self._classifier)
 
     def _check_classifier(self, classifier: ort.InferenceSession) -> None:
@@ -138,6 +136,14 @@ class Network:
                     f"{self.source}: output '{name}' is {values.shape} for {count} pictures; export the model again"
                 )
         return found
+
+
+def _may_be_split(model: Path | bytes) -> bool:
+    """Return whether a file may hold a second graph; known before it is opened, so that it is opened once."""
+    try:
+        return CLASSIFIER_KEY.encode() in (model if isinstance(model, bytes) else model.read_bytes())
+    except OSError:  # opening it tells why
+        return False
 
 
 def _classifier_of(session: ort.InferenceSession, source: str) -> bytes:

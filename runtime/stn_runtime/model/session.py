@@ -28,7 +28,7 @@ def open_session(
     *,
     threads: int | None = None,
     providers: Sequence[str] | None = None,
-    live: bool = False,
+    spin: bool = True,
     optimize: bool = True,
     name: str | None = None,
 ) -> ort.InferenceSession:
@@ -39,7 +39,7 @@ def open_session(
         threads: Within one operator; by default one for each CPU that this process may use.
         providers: Execution providers in order of preference, none of which may be missing; None takes CUDA where
             there is one, else the CPU, and so does ["auto"].
-        live: Whether the session waits between frames; its threads then sleep instead of spinning.
+        spin: Whether idle threads spin, which answers sooner, or sleep, which leaves the CPUs to others.
         optimize: Whether onnxruntime may rewrite the graph.
         name: What to call it in error messages; by default the file.
 
@@ -65,7 +65,7 @@ def open_session(
     options.enable_cpu_mem_arena = False
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if live:
+    if not spin:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # where onnxruntime falls back, it prints so

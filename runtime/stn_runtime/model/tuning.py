@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from ..machine.cpus import usable_cpus
+from ..machine.filesystem import write_whole
 from .network import Network
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def _measured(model: Path, providers: Sequence[str] | None) -> dict[int, float]:
     """Return the median time of a picture by number of threads, measured in turns."""
     cpus = usable_cpus()
     counts = sorted({1, cpus} | {count for count in (2, 3, 4, 6, 8) if count < cpus})
-    networks = {count: Network(model, threads=count, providers=providers, live=True) for count in counts}
+    networks = {count: Network(model, threads=count, providers=providers, spin=False) for count in counts}
     spec = networks[1].manifest.preprocess
     picture = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, spec.channels), np.uint8)
     times: dict[int, list[float]] = {count: [] for count in counts}
@@ -104,8 +105,6 @@ def _write(found: dict[str, int]) -> None:
     try:
         path = cache_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(found), encoding="ascii")
-        part.replace(path)
+        write_whole(path, json.dumps(found).encode("ascii"))
     except OSError as error:  # a read-only system: measured at every start
         log.warning("the number of threads cannot be remembered (%s): it is measured at every start", error)

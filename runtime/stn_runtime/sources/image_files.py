@@ -13,10 +13,10 @@ from ..images.preprocessing import PreprocessSpec, largest_reduction
 from ..images.reading import MEMORY_SHARE, Reduction, read_reduced
 from ..machine.cpus import usable_cpus
 from ..machine.memory import usable_memory
-from ..machine.prefetch import Ahead
+from ..machine.prefetch import Prefetcher
 from .done import Done
 from .frame import EVERYTHING, Frame, Selection
-from .lending import Lender, Loan
+from .lending import MemoryBudget, Reservation
 from .source import Source
 from .watching import SCAN_SECONDS, watched
 
@@ -26,7 +26,7 @@ _AHEAD_BYTES = 256_000_000  # memory of pictures that are being decoded or wait
 @dataclass(frozen=True)
 class _Read:
     frame: Frame
-    loan: Loan
+    loan: Reservation
 
 
 class ImageFiles(Source):
@@ -53,8 +53,8 @@ class ImageFiles(Source):
         self._reduction: Reduction = lambda height, width: 1
         self._grey = False
         self._closed = False
-        self._ahead: Ahead[Future[_Read]] | None = None
-        self._memory = Lender(min(_AHEAD_BYTES, usable_memory() // MEMORY_SHARE))
+        self._ahead: Prefetcher[Future[_Read]] | None = None
+        self._memory = MemoryBudget(min(_AHEAD_BYTES, usable_memory() // MEMORY_SHARE))
 
     @property
     def total(self) -> int | None:
@@ -86,7 +86,7 @@ class ImageFiles(Source):
         with ThreadPoolExecutor(cpus + 1) as pool:  # one more, since threads wait for the interpreter's lock at times
             # Futures are made by the thread that goes through the paths: a list on standard input may come slowly.
             wanted = enumerate(self._wanted())
-            self._ahead = Ahead((pool.submit(self._read, path, turn) for turn, path in wanted), 4 * cpus)
+            self._ahead = Prefetcher((pool.submit(self._read, path, turn) for turn, path in wanted), 4 * cpus)
             try:
                 for pending in self._ahead:
                     found = pending.result()

@@ -6,7 +6,7 @@ from contextlib import suppress
 from ..errors import ImageReadError
 
 
-class Lender:
+class MemoryBudget:
     """Lends memory for pictures in their order, so that the one that is wanted next never waits for a later one.
 
     Args:
@@ -18,9 +18,9 @@ class Lender:
         self._changed = threading.Condition()
         self._limit, self._lent, self._turn, self._closed = limit, 0, 0, False
 
-    def loan(self, turn: int) -> "Loan":
+    def loan(self, turn: int) -> "Reservation":
         """Return what the picture of a turn, from 0, borrows with."""
-        return Loan(self, turn)
+        return Reservation(self, turn)
 
     def lend(self, turn: int, number: int) -> None:
         """Wait until ``number`` bytes are free, or all; the picture of each turn has to ask once.
@@ -51,10 +51,10 @@ class Lender:
             self._changed.notify_all()
 
 
-class Loan:
+class Reservation:
     """What one picture borrows."""
 
-    def __init__(self, memory: Lender, turn: int) -> None:
+    def __init__(self, memory: MemoryBudget, turn: int) -> None:
         self._memory, self._turn, self._held, self._asked = memory, turn, 0, False
 
     def take(self, number: int) -> None:

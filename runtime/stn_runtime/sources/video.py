@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..images.opencv import cv2, encodable, rgb
-from ..machine.prefetch import Ahead
+from ..machine.prefetch import Prefetcher
 from .done import Done
 from .frame import EVERYTHING, Frame, Selection
 from .source import Source
@@ -52,7 +52,7 @@ class Video(Source):
                 raise
         self._last = -1  # newest frame that has a record
         self._closed = False
-        self._ahead = Ahead(self._passes(), _AHEAD)
+        self._ahead = Prefetcher(self._passes(), _AHEAD)
 
     @property
     def total(self) -> int | None:

@@ -509,7 +509,7 @@ def test_what_was_measured_is_how_it_is_run(
     made = []
 
     def classifier(*arguments: Any, **options: Any) -> Classifier:  # noqa: ANN401
-        made.append((options["threads"], options["live"]))
+        made.append((options["threads"], options["spin"]))
         return Classifier(*arguments, **options)
 
     monkeypatch.setattr(open_run, "tuned_threads", lambda _model, _providers: 3)
@@ -517,7 +517,7 @@ def test_what_was_measured_is_how_it_is_run(
     status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "--tune")
     assert status == 0
     assert errors.startswith("fastest with --threads 3 here\n")
-    assert made == [(3, True)]  # with threads that do not spin, as ``tuning`` measures them
+    assert made == [(3, False)]  # with threads that do not spin, as ``tuning`` measures them
 
 
 @pytest.mark.parametrize("providers", [("auto",), ("CPUExecutionProvider",)])

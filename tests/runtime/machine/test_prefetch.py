@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stn_runtime.machine.prefetch import Ahead
+from stn_runtime.machine.prefetch import Prefetcher
 
 HANG = 20.0  # seconds after which a test says that something hangs
 
@@ -45,13 +45,13 @@ def _failing(*items: int) -> Iterator[int]:
 @pytest.mark.parametrize("limit", [1, 2, 100])
 @pytest.mark.parametrize("count", [0, 1, 2, 500])
 def test_all_items_come_in_order(limit: int, count: int) -> None:
-    assert list(Ahead(range(count), limit)) == list(range(count))
+    assert list(Prefetcher(range(count), limit)) == list(range(count))
 
 
 @pytest.mark.parametrize("limit", [1, 3])
 def test_no_more_is_taken_than_may_wait(limit: int) -> None:
     counted = Counted()
-    ahead = Ahead(counted, limit)
+    ahead = Prefetcher(counted, limit)
     for given in ahead:
         time.sleep(0.01)  # the other side would have taken thousands
         assert counted.taken - (given + 1) <= limit + 1  # one more is in its hand
@@ -61,7 +61,7 @@ def test_no_more_is_taken_than_may_wait(limit: int) -> None:
 
 def test_the_next_items_are_there_when_they_are_wanted() -> None:
     counted = Counted()
-    items = iter(Ahead(counted, 5))
+    items = iter(Prefetcher(counted, 5))
     next(items)
     end = time.monotonic() + HANG
     while counted.taken < 6:
@@ -71,7 +71,7 @@ def test_the_next_items_are_there_when_they_are_wanted() -> None:
 
 def test_a_limit_that_is_raised_holds_from_then_on() -> None:
     counted = Counted()
-    ahead = Ahead(counted, 1)
+    ahead = Prefetcher(counted, 1)
     for given in ahead:
         ahead.limit = 10
         time.sleep(0.01)
@@ -81,7 +81,7 @@ def test_a_limit_that_is_raised_holds_from_then_on() -> None:
 
 
 def test_items_are_taken_on_another_thread() -> None:
-    threads = list(Ahead((threading.current_thread().name for _ in range(3)), 2))
+    threads = list(Prefetcher((threading.current_thread().name for _ in range(3)), 2))
     assert len(set(threads)) == 1
     assert threads[0] not in {thread.name for thread in threading.enumerate()}  # which ends with them
 
@@ -90,26 +90,26 @@ def test_items_are_taken_on_another_thread() -> None:
 def test_an_error_comes_in_its_place(count: int) -> None:
     seen = []
     with pytest.raises(OSError, match=r"^torn$"):  # noqa: PT012
-        for item in Ahead(_failing(*range(count)), 2):
+        for item in Prefetcher(_failing(*range(count)), 2):
             seen.append(item)
     assert seen == list(range(count))
 
 
 def test_nothing_is_run_before_the_first_item_is_wanted() -> None:
     counted = Counted()
-    Ahead(counted, 5)
+    Prefetcher(counted, 5)
     time.sleep(0.02)
     assert counted.taken == 0
 
 
 def test_closing_ends_a_consumer_that_waits(gate: threading.Event) -> None:
-    ahead = Ahead(_blocking(gate, 7), 2)
+    ahead = Prefetcher(_blocking(gate, 7), 2)
     threading.Timer(0.1, ahead.close).start()
     assert list(ahead) == [7]
 
 
 def test_closing_drops_what_waits() -> None:
-    ahead = Ahead(Counted(), 5)
+    ahead = Prefetcher(Counted(), 5)
     seen = []
     for item in ahead:
         seen.append(item)
@@ -120,7 +120,7 @@ def test_closing_drops_what_waits() -> None:
 @pytest.mark.parametrize("closed", ["by leaving", "by close"])
 def test_the_thread_ends_when_the_consumer_does(closed: str) -> None:
     before = set(threading.enumerate())
-    ahead = Ahead(Counted(), 2)
+    ahead = Prefetcher(Counted(), 2)
     for _ in ahead:
         if closed == "by close":
             ahead.close()
@@ -131,7 +131,7 @@ def test_the_thread_ends_when_the_consumer_does(closed: str) -> None:
 
 
 def test_joining_a_thread_that_is_blocked_takes_no_longer_than_wanted(gate: threading.Event) -> None:
-    ahead = Ahead(_blocking(gate, 7), 2)
+    ahead = Prefetcher(_blocking(gate, 7), 2)
     for _ in ahead:
         break
     began = time.monotonic()
@@ -140,17 +140,17 @@ def test_joining_a_thread_that_is_blocked_takes_no_longer_than_wanted(gate: thre
 
 
 def test_joining_what_was_never_begun_is_nothing() -> None:
-    Ahead(Counted(), 2).join(HANG)
+    Prefetcher(Counted(), 2).join(HANG)
 
 
 def test_what_was_closed_before_it_began_gives_nothing() -> None:
-    ahead = Ahead(Counted(), 2)
+    ahead = Prefetcher(Counted(), 2)
     ahead.close()
     assert list(ahead) == []
 
 
 def test_the_first_is_shown_and_left_there() -> None:
-    ahead = Ahead(range(3), 2)
+    ahead = Prefetcher(range(3), 2)
     items = iter(ahead)
     assert next(items) == 0
     assert ahead.first(HANG) == 1
@@ -160,7 +160,7 @@ def test_the_first_is_shown_and_left_there() -> None:
 
 
 def test_the_first_is_waited_for_as_long_as_wanted_and_no_longer(gate: threading.Event) -> None:
-    ahead = Ahead(_blocking(gate, 7), 2)
+    ahead = Prefetcher(_blocking(gate, 7), 2)
     items = iter(ahead)
     next(items)
     began = time.monotonic()
@@ -170,14 +170,14 @@ def test_the_first_is_waited_for_as_long_as_wanted_and_no_longer(gate: threading
 
 
 def test_an_item_that_comes_while_it_is_waited_for_is_the_first() -> None:
-    ahead = Ahead(Counted(0.05), 2)
+    ahead = Prefetcher(Counted(0.05), 2)
     items = iter(ahead)
     assert next(items) == 0
     assert ahead.first(HANG) == 1
 
 
 def test_after_closing_there_is_no_first() -> None:
-    ahead = Ahead(range(3), 2)
+    ahead = Prefetcher(range(3), 2)
     next(iter(ahead))
     ahead.close()
     assert ahead.first(HANG) is None
@@ -188,5 +188,5 @@ def test_while_it_waits_it_gives_signs_of_life(gate: threading.Event, monkeypatc
     monkeypatch.setattr("stn_runtime.machine.prefetch.SIGN_OF_LIFE_SECONDS", 0.02)
     monkeypatch.setattr("stn_runtime.machine.prefetch.notify", lambda: told.append(time.monotonic()))
     threading.Timer(0.3, gate.set).start()
-    assert list(Ahead(_blocking(gate, 7), 2)) == [7]
+    assert list(Prefetcher(_blocking(gate, 7), 2)) == [7]
     assert len(told) >= 3

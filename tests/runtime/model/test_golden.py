@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stn_runtime import ExportSpec, GoldenVector, Manifest, ModelContractError, PreprocessSpec
-from stn_runtime.model.golden import TOLERANCES, decode_image, encode, make_golden, replay
+from stn_runtime.model.golden import TOLERANCES, encode, golden_image, make_golden, replay
 from stn_runtime.model.manifest import Precision
 from stn_runtime.model.network import Network
 from stn_runtime.model.parity import Parity
@@ -188,4 +188,4 @@ def test_a_golden_vector_that_unpacks_to_gigabytes_or_is_cut_is_damaged(
     packed = zlib.compress(bytes(100_000))
     text = base64.b64encode(packed[: len(packed) - cut]).decode()
     with pytest.raises(ValueError, match="it is cut off, or too large"):
-        decode_image(GoldenVector(text, {}), PreprocessSpec(100, 1000, 1))
+        golden_image(GoldenVector(text, {}), PreprocessSpec(100, 1000, 1))

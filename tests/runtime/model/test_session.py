@@ -49,9 +49,9 @@ def test_usable_cpus_are_those_of_the_process() -> None:
     assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
 
 
-def test_only_a_live_session_lets_its_threads_sleep(grey_model: Path) -> None:
-    live = open_session(grey_model, live=True).get_session_options()
-    assert live.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+def test_threads_sleep_when_they_are_not_to_spin(grey_model: Path) -> None:
+    sleeping = open_session(grey_model, spin=False).get_session_options()
+    assert sleeping.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     with pytest.raises(RuntimeError, match="not have configuration"):
         open_session(grey_model).get_session_options().get_session_config_entry("session.intra_op.allow_spinning")
 

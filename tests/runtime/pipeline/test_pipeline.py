@@ -13,7 +13,7 @@ import pytest
 
 from stn_runtime import Classifier, Prediction
 from stn_runtime.images.writing import write_image
-from stn_runtime.machine.signals import Interruption
+from stn_runtime.machine.signals import StopSignals
 from stn_runtime.model.manifest import Manifest
 from stn_runtime.pipeline.pipeline import classify
 from stn_runtime.records.record import Record
@@ -64,7 +64,11 @@ class Summary:
 
 
 def run(
-    source: Source, classifier: Classifier, writer: RecordWriter, views: Sequence[View] = (), **options: Any  # noqa: ANN401
+    source: Source,
+    classifier: Classifier,
+    writer: RecordWriter,
+    views: Sequence[View] = (),
+    **options: Any,  # noqa: ANN401
 ) -> Summary:
     """Write all records, as the command does; count them."""
     frames = failed = 0
@@ -167,7 +171,7 @@ def test_a_signal_ends_the_run_after_the_frame_in_flight(grey: Classifier, numbe
 
     before, kept = signal.getsignal(number), Signalling()
     source = Listed([_frame(index, 0) for index in range(20)], live=True)
-    with Interruption() as signals:
+    with StopSignals() as signals:
         signals.ends(source.close)
         run(source, grey, kept)
     assert signals.happened
