@@ -14,10 +14,12 @@ BANNED = {"torch", "torchvision", "onnx", "onnxscript", "matplotlib", "pytorch_l
 OURS = {"stn_models", "stn_training", "stn_export", "stn_runtime", "stn_zoo"}
 MAY_IMPORT = {
     "stn_runtime": set[str](),
-    "stn_models": set[str](),
+    "stn_models": {"stn_runtime"},
     "stn_training": {"stn_models", "stn_runtime"},
     "stn_export": {"stn_models", "stn_runtime"},
 }
+OF_THE_RUNTIME_FOR_MODELS = {"stn_runtime.errors", "stn_runtime.machine.filesystem", "stn_runtime.model.schema"}
+"""Modules of the runtime that need the standard library alone, and that ``stn_models`` may import."""
 FOLDERS = {
     "stn_runtime": ROOT / "runtime" / "stn_runtime",
     "stn_models": ROOT / "models" / "stn_models",
@@ -139,6 +141,27 @@ def test_imports_between_the_rooms_point_one_way(package: str) -> None:
         # what is installed with another extra is loaded by name when it is asked for, never required
         foreign -= LOADED_BY_NAME.get((package, path.relative_to(FOLDERS[package]).as_posix()), set())
         assert not foreign, f"{path.relative_to(ROOT)} imports {', '.join(sorted(foreign))}"
+
+
+def test_the_models_import_of_the_runtime_only_modules_that_need_nothing() -> None:
+    modules = set()
+    for path in sorted(FOLDERS["stn_models"].rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                modules.add(node.module)
+    assert {name for name in modules if name.split(".")[0] == "stn_runtime"} <= OF_THE_RUNTIME_FOR_MODELS
+
+
+def test_what_the_models_import_of_the_runtime_loads_the_standard_library_alone() -> None:
+    code = (
+        f"import sys; before = set(sys.modules); import {', '.join(sorted(OF_THE_RUNTIME_FOR_MODELS))}\n"
+        "loaded = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(loaded - set(sys.stdlib_module_names) - {'stn_runtime'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_the_runtime_imports_only_the_device_packages_by_statement() -> None:

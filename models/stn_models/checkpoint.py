@@ -14,6 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from stn_runtime.machine.filesystem import write_whole
+from stn_runtime.model.schema import FieldError, read_as
+
 from .registry import Architecture
 
 HEADER_KEY = "stn_edge"
@@ -47,7 +50,11 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Write the weights of ``model`` and ``checkpoint`` to ``path``; a crash leaves the old file whole."""
+    """Write the weights of ``model`` and ``checkpoint`` to ``path``; a crash leaves the earlier file whole.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     header = {
         "schema": SCHEMA,
         "architecture": {"name": checkpoint.architecture.name, "options": checkpoint.architecture.complete()},
@@ -58,13 +65,7 @@ def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> Non
         "theta": None if checkpoint.theta is None else dict(checkpoint.theta),
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(save(weights, metadata={HEADER_KEY: json.dumps(header)}))
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_whole(path, save(weights, metadata={HEADER_KEY: json.dumps(header)}))
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
@@ -82,7 +83,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         checkpoint = _described(header)
         with torch.device("meta"):  # a wrong size must not take memory before it is noticed
             expected = {key: tuple(value.shape) for key, value in checkpoint.architecture.build().state_dict().items()}
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the checkpoint's description is damaged ({_first_line(error)})") from error
     found = {key: tuple(value.shape) for key, value in weights.items()}
     for key in [*expected, *found]:
@@ -100,25 +101,19 @@ def _described(header: dict[str, Any]) -> Checkpoint:
     """Return the description in a checkpoint's header.
 
     Raises:
-        KeyError: A field is missing.
-        TypeError: A field is of another kind.
+        FieldError: A field is missing or of another kind.
+        ValueError: The network has no such option, or another number of classes.
     """
-    labels = header["labels"]
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
-        raise TypeError("'labels' must be a list of texts")
-    objects = {"architecture": header["architecture"], "options": header["architecture"]["options"]}
-    objects |= {name: header[name] for name in ("preprocess", "training", "metrics")}
-    theta = header.get("theta")  # older files have none
-    objects |= {} if theta is None else {"theta": theta}
-    for name, value in objects.items():
-        if not isinstance(value, dict):
-            raise TypeError(f"'{name}' must be an object")
-    architecture = Architecture(header["architecture"]["name"], header["architecture"]["options"])
-    classes = architecture.complete()["classes"]
-    if classes != len(labels):
-        raise TypeError(f"{len(labels)} labels for {classes} classes")
-    preprocess, training, metrics = header["preprocess"], header["training"], header["metrics"]
-    return Checkpoint(architecture, tuple(labels), preprocess, training, metrics, theta)
+    checkpoint = read_as(Checkpoint, header)
+    # The dataclasses have defaults for these; without its options a network would be rebuilt as another one.
+    written = {"architecture.options": header["architecture"], "training": header, "metrics": header}
+    for field_path, parent in written.items():
+        if field_path.rpartition(".")[2] not in parent:
+            raise FieldError(field_path, "is missing")
+    classes = checkpoint.architecture.complete()["classes"]
+    if classes != len(checkpoint.labels):
+        raise FieldError("labels", f"has {len(checkpoint.labels)} entries for {classes} classes")
+    return checkpoint
 
 
 def _first_line(error: Exception) -> str:

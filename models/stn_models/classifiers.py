@@ -23,9 +23,9 @@ class TransformerClassifier(nn.Module):
     """An optional spatial transformer, then normalisation, then a classifier.
 
     Args:
-        transformer: In front of everything, sees raw pixels; None for a plain classifier.
-        normalize: Of the sampled image.
-        classifier: From the normalised image to logits.
+        transformer: Stands in front and samples raw pixels; None for a plain classifier.
+        normalize: Normalises the sampled image.
+        classifier: Maps the normalised image to logits.
     """
 
     def __init__(self, transformer: SpatialTransformer | None, normalize: Normalize, classifier: nn.Module) -> None:

@@ -197,7 +197,7 @@ class ThinPlateSplineGrid(GridGenerator):
 
     Args:
         output_size: (height, width) of the sampled output, pixels.
-        align_corners: As for every generator.
+        align_corners: Convention of the sampler, the same for every generator.
         points_per_side: k, at least 2.
     """
 

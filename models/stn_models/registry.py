@@ -1,6 +1,5 @@
-"""The networks by name: build one from a name and a JSON config, and print what it is made of."""
+"""The networks by name: built from a name and options in JSON, and listed layer by layer."""
 
-import difflib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -9,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from stn_runtime.model.schema import FieldError, read_arguments
 
 from .classifiers import cifar_small, cifar_wide, cnn, fcn, st_cnn, st_fcn, st_vgg
 from .grid import GridGenerator
@@ -25,12 +26,12 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
 
 
 _LARGEST = 100_000
-"""No size, width or number of classes is larger; a damaged file that says so must not take all memory."""
+"""Largest value of an option that is a whole number; a damaged file that names more must not take all memory."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network's name in the registry and its options; options not given keep their defaults."""
+    """A network's name in the registry and its options; options that are absent keep their defaults."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -56,18 +57,16 @@ class Architecture:
         """Return all options with the defaults filled in; sequences as tuples.
 
         Raises:
-            ValueError: An unknown name or option.
+            ValueError: An unknown name or option, or a value of another kind or out of range.
         """
-        defaults = {key: parameter.default for key, parameter in _options(self.name).items()}
-        for key in self.options:
-            if key not in defaults:
-                near = difflib.get_close_matches(str(key), defaults, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(defaults)}"
-                raise ValueError(f"network '{self.name}' has no option '{key}'; {hint}")
-        for key, value in self.options.items():
-            _check(self.name, key, value, defaults[key])
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in self.options.items()}
-        complete = {**defaults, **given}
+        try:
+            options = read_arguments(_builder(self.name), self.options, refuse_unknown=True)
+        except FieldError as error:
+            raise ValueError(f"network '{self.name}': option '{error.field}' {error.fault}") from error
+        for key, value in options.items():
+            if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= _LARGEST:
+                raise ValueError(f"network '{self.name}': option '{key}' must be from 1 to {_LARGEST}, got {value}")
+        complete = {key: parameter.default for key, parameter in _parameters(self.name).items()} | options
         channels = complete.get("channels", 3)
         for key in ("mean", "std"):
             if len(complete[key]) not in (1, channels):
@@ -82,7 +81,7 @@ class Architecture:
         Raises:
             ValueError: An unknown network name.
         """
-        return option in _options(self.name)
+        return option in _parameters(self.name)
 
 
 def parse_options(text: str) -> dict[str, Any]:
@@ -128,35 +127,5 @@ def _builder(name: str) -> Callable[..., nn.Module]:
     return REGISTRY[name]
 
 
-def _options(name: str) -> Mapping[str, inspect.Parameter]:
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(_builder(name)).parameters
-
-
-def _check(network: str, key: str, value: object, default: object) -> None:
-    """Refuse a value that is not of its default's kind; a default of None stands for an optional whole number."""
-    wanted = None
-    if default is None or (isinstance(default, int) and not isinstance(default, bool)):
-        if not (value is None and default is None) and not _is_whole(value):
-            wanted = "a whole number of at least 1"
-    elif isinstance(default, float):
-        wanted = None if _is_number(value) else "a number"
-    elif isinstance(default, tuple):
-        fits = isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_number, value))
-        wanted = None if fits else "a list of numbers"
-    elif not isinstance(value, type(default)):
-        wanted = "true or false" if isinstance(default, bool) else "a text"
-    if wanted:
-        raise ValueError(f"network '{network}': option '{key}' must be {wanted}, got {_brief(value)}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

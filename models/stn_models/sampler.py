@@ -18,7 +18,7 @@ class Sampler(nn.Module):
     Args:
         interpolation: ``bilinear`` or ``nearest``; nearest passes no gradient to the grid.
         padding: What lies outside the image: ``zeros``, ``border`` (its edge pixels) or ``reflection``.
-        align_corners: As in the grid generator that makes the grid; the two must agree.
+        align_corners: Convention of the sampling grid; must agree with the grid generator's.
 
     Raises:
         ValueError: An option is unknown.

@@ -20,8 +20,8 @@ class SpatialTransformer(nn.Module):
     Under autocast, grid and sampler stay in float32, as theta does.
 
     Args:
-        localization: From the input (N, C, H, W) to theta (N, P); usually a LocalizationNet.
-        grid: From theta to the sampling grid.
+        localization: Maps the input (N, C, H, W) to theta (N, P); usually a LocalizationNet.
+        grid: Maps theta to the sampling grid.
         sampler: Reads the input on the grid.
 
     Raises:
@@ -56,7 +56,7 @@ class ParallelTransformers(nn.Module):
     """Several transformers on the same input, their outputs joined over channels (paper, section 3.4).
 
     Args:
-        transformers: At least one; all with the same output size.
+        transformers: One or more, all of the same output size.
     """
 
     def __init__(self, transformers: Sequence[SpatialTransformer]) -> None:

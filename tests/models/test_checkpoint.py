@@ -256,7 +256,12 @@ def test_a_checkpoint_need_not_know_theta(path: Path, older: dict[str, None]) ->
 @pytest.mark.parametrize("field", ["architecture", "labels", "preprocess", "training", "metrics"])
 def test_description_without_a_field_is_refused_by_its_name(path: Path, field: str) -> None:
     write(path, {key: value for key, value in DESCRIPTION.items() if key != field})
-    assert refusal(path) == f"the checkpoint's description is damaged ('{field}')"
+    assert refusal(path) == f"the checkpoint's description is damaged ({field} is missing)"
+
+
+def test_an_architecture_without_its_options_is_refused_and_not_rebuilt_from_defaults(path: Path) -> None:
+    write(path, {**DESCRIPTION, "architecture": {"name": "cifar-small"}})
+    assert refusal(path) == "the checkpoint's description is damaged (architecture.options is missing)"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000], ids="{:.8}".format)
@@ -270,7 +275,6 @@ def test_description_that_is_no_json_object_is_refused(path: Path, text: str) ->
     [
         None,
         "cifar-small",
-        {"name": "cifar-small"},
         {"name": "cifar-tiny", "options": {}},
         {"name": [], "options": {}},
         {"name": "cifar-small", "options": {"gird": "tps"}},
@@ -290,19 +294,20 @@ def test_architecture_that_cannot_be_built_is_refused(path: Path, architecture: 
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "fault"),
     [
-        ("labels", None),
-        ("labels", "abc"),
-        ("labels", [1, None]),
-        ("preprocess", None),
-        ("metrics", "good"),
-        ("theta", [1.0]),
+        ("labels", None, "labels must be a list, got None"),
+        ("labels", "abc", "labels must be a list, got 'abc'"),
+        ("labels", [1, None], "labels[0] must be a text, got 1"),
+        ("preprocess", None, "preprocess must be an object, got None"),
+        ("metrics", "good", "metrics must be an object, got 'good'"),
+        ("metrics", {"accuracy": "good"}, "metrics.accuracy must be a number, got 'good'"),
+        ("theta", [1.0], "theta must be an object, got [1.0]"),
     ],
 )
-def test_field_of_a_wrong_type_is_refused(path: Path, field: str, value: object) -> None:
+def test_field_of_a_wrong_type_is_refused_by_its_name(path: Path, field: str, value: object, fault: str) -> None:
     write(path, {**DESCRIPTION, field: value})
-    assert refusal(path).startswith("the checkpoint's description is damaged (")
+    assert refusal(path) == f"the checkpoint's description is damaged ({fault})"
 
 
 def test_weights_of_another_network_are_refused(path: Path) -> None:
@@ -326,7 +331,7 @@ def test_surplus_weights_are_refused_by_name(path: Path) -> None:
 
 def test_labels_that_do_not_number_the_classes_are_refused(path: Path) -> None:
     write(path, {**DESCRIPTION, "labels": ["only one"]})
-    assert refusal(path) == "the checkpoint's description is damaged (1 labels for 10 classes)"
+    assert refusal(path) == "the checkpoint's description is damaged (labels has 1 entries for 10 classes)"
 
 
 def test_a_refused_file_is_left_as_it_was(path: Path) -> None:

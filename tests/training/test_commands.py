@@ -149,7 +149,7 @@ def test_a_sheet_follows_from_its_seed(tmp_path: Path) -> None:
         (["train", "no-such-folder"], "no-such-folder: no such folder"),
         (["train", "sklearn-digits", "--options", "{"], "network options are not JSON"),
         (["train", "sklearn-digits", "--options", "[1]"], "network options must be a JSON object"),
-        (["train", "sklearn-digits", "--options", '{"wdth": 1}'], "has no option 'wdth'; did you mean 'width'"),
+        (["train", "sklearn-digits", "--options", '{"wdth": 1}'], "option 'wdth' is not known; did you mean 'width'"),
         (["train", "sklearn-digits", "--augment", "blur"], "no augmentation 'blur'"),
         (["train", "sklearn-digits", "--distort", "swirl"], "no distortion 'swirl'"),
         (["train", "sklearn-digits", "--epochs", "0"], "epochs must be at least 1, got 0"),

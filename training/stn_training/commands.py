@@ -13,7 +13,7 @@ import torch
 from stn_models import load_checkpoint, save_checkpoint
 from stn_models.registry import REGISTRY, parse_options
 from stn_runtime import InputError
-from stn_runtime.machine.filesystem import make_folder
+from stn_runtime.machine.filesystem import make_folder, write_whole
 
 from .augmentations import AUGMENTATIONS
 from .config import BENCHMARKS, OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig, read_config
@@ -192,7 +192,7 @@ def _write_report(args: argparse.Namespace, report: Report, identity: Report | N
         "accuracy": report.accuracy,
         "accuracy_at_identity": identity.accuracy if identity is not None else None,
     }
-    (args.output / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_whole(args.output / "report.json", f"{json.dumps(figures, indent=2)}\n".encode())
 
 
 def _talk() -> None:

@@ -4,15 +4,17 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
 from stn_models import Architecture
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.images.preprocessing import Fit
+from stn_runtime.model.schema import FieldError, read_as
 
 from .augmentations import AUGMENTATIONS
 from .distortions import DISTORTIONS, parse_mixture
@@ -22,8 +24,6 @@ SCHEDULES = ("onecycle", "step")
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 BENCHMARKS = ("mnist", "sklearn-digits")
 
-_KINDS = {str: "a text", int: "a whole number", float: "a number", tuple: "a list", dict: "an object"}
-
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -32,7 +32,7 @@ class TrainConfig:
     Attributes:
         data: ``mnist``, ``sklearn-digits`` or a folder of images.
         model: A name in the registry.
-        options: Of that network; size, channels, classes, mean and std are filled in from the data when absent.
+        options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent.
         data_dir: Where torchvision keeps its files.
         fit: How a picture that is not square becomes the square input: stretch, letterbox or crop.
         distort: A distortion or a mixture, see ``parse_mixture``; empty for none.
@@ -42,7 +42,7 @@ class TrainConfig:
         optimizer: adamw or sgd (Nesterov momentum 0.9).
         schedule: onecycle, or step (a tenth at a half and at three quarters).
         lr: Highest learning rate.
-        weight_decay: Of the optimiser.
+        weight_decay: Weight decay of the optimiser.
         stn_lr_scale: Learning rate of the localisation nets as a share of ``lr``.
         clip: Largest norm of the gradient; 0 for none.
         label_smoothing: Share of the target given to the other classes.
@@ -143,23 +143,15 @@ class TrainConfig:
         Raises:
             InputError: A key is unknown or a value unfit; the message names ``source``.
         """
-        known = {entry.name: entry for entry in dataclasses.fields(cls)}
-        unknown = sorted(map(str, set(values) - set(known)))
-        if unknown:
-            raise InputError(f"{source}: no option '{unknown[0]}'; choose from {', '.join(known)}")
         if "data" not in values:
             raise InputError(f"{source}: names no data; give mnist, sklearn-digits or a folder of images")
-        prepared: dict[str, Any] = {}
-        for key, value in values.items():
-            default = known[key].default
-            kind = {"data": str, "options": dict}.get(key, type(default))
-            try:
-                # YAML reads 1e-3 as a text; whole numbers stay whole
-                prepared[key] = _convert(value, kind)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"{source}: option '{key}' must be {_KINDS[kind]}, got {value!r}") from error
+        kinds = get_type_hints(cls)
         try:
-            return cls(**prepared)
+            return read_as(
+                cls, {key: _from_yaml(kinds.get(key), value) for key, value in values.items()}, refuse_unknown=True
+            )
+        except FieldError as error:
+            raise InputError(f"{source}: option '{error.field}' {error.fault}") from error
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
 
@@ -174,24 +166,14 @@ def check_channels(mixture: tuple[tuple[str, float], ...], channels: int) -> Non
         raise InputError(f"distortion 'camera' makes grey images, but the network takes {channels} channels")
 
 
-def _convert(value: object, kind: type) -> object:
-    """Return ``value``, from YAML or JSON, as the ``kind`` of an option's default.
-
-    Raises:
-        TypeError: It is of another kind.
-        ValueError: It is a text that is no such number.
-    """
-    if kind is tuple and isinstance(value, (list, tuple)):
-        return tuple(map(str, value))
-    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        return float(value)
-    if kind is str and isinstance(value, (str, int)) and not isinstance(value, bool):
-        return str(value)  # precision: 32
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind is dict and isinstance(value, Mapping):
-        return {str(key): entry for key, entry in value.items()}
-    raise TypeError(f"{value!r} is not {kind.__name__}")
+def _from_yaml(kind: object, value: object) -> object:
+    """Return a value as its option's kind where YAML reads another: a text for 1e-3, a number for the text 32."""
+    if kind is float and isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class ImageData(lightning.LightningDataModule):
     Args:
         train: Undistorted training images.
         val: Validation images, ready for the network.
-        config: Of the run.
+        config: Settings of the run.
         spec: What the network takes.
     """
 

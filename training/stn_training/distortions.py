@@ -27,7 +27,7 @@ class Distortion:
     Attributes:
         description: One line for the command line's help.
         canvas: Side of the images it makes, pixels.
-        apply: From images (N, C, 28, 28) and a generator to (N, C, canvas, canvas).
+        apply: Maps images (N, C, 28, 28) and a generator to (N, C, canvas, canvas).
     """
 
     description: str

@@ -1,6 +1,7 @@
 """A training run from a config to a folder: checkpoints, log, pictures; resumable at any moment."""
 
 import csv
+import io
 import json
 import logging
 import math
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from stn_models import Architecture, Checkpoint, save_checkpoint
 from stn_runtime import InputError, PreprocessSpec
-from stn_runtime.machine.filesystem import make_folder
+from stn_runtime.machine.filesystem import make_folder, whole_file, write_whole
 
 from .config import TrainConfig
 from .data_module import ImageData, rendered, seed_for, to_float
@@ -52,7 +53,7 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     """Train as ``config`` says.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         folder: Receives config.json, last.ckpt (every epoch, for resuming), model.safetensors (the best epoch),
             metrics.csv and pictures/.
         resume: Whether to go on from ``last.ckpt``; a run that broke off before its first epoch starts anew.
@@ -74,7 +75,7 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     module.to(memory_format=torch.channels_last)  # a fifth faster on a CPU, and what tensor cores want
     make_folder(folder)
     if not resume:
-        (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
+        write_whole(folder / "config.json", config.to_json().encode())
     log.info(
         "%d training and %d validation images, %d classes", len(data.train), len(data.val), len(data.train.classes)
     )
@@ -223,9 +224,8 @@ class _Recorder(Callback):
             )
             save_checkpoint(self.folder / BEST, model, described)
         self._save_picture(trainer, model, epoch)
-        partial = self.folder / (LAST + ".partial")
-        trainer.save_checkpoint(partial)
-        partial.replace(self.folder / LAST)
+        with whole_file(self.folder / LAST) as partial:
+            trainer.save_checkpoint(partial)
 
     def _save_picture(self, trainer: lightning.Trainer, model: torch.nn.Module, epoch: int) -> None:
         every = self.config.picture_every
@@ -277,7 +277,8 @@ def _diagnosis(metrics: Mapping[str, float], epoch: int) -> str:
 
 
 def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())

@@ -20,8 +20,8 @@ class ClassifierTraining(lightning.LightningModule):
     """Trains a classifier.
 
     Args:
-        model: From images (N, C, H, W) in [0, 1] to logits (N, K).
-        config: Of the run.
+        model: Maps images (N, C, H, W) in [0, 1] to logits (N, K).
+        config: Settings of the run.
         classes: K.
     """
 

@@ -15,7 +15,7 @@ from stn_runtime import preprocess
 from stn_runtime.images.opencv import cv2
 from stn_runtime.images.preprocessing import Image, PreprocessSpec
 from stn_runtime.images.writing import write_image
-from stn_runtime.machine.filesystem import make_folder
+from stn_runtime.machine.filesystem import make_folder, whole_file, write_whole
 
 _TILE = 112
 _GAP = 6
@@ -65,7 +65,7 @@ def save_confusion(confusion: NDArray[np.int64], classes: Sequence[str], folder:
     """Write a confusion matrix (rows true, columns predicted) to confusion.csv and confusion.png in ``folder``."""
     lines = [",".join(["true \\ predicted", *map(_csv_cell, classes)])]
     lines += [",".join([_csv_cell(name), *map(str, row)]) for name, row in zip(classes, confusion, strict=True)]
-    (folder / "confusion.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(folder / "confusion.csv", "\n".join([*lines, ""]).encode())
     side = min(4 + 0.35 * len(classes), 24)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
@@ -79,7 +79,8 @@ def save_confusion(confusion: NDArray[np.int64], classes: Sequence[str], folder:
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(folder / "confusion.png", dpi=110)
+    with whole_file(folder / "confusion.png") as partial:
+        figure.savefig(partial, format="png", dpi=110)
 
 
 def save_picture(path: Path, picture: Image) -> None:

@@ -19,7 +19,7 @@ def record_theta(checkpoint: Path, data: ImageData, device: torch.device | str =
     """Measure theta on up to 10,000 training pictures as training sees them, and keep the result in the checkpoint.
 
     Args:
-        checkpoint: Of the trained network; it is rewritten, its weights unchanged.
+        checkpoint: Checkpoint of the trained network; rewritten with its weights unchanged.
         data: That it was trained on.
         device: Where to measure.
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
 
 from stn_runtime import ModelContractError
+from stn_runtime.machine.filesystem import write_whole
 
 STANDARD = ("", "ai.onnx")
 """The names of the standard operator domain."""
@@ -51,19 +52,14 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def write_onnx(data: bytes, path: Path) -> None:
-    """Write a file under its name only once it is whole.
+    """Write a file as a whole or not at all, and make its folder.
 
     Raises:
-        ModelContractError: The place cannot be written to.
+        ModelContractError: The file or its folder cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, data)
     except OSError as error:
         raise ModelContractError(f"{path}: cannot be written ({error.strerror or error})") from error
 

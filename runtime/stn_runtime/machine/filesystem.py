@@ -1,5 +1,8 @@
-"""Folders and files: made, and written whole or not at all."""
+"""Folders that are made on demand, and files that are written as a whole or not at all."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
@@ -15,3 +18,32 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; the file that the block writes there replaces ``path`` at its end.
+
+    A reader sees the earlier file or the new one, never a part. A block that fails leaves the earlier file and no
+    temporary one. Several processes may write the same file; the last one wins.
+
+    Raises:
+        OSError: The file cannot be replaced.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:  # also a signal in the middle
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file as ``whole_file`` does: it holds its earlier content or ``data``, never a part.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with whole_file(path) as partial:
+        partial.write_bytes(data)

@@ -4,11 +4,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from ..errors import ModelContractError
 from ..images.preprocessing import PreprocessSpec
+from .schema import FieldError, read_as
 from .theta_statistics import ThetaStatistics
 
 METADATA_KEY = "stn_edge"
@@ -149,9 +149,9 @@ class Manifest:
                 f"{source}: the manifest has schema {schema}, this version reads up to {SCHEMA}; update stn-edge"
             )
         try:
-            manifest: Manifest = _read(cls, data, "manifest")
+            manifest = read_as(cls, data, "manifest")
             _check(manifest)
-        except _FieldError as error:
+        except FieldError as error:
             raise ModelContractError(f"{source}: {error}; export the model again") from error
         return manifest
 
@@ -163,12 +163,9 @@ def read_preprocess(data: Mapping[str, Any], source: str) -> PreprocessSpec:
         ModelContractError: A field is missing or wrong; the message names it and ``source``.
     """
     try:
-        unknown = sorted(set(data) - {entry.name for entry in dataclasses.fields(PreprocessSpec)})
-        if unknown:
-            raise _FieldError(f"preprocess.{unknown[0]} is not known")
-        spec: PreprocessSpec = _read(PreprocessSpec, dict(data), "preprocess")
+        spec = read_as(PreprocessSpec, data, "preprocess", refuse_unknown=True)
         _check_preprocess(spec, "preprocess")
-    except _FieldError as error:
+    except FieldError as error:
         raise ModelContractError(f"{source}: {error}; the file is damaged") from error
     return spec
 
@@ -180,103 +177,48 @@ def read_theta(data: Mapping[str, Any], source: str) -> ThetaStatistics:
         ModelContractError: A field is missing or wrong; the message names it and ``source``.
     """
     try:
-        statistics: ThetaStatistics = _read(ThetaStatistics, dict(data), "theta")
+        statistics = read_as(ThetaStatistics, data, "theta")
         _check_theta(statistics, "theta")
-    except _FieldError as error:
+    except FieldError as error:
         raise ModelContractError(f"{source}: {error}; the file is damaged") from error
     return statistics
 
 
-class _FieldError(ValueError):
-    """A field of the manifest that is missing or wrong."""
-
-
 def _check_preprocess(spec: PreprocessSpec, path: str) -> None:
     if min(spec.height, spec.width) < 1 or spec.channels not in (1, 3):
-        raise _FieldError(f"{path} asks for {spec.height} x {spec.width} x {spec.channels} pixels")
+        raise FieldError(path, f"asks for {spec.height} x {spec.width} x {spec.channels} pixels")
 
 
 def _check(manifest: Manifest) -> None:
     _check_preprocess(manifest.preprocess, "manifest.preprocess")
     if not manifest.labels:
-        raise _FieldError("manifest.labels is empty")
+        raise FieldError("manifest.labels", "is empty")
     if "probabilities" not in manifest.outputs:
-        raise _FieldError("manifest.outputs lacks 'probabilities'")
+        raise FieldError("manifest.outputs", "lacks 'probabilities'")
     if manifest.export.form == "split":
         if not manifest.transformers:
-            raise _FieldError("manifest.export.form is split, but there is no transformer")
+            raise FieldError("manifest.export.form", "is split, but there is no transformer")
         if not all(transformer.on_image for transformer in manifest.transformers):
-            raise _FieldError("manifest.export.form is split, but a transformer does not sample the image")
+            raise FieldError("manifest.export.form", "is split, but a transformer does not sample the image")
     end = 0
     for index, transformer in enumerate(manifest.transformers):
         first, last = transformer.theta
         if first != end or last <= first:
-            raise _FieldError(f"manifest.transformers[{index}].theta is {first}:{last}, expected to start at {end}")
+            raise FieldError(f"manifest.transformers[{index}].theta", f"is {first}:{last}, expected to start at {end}")
         if min(*transformer.input_size, *transformer.output_size) < 1:
-            raise _FieldError(
-                f"manifest.transformers[{index}] makes {transformer.output_size} of {transformer.input_size} pixels"
+            raise FieldError(
+                f"manifest.transformers[{index}]",
+                f"makes {transformer.output_size} of {transformer.input_size} pixels",
             )
         end = last
     if manifest.theta is not None:
         _check_theta(manifest.theta, "manifest.theta")
         if len(manifest.theta.mean) != end:
-            raise _FieldError(f"manifest.theta has {len(manifest.theta.mean)} parameters, the transformers have {end}")
+            count = len(manifest.theta.mean)
+            raise FieldError("manifest.theta", f"has {count} parameters, the transformers have {end}")
 
 
 def _check_theta(statistics: ThetaStatistics, path: str) -> None:
     fault = statistics.fault()
     if fault is not None:
-        raise _FieldError(f"{path}: {fault}")
-
-
-def _read(kind: Any, value: object, path: str) -> Any:  # noqa: ANN401  (as generic as typing itself)
-    """Return ``value``, fresh from JSON, as the annotated type ``kind``."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _read_dataclass(kind, value, path)
-    if origin is UnionType:  # of something and None
-        return None if value is None else _read(arguments[0], value, path)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _FieldError(f"{path} must be a list, got {_brief(value)}")
-        if arguments[-1] is Ellipsis:
-            return tuple(_read(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
-        if len(value) != len(arguments):
-            raise _FieldError(f"{path} must have {len(arguments)} entries, got {_brief(value)}")
-        return tuple(_read(*pair, f"{path}[{index}]") for index, pair in enumerate(zip(arguments, value, strict=True)))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        if not isinstance(value, dict):
-            raise _FieldError(f"{path} must be an object, got {_brief(value)}")
-        return {key: _read(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
-    if origin is Literal:
-        if value not in arguments:
-            raise _FieldError(f"{path} must be one of {', '.join(map(str, arguments))}; got {_brief(value)}")
-        return value
-    if kind is Any:
-        return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise _FieldError(f"{path} must be a number, got {_brief(value)}") from error
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise _FieldError(f"{path} must be {kind.__name__}, got {_brief(value)}")
-    return value
-
-
-def _read_dataclass(kind: type, value: object, path: str) -> Any:  # noqa: ANN401
-    if not isinstance(value, dict):
-        raise _FieldError(f"{path} must be an object, got {_brief(value)}")
-    hints = get_type_hints(kind)
-    arguments = {}
-    for entry in dataclasses.fields(kind):
-        if entry.name in value:
-            arguments[entry.name] = _read(hints[entry.name], value[entry.name], f"{path}.{entry.name}")
-        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
-            raise _FieldError(f"{path}.{entry.name} is missing")
-    return kind(**arguments)
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+        raise FieldError(path, f"cannot be used: {fault}")
