@@ -1,4 +1,4 @@
-"""The spatial transformer: localisation net, grid generator and sampler, composed; and how to look inside one."""
+"""The spatial transformer, made of localisation net, grid generator and sampler; hooks that record or replace theta."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -207,7 +207,7 @@ def recorded_transforms(model: nn.Module) -> Iterator[list[TransformCall]]:
 
 @contextmanager
 def injected_thetas(model: nn.Module, thetas: Sequence[Tensor] | None = None) -> Iterator[None]:
-    """Make every transformer of ``model`` use a given theta instead of its localisation net's while the block runs.
+    """Make every transformer of ``model`` use another theta than its localisation net's while the block runs.
 
     Args:
         model: Any module with spatial transformers.
@@ -219,9 +219,9 @@ def injected_thetas(model: nn.Module, thetas: Sequence[Tensor] | None = None) ->
     if len(thetas) != len(transformers):
         raise ValueError(f"{len(thetas)} thetas for {len(transformers)} transformers")
 
-    def replace(transformer: SpatialTransformer, given: Tensor) -> RemovableHandle:
+    def replace(transformer: SpatialTransformer, injected: Tensor) -> RemovableHandle:
         def hook(_module: nn.Module, _inputs: object, theta: Tensor) -> Tensor:
-            return given.to(theta).expand_as(theta)
+            return injected.to(theta).expand_as(theta)
 
         return transformer.localization.register_forward_hook(hook)
 

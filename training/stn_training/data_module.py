@@ -38,7 +38,7 @@ def rendered(
     Args:
         data: Undistorted images; with a mixture, of 28 x 28 pixels.
         mixture: Distortions with their shares, each on its own canvas; empty for none.
-        spec: What the network takes.
+        spec: Size and colour of the network's input.
         seed: Decides the distortions.
     """
     if not mixture:
@@ -64,7 +64,7 @@ class ImageData(lightning.LightningDataModule):
         train: Undistorted training images.
         val: Validation images, ready for the network.
         config: Settings of the run.
-        spec: What the network takes.
+        spec: Size and colour of the network's input.
     """
 
     def __init__(self, train: LabelledImages, val: LabelledImages, config: TrainConfig, spec: PreprocessSpec) -> None:
@@ -87,12 +87,12 @@ class ImageData(lightning.LightningDataModule):
 
     @staticmethod
     def _loader(data: LabelledImages, batches: BatchSampler) -> DataLoader[tuple[Tensor, ...]]:
-        # Its own generator: a loader draws from the global one each time somebody iterates over it.
+        # Without a generator of its own, a loader draws from the global one at the start of each iteration.
         dataset = TensorDataset(data.images, data.labels)
         return DataLoader(dataset, sampler=batches, batch_size=None, generator=Generator())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Turn a uint8 batch on the device into the network's input."""
+        """Return a uint8 batch on the device as the network's input."""
         images, labels = batch
         prepared = to_float(images)
         if self.trainer is not None and self.trainer.training:

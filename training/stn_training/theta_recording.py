@@ -1,4 +1,4 @@
-"""What a trained network's theta is on its training pictures; the device tells by it whether a picture is like them."""
+"""Statistics of theta on the training pictures; by them the device recognises pictures unlike those of training."""
 
 import dataclasses
 from pathlib import Path
@@ -20,11 +20,11 @@ def record_theta(checkpoint: Path, data: ImageData, device: torch.device | str =
 
     Args:
         checkpoint: Checkpoint of the trained network; rewritten with its weights unchanged.
-        data: That it was trained on.
-        device: Where to measure.
+        data: Training data of the network.
+        device: Device that runs the network.
 
     Returns:
-        What the checkpoint holds now: None of a network without a transformer, or where there are too few pictures.
+        The statistics in the checkpoint; None for a network without a transformer and for too few pictures.
     """
     network, described = load_checkpoint(checkpoint)
     statistics = measure_theta(network.to(device), data)
@@ -34,7 +34,7 @@ def record_theta(checkpoint: Path, data: ImageData, device: torch.device | str =
 
 
 def measure_theta(network: nn.Module, data: ImageData) -> ThetaStatistics | None:
-    """Return what theta is on up to 10,000 training pictures, distorted and augmented; the same for the same seed."""
+    """Return statistics of theta on up to 10,000 distorted and augmented training pictures; a seed repeats them."""
     generator = Generator().manual_seed(seed_for(data.config.seed, 6))
     order = torch.randperm(len(data.train), generator=generator)[:MOST_PICTURES]
     device = next(network.parameters()).device

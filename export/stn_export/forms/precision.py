@@ -30,7 +30,7 @@ def reduce_precision(
     Args:
         model: The graph in float32.
         precision: float16 converts weights and activations; int8 quantises them, per channel, in the QDQ format.
-        pictures: To calibrate int8 with, (M, H, W, C) uint8.
+        pictures: Calibrate int8, (M, H, W, C) uint8.
         exclude: Names of further nodes that stay in float32.
     """
     if precision == "float32":

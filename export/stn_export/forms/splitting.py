@@ -22,8 +22,8 @@ def split_graph(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     grid ``grid_K``. The classifier graph takes what each grid sampled, ``warped_K`` (N, C, h, w) in [0, 1].
 
     Args:
-        model: With the outputs ``probabilities``, ``theta`` and ``outline``, its samplers as the network has them.
-        opset: Of both graphs.
+        model: Has the outputs ``probabilities``, ``theta`` and ``outline``, and samplers in the modes of the network.
+        opset: The opset that both graphs get.
 
     Raises:
         InputError: A transformer samples something else than the image, the classifier sees the image itself, or a

@@ -25,13 +25,13 @@ class Target:
         name: On the command line.
         summary: What it is.
         form: That an export for it has.
-        opset: Of the standard operators, that an export for it has.
+        opset: Opset of the standard operators in an export for the target.
         precision: That an export for it has.
-        domains: Of operators that it runs; an export has those of ai.onnx only.
+        domains: Operator domains that the target runs; an export has ai.onnx alone.
         falls_back: Whether what it does not have runs on the CPU instead: slower, but right.
-        versions: Of GridSample that it samples right, by the opset that introduced them; none without GridSample.
-        modes: Of GridSample that it has.
-        paddings: Of GridSample that it has.
+        versions: Versions of GridSample that it computes rightly, by their opset; empty without GridSample.
+        modes: Modes of GridSample that it has.
+        paddings: Paddings of GridSample that it has.
         takes_half: Whether its GridSample takes float16.
         static: Whether it wants fixed shapes; an export for it takes one picture at a time.
         newer: What happens from opset 20 on, or with any GridSample, with the public issue.

@@ -34,7 +34,7 @@ class Deployment(nn.Module):
     """Wraps a classifier for export: its own forward, with the model file's inputs and outputs around it.
 
     Args:
-        model: From images (N, C, H, W) in [0, 1] to logits (N, K), in evaluation mode.
+        model: Maps images (N, C, H, W) in [0, 1] to logits (N, K); in evaluation mode.
         spec: What the network takes.
         with_rectified: Whether to return what the transformers made of the image, the last of those in series.
     """
@@ -74,7 +74,7 @@ def describe_transformers(model: nn.Module, spec: PreprocessSpec) -> tuple[Trans
     """Return the manifest's description of each transformer that ``model`` uses, in order of use.
 
     Args:
-        model: In evaluation mode.
+        model: The network, in evaluation mode.
         spec: What the network takes.
     """
     pixels, calls = _trial(model, spec)

@@ -1,6 +1,6 @@
 """Gates: what reduced precision may cost on a test set, and which layers are to blame when it costs more."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,12 +55,12 @@ class Gate:
     """What an exported model costs against PyTorch.
 
     Attributes:
-        precision: Of the exported model.
+        precision: Precision of the exported model.
         reference: Top-1 accuracy of PyTorch, percent.
         accuracy: Top-1 accuracy of the exported model, percent.
-        labels_differ: Of how many pictures the most probable label differs; two that PyTorch finds equally probable,
+        labels_differ: Number of pictures whose most probable label differs; two that PyTorch finds equally probable,
             within 1e-5, count as one.
-        shift: By how much 99 of 100 sampling points moved at most, pixels; of the worst transformer, on up to 1000
+        shift: Pixels that 99 of 100 sampling points moved at most; of the worst transformer, on up to 1000
             of the pictures.
         pictures: How many were classified.
         source: What they are.
@@ -102,7 +102,7 @@ def measure(deployment: Deployment, network: Network, precision: Precision, data
     Args:
         deployment: The network in PyTorch.
         network: The exported model, open.
-        precision: Of the exported model.
+        precision: Precision of the exported model.
         data: What to measure on.
     """
     starts = range(0, len(data.images), _BATCH)
@@ -162,6 +162,7 @@ def blame(
     precision: Precision,
     data: TestSet,
     exclude: Sequence[str] = (),
+    reduce: Callable[..., onnx.ModelProto] = reduce_precision,
 ) -> Sequence[tuple[str, float]]:
     """Return the layers by how much each alone, reduced, disturbs the answers; worst first.
 
@@ -172,6 +173,7 @@ def blame(
         precision: Which was asked for.
         data: What to measure on.
         exclude: Layers that stay in float32 already.
+        reduce: Brings a graph into a precision; takes the arguments of ``reduce_precision``.
 
     Returns:
         (node name, mean absolute change of the probabilities plus the share of the allowed shift).
@@ -182,7 +184,7 @@ def blame(
     found = []
     for name in tqdm(names, "finding the layers", unit="layer", leave=False, disable=None):
         others = [*exclude, *(other for other in names if other != name)]
-        alone = reduce_precision(model, precision, data.calibration, others)
+        alone = reduce(model, precision, data.calibration, others)
         given = open_both(alone, deployment, spec, "fused", precision)[0].run(pictures)
         change = float(
             np.abs(given["probabilities"].astype(np.float64) - expected["probabilities"].astype(np.float64)).mean()

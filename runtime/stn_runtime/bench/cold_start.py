@@ -25,12 +25,12 @@ class ColdStart:
     """One start, milliseconds, in the order of its parts.
 
     Attributes:
-        start_ms: Of Python itself.
+        start_ms: Time until Python runs our code.
         import_ms: All that ``stn run`` imports.
         open_ms: The model file.
         first_ms: The first picture: decode, resize, infer.
-        whole_ms: From the start of the process to the label.
-        peak_memory_bytes: Of the process; None where the system does not say.
+        whole_ms: Time from the start of the process to the label.
+        peak_memory_bytes: Most memory that the process held; None where the system does not say.
     """
 
     start_ms: float

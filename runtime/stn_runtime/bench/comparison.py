@@ -53,8 +53,8 @@ class Agreement:
 
     Attributes:
         pictures: How many were asked about.
-        same_labels: Of how many the most probable label is the same.
-        largest_difference: Of any probability of any picture; None when one is not a number.
+        same_labels: Number of pictures with the same most probable label.
+        largest_difference: Largest difference of a probability; None when one is NaN.
     """
 
     pictures: int

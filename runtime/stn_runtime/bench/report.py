@@ -17,12 +17,12 @@ class Model:
     """The file that was measured.
 
     Attributes:
-        name: As it was given.
+        name: Name or path on the command line.
         sha256: Of the file.
         size: Bytes.
-        form: As in its manifest, like those that follow.
-        precision: Of weights and activations.
-        opset: Of the standard operators.
+        form: Export form, from the manifest, as what follows.
+        precision: Precision of weights and activations.
+        opset: Opset of the standard operators.
         target: It was exported for.
     """
 
@@ -76,14 +76,14 @@ class Report:
     Attributes:
         model: The file.
         host: The machine.
-        threads: Of onnxruntime.
+        threads: Number of onnxruntime's threads.
         provider: The execution provider.
         picture: What was classified.
         stages: Latency of one picture, by stage of ``stn run``; 'whole' is all of them.
         views: Latency of what --save and --show do besides.
         batches: Latency of the network alone, by batch size.
         cold_start: The median of several.
-        comparison: With another model, where one was given.
+        comparison: Comparison with another model; None without one.
         warnings: Why the figures may be worth less; sentences.
     """
 

@@ -31,7 +31,7 @@ class Latency:
         p50_ms: What half of them did not exceed.
         p95_ms: What 95 % of them did not exceed.
         p99_ms: What 99 % of them did not exceed; of fewer than 100, the slowest.
-        images_per_second: At the median.
+        images_per_second: Pictures a second at the median time.
         passes: How many were timed.
     """
 

@@ -46,7 +46,7 @@ class Attempt:
     """How it went to load a package in another process.
 
     Attributes:
-        version: Of the package; empty when it cannot be loaded.
+        version: Version of the package; empty when it cannot be loaded.
         reason: Why not, in words.
         missing: The package that is not installed, where that is why.
     """

@@ -46,10 +46,10 @@ class SamplerResult:
 
     Attributes:
         provider: That was asked for.
-        opset: Of the graph.
+        opset: Opset of the graph.
         interpolation: bilinear or nearest.
         padding: zeros, border or reflection.
-        align_corners: Of the sampler.
+        align_corners: Convention of the sampler.
         error: Largest difference from the specification on values in [0, 1]; NaN where it does not run.
         microseconds: Median of a run on 32 x 32 points in 3 channels.
         ran_on: The provider that ran the node, which may be another one; or why it did not run.

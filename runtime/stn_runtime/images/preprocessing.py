@@ -20,8 +20,8 @@ class PreprocessSpec:
     """How a picture becomes the network's input; the same in training, evaluation, calibration and on the device.
 
     Attributes:
-        height: Of the network's input, pixels.
-        width: Of the network's input, pixels.
+        height: Rows of the network's input, pixels.
+        width: Columns of the network's input, pixels.
         channels: 1 for grey, 3 for RGB.
         fit: ``stretch`` to the whole input; ``letterbox`` keeps the aspect ratio and fills up with black;
             ``crop`` keeps it and cuts the longer side, centred.
@@ -69,9 +69,9 @@ def largest_reduction(height: int, width: int, spec: PreprocessSpec, least: int 
     """Return by how much, 8, 4, 2 or 1, a picture may be reduced and keep twice the resolution of the input.
 
     Args:
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-        spec: What the network needs.
+        height: Rows of the picture, pixels.
+        width: Columns of the picture, pixels.
+        spec: Says what the network needs.
         least: Pixels that the shorter side must keep.
     """
     scale = place(height, width, spec).scale
@@ -85,7 +85,7 @@ def preprocess(image: Image, spec: PreprocessSpec) -> Image:
 
     Args:
         image: (H, W) or (H, W, 1) grey, or (H, W, 3) RGB.
-        spec: What the network expects.
+        spec: Says what the network expects.
 
     Raises:
         ValueError: The array is not an 8-bit picture of one of those shapes.

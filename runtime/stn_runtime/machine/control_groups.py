@@ -10,8 +10,8 @@ def read_groups(controller: str, *names: str) -> Iterator[list[str]]:
     """Yield the words of a setting in each group that this process is in, the innermost first; nothing without groups.
 
     Args:
-        controller: cpu or memory.
-        names: Of the setting's files; all of them have to be there, and their words are joined.
+        controller: Name of the controller, cpu or memory.
+        names: Files of the setting; all must exist, and their words are joined.
     """
     for folder in _folders(controller):
         try:

@@ -23,12 +23,12 @@ class Host:
 
     Attributes:
         cpu: Name of the processor or the board.
-        system: Of the machine, and its architecture.
+        system: Operating system and architecture.
         cpus: How many there are.
         usable_cpus: How many this process may use.
         load: Processes that ran or waited in the minute before; None where the system does not say.
         governor: What sets the CPU's frequency on Linux, such as ondemand; None where it is not known.
-        versions: Of what took part, by name.
+        versions: Versions of Python, of this package and of the packages that compute, by name.
     """
 
     cpu: str

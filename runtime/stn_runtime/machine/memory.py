@@ -1,4 +1,4 @@
-"""How much memory this machine has, or its container, and who may have it."""
+"""How much memory this machine or its container has."""
 
 import functools
 import os

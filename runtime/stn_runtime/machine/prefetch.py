@@ -1,4 +1,4 @@
-"""Reading ahead: a thread that runs an iterator, so that the next items are there when they are wanted."""
+"""Prefetching: a thread runs an iterator ahead of its consumer."""
 
 import threading
 import time
@@ -13,11 +13,11 @@ Item = TypeVar("Item")
 
 
 class Prefetcher(Generic[Item]):
-    """Items of an iterable, taken from it on a thread.
+    """Iterates over an iterable on a thread, a few items ahead.
 
     Args:
-        items: What to run through; an exception in it is raised to the consumer in its place.
-        limit: How many items may wait; may be changed at any time.
+        items: The iterable; an exception in it is raised in the consumer, after the items before it.
+        limit: Number of items that may wait; may be changed at any time.
     """
 
     def __init__(self, items: Iterable[Item], limit: int) -> None:
@@ -51,8 +51,8 @@ class Prefetcher(Generic[Item]):
         finally:
             self.close()
 
-    def first(self, timeout: float) -> Item | None:
-        """Return the item that comes next, waiting for it at most ``timeout`` seconds, and leave it there."""
+    def peek(self, timeout: float) -> Item | None:
+        """Return the next item without taking it, waiting at most ``timeout`` seconds; None when there is none."""
         until = time.monotonic() + timeout
         with self._changed:
             while not self._waiting and not (self._ended or self._closed):
@@ -61,13 +61,13 @@ class Prefetcher(Generic[Item]):
             return self._waiting[0] if self._waiting and not self._closed else None
 
     def close(self) -> None:
-        """Let both sides end; may be called at any time."""
+        """Let the thread and the consumer end; may be called at any time, from any thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread."""
+        """Wait at most ``timeout`` seconds for the thread to end."""
         if self._thread.is_alive():
             self._thread.join(timeout)
 

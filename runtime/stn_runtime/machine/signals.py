@@ -6,10 +6,10 @@ from types import FrameType
 
 
 class StopSignals:
-    """Takes these signals while it is entered; on another thread than the main one they are somebody else's.
+    """Handles these signals within its context; on another thread than the main one it leaves them alone.
 
     Attributes:
-        happened: Whether one came.
+        happened: Whether a signal came.
     """
 
     def __init__(self) -> None:
@@ -18,14 +18,14 @@ class StopSignals:
         self._previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def ends(self, *endings: Callable[[], None]) -> None:
-        """Call these at a signal, on the main thread; before there are any, a signal raises KeyboardInterrupt."""
+        """Call these functions at a signal, on the main thread; without any, a signal raises KeyboardInterrupt."""
         self._endings.extend(endings)
         if self.happened:
             for end in endings:
                 end()
 
     def __enter__(self) -> "StopSignals":
-        """Take the signals."""
+        """Install the handlers."""
         try:
             for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)):
                 before = signal.getsignal(number)
@@ -37,7 +37,7 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Put back what was there before."""
+        """Restore the handlers of before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}

@@ -1,14 +1,14 @@
-"""What a service manager is told: that a run has begun, and that it is alive (sd_notify(3))."""
+"""Notifications to systemd: that a run has begun, and that it is alive (sd_notify(3))."""
 
 import os
 import socket
 
 SIGN_OF_LIFE_SECONDS = 1.0
-"""A source that waits gives a sign of life this often."""
+"""A source that waits notifies the watchdog at this interval."""
 
 
 def notify(state: str = "WATCHDOG=1") -> None:
-    """Tell systemd a state of this process; nothing where it did not start it."""
+    """Notify systemd of a state of this process; do nothing where systemd did not start it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address or not hasattr(socket, "AF_UNIX"):
         return

@@ -1,4 +1,4 @@
-"""A thread that does one thing after the other, so that a slow disk, command or reader holds nothing up."""
+"""A thread that runs one action after the other, so that a slow disk, command or reader delays nobody."""
 
 import logging
 import threading
@@ -13,12 +13,12 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Does one thing after the other on a thread.
+    """Runs one action after the other on a thread of its own.
 
     Args:
-        name: Of what it does, for messages.
-        limit: How much may wait.
-        drops: Whether what does not fit is dropped and counted; otherwise the caller waits.
+        name: Names the work in messages.
+        limit: Number of actions that may wait.
+        drops: Whether an action that does not fit is dropped and counted; otherwise the caller waits.
     """
 
     def __init__(self, name: str, limit: int, drops: bool) -> None:
@@ -33,11 +33,11 @@ class Worker:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is under way any more, nor will be."""
+        """Whether the thread has ended, so that no action runs any more."""
         return not self._thread.is_alive()
 
     def put(self, action: Callable[[], object]) -> None:
-        """Let something be done.
+        """Queue an action.
 
         Raises:
             Exception: What an earlier action raised.
@@ -57,14 +57,14 @@ class Worker:
             self._changed.notify_all()
 
     def forget(self) -> None:
-        """Drop what waits."""
+        """Drop the actions that wait."""
         with self._changed:
             self.dropped += len(self._waiting)
             self._waiting.clear()
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait until all is done; where things are dropped, for a few seconds at most.
+        """Run the actions that wait, where ``drops`` is set for a few seconds at most, and end the thread.
 
         Raises:
             Exception: What an action raised, unless ``put`` has raised it.

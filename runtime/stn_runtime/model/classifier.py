@@ -35,15 +35,15 @@ class Prediction:
     """What the network says of one picture.
 
     Attributes:
-        label: The most probable one.
+        label: The most probable label.
         confidence: Its probability.
         top: The most probable labels, best first.
         theta: Parameters of all transformers, in the order of the manifest.
-        outline: What each transformer in front of the network looked at, in pixels of the picture: (T, 4 m, 2),
+        outline: Border of each sampling grid on the picture, in its pixels: (T, 4 m, 2),
             (0, 0) the centre of the first pixel. T is 0 for a network without one.
-        rectified: What the classifier saw, (h, w) or (h, w, 3) RGB; None when the file has no such output.
+        rectified: The picture that the classifier saw, (h, w) or (h, w, 3) RGB; None when the file has no such output.
         latency_ms: Milliseconds a picture, by stage; of a batch, the batch's time divided by its size.
-        probabilities: Of all labels, (K,), in the manifest's order.
+        probabilities: Probability of each label, (K,), in the manifest's order.
     """
 
     label: str
@@ -164,8 +164,8 @@ class Classifier:
 
         Args:
             size: (height, width) of the whole picture, pixels; the outline is in these.
-            outputs: As ``run`` returns them.
-            index: Of the picture in its batch.
+            outputs: Outputs of ``run``, by name.
+            index: Position of the picture in its batch.
             latency: Milliseconds by stage.
         """
         probabilities = outputs["probabilities"][index].astype(np.float32)

@@ -17,8 +17,8 @@ class Parity:
 
     Attributes:
         differences: Largest absolute difference, by output.
-        labels_differ: Of how many pictures the most probable label differs.
-        pictures: How many pictures were compared.
+        labels_differ: Number of pictures whose most probable label differs.
+        pictures: Number of pictures that were compared.
         tolerances: Largest absolute difference allowed, by output.
         rounding: How far the reference itself is from the same network in float64, by output; where it was measured.
     """

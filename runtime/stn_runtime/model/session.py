@@ -35,13 +35,13 @@ def open_session(
     """Return an onnxruntime session for a model file.
 
     Args:
-        model: A file, or its bytes.
-        threads: Within one operator; by default one for each CPU that this process may use.
+        model: The file, or its bytes.
+        threads: Number of threads within an operator; None takes one for each CPU that this process may use.
         providers: Execution providers in order of preference, none of which may be missing; None takes CUDA where
             there is one, else the CPU, and so does ["auto"].
         spin: Whether idle threads spin, which answers sooner, or sleep, which leaves the CPUs to others.
         optimize: Whether onnxruntime may rewrite the graph.
-        name: What to call it in error messages; by default the file.
+        name: Name of the model in error messages; None takes the path.
 
     Raises:
         ModelContractError: The file cannot be loaded; one sentence.

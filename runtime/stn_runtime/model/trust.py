@@ -1,4 +1,4 @@
-"""When not to trust a prediction, and how to hold it steady from frame to frame.
+"""When not to trust a prediction.
 
 A spatial transformer shows what it looked at, so two faults can be seen without knowing the label: theta is unlike any
 that training saw, or what is sampled lies outside the picture. Neither tells a digit from something that is none.
@@ -14,7 +14,7 @@ from .manifest import Manifest
 from .theta_statistics import Floats
 
 LARGEST_OUTSIDE = 0.5
-"""Of the area that the last transformer samples; beyond it, most of what the classifier saw was made up."""
+"""Share of the area that the last transformer samples; beyond it, most of what the classifier saw is padding."""
 
 _LEAST_RUN = 1e-6  # pixels; an edge of less is upright
 
@@ -26,9 +26,9 @@ def doubt(prediction: Prediction, frame_size: tuple[int, int], manifest: Manifes
     """Return why a prediction should not be trusted, in a sentence; None when the transformer gives no reason.
 
     Args:
-        prediction: Of the frame itself, not smoothed.
+        prediction: Prediction for the frame itself, not smoothed.
         frame_size: (height, width) of the frame, pixels.
-        manifest: Of the model.
+        manifest: Manifest of the model.
     """
     if not all(map(math.isfinite, prediction.theta)) or not np.isfinite(prediction.outline).all():
         return "the transformer has left the range of numbers"

@@ -11,7 +11,7 @@ from ..model.theta_statistics import Floats
 
 
 class Smoother:
-    """Averages what is said of a source over time, so that a label does not flicker.
+    """Averages the predictions of a source over time, so that its label does not flicker.
 
     Probabilities, theta and outline follow a new frame by 1 - exp(-dt / seconds) of the way, dt the time since the
     last; label, confidence and top follow from the probabilities. A source starts anew with its first frame, after a
@@ -19,7 +19,7 @@ class Smoother:
 
     Args:
         seconds: The time constant.
-        labels: Of the model, in the order of the manifest.
+        labels: Labels of the model, in the order of the manifest.
     """
 
     def __init__(self, seconds: float, labels: Sequence[str]) -> None:
@@ -29,14 +29,14 @@ class Smoother:
         self._last: dict[str, _State] = {}
 
     def smooth(self, source: str, moment: float, prediction: Prediction, frame_size: tuple[int, int]) -> Prediction:
-        """Return what the frames of a source up to this one say; ``rectified`` and ``latency_ms`` are this frame's.
+        """Return the average of a source's predictions; ``rectified`` and ``latency_ms`` are this frame's.
 
         A prediction that is not finite is returned as it is, and forgotten.
 
         Args:
-            source: Of the frame.
+            source: Name of the frame's source.
             moment: When it was taken, in seconds: of a camera by any clock, of a video in the video.
-            prediction: Of the frame.
+            prediction: Prediction for the frame.
             frame_size: (height, width) of the frame, pixels.
         """
         values = (prediction.probabilities, np.array(prediction.theta), prediction.outline)

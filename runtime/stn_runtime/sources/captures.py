@@ -40,7 +40,7 @@ class CameraOptions:
     """How cameras are asked for pictures, and watched.
 
     Attributes:
-        backend: Of OpenCV, for devices: v4l2, gstreamer, dshow, msmf, avfoundation or ffmpeg; None its own choice.
+        backend: OpenCV back end of devices: v4l2, gstreamer, dshow, msmf, avfoundation, ffmpeg; None lets it choose.
         size: (width, height) to ask for, pixels.
         rate: Frames a second to ask for.
         mjpg: Whether to ask for Motion JPEG, without which USB cameras are slow at large sizes.

@@ -6,12 +6,12 @@ import numpy as np
 
 
 class Done:
-    """What an interrupted run has written already.
+    """The records that an interrupted run has written.
 
     Names are kept as hashes of 64 bits, since there may be millions of them.
 
     Args:
-        records: Of each, its source and frame.
+        records: Source and frame number of each record.
     """
 
     def __init__(self, records: Iterable[tuple[str, int]] = ()) -> None:

@@ -26,7 +26,7 @@ _AHEAD_BYTES = 256_000_000  # memory of pictures that are being decoded or wait
 @dataclass(frozen=True)
 class _Read:
     frame: Frame
-    loan: Reservation
+    memory: Reservation
 
 
 class ImageFiles(Source):
@@ -90,7 +90,7 @@ class ImageFiles(Source):
             try:
                 for pending in self._ahead:
                     found = pending.result()
-                    found.loan.give_back()
+                    found.memory.release()
                     yield found.frame
             finally:
                 self.close()
@@ -100,7 +100,7 @@ class ImageFiles(Source):
     def ready(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the next picture to be decoded; return whether it is."""
         until = time.monotonic() + timeout
-        pending = self._ahead.first(timeout) if self._ahead is not None else None
+        pending = self._ahead.peek(timeout) if self._ahead is not None else None
         if pending is None or pending.done():
             return pending is not None
         return not wait_for([pending], max(0.0, until - time.monotonic())).not_done
@@ -130,13 +130,13 @@ class ImageFiles(Source):
 
     def _read(self, path: Path, turn: int) -> _Read:
         root = str(self.root) if self.root is not None else None
-        loan = self._memory.loan(turn)
+        memory = self._memory.reservation(turn)
         started = time.perf_counter()
         try:
-            found = read_reduced(path, self._reduction, grey=self._grey, reserve=loan.take)
+            found = read_reduced(path, self._reduction, grey=self._grey, reserve=memory.reserve)
         except ImageReadError as error:
-            loan.give_back()
-            return _Read(Frame(str(path), 0, None, None, str(error), root=root), loan)
+            memory.release()
+            return _Read(Frame(str(path), 0, None, None, str(error), root=root), memory)
         taken = 1000 * (time.perf_counter() - started)
-        loan.give_back(found.image.nbytes)
-        return _Read(Frame(str(path), 0, None, found.image, root=root, size=found.size, decode_ms=taken), loan)
+        memory.release(found.image.nbytes)
+        return _Read(Frame(str(path), 0, None, found.image, root=root, size=found.size, decode_ms=taken), memory)

@@ -1,4 +1,4 @@
-"""Memory for pictures that are decoded ahead: lent in their order, within a limit."""
+"""Memory for pictures that are decoded ahead: a budget that grants it in the order of the pictures."""
 
 import threading
 from contextlib import suppress
@@ -7,69 +7,71 @@ from ..errors import ImageReadError
 
 
 class MemoryBudget:
-    """Lends memory for pictures in their order, so that the one that is wanted next never waits for a later one.
+    """Grants memory to pictures in their order, so that the picture that comes next never waits for a later one.
 
     Args:
-        limit: Bytes that are lent at a time; one picture alone may have more.
+        limit: Bytes that are granted at a time; one picture alone may get more.
     """
 
     def __init__(self, limit: int) -> None:
         # Reentrant, since a signal handler may close while its own thread holds it.
         self._changed = threading.Condition()
-        self._limit, self._lent, self._turn, self._closed = limit, 0, 0, False
+        self._limit, self._granted, self._turn, self._closed = limit, 0, 0, False
 
-    def loan(self, turn: int) -> "Reservation":
-        """Return what the picture of a turn, from 0, borrows with."""
+    def reservation(self, turn: int) -> "Reservation":
+        """Return the reservation of the picture number ``turn``, from 0."""
         return Reservation(self, turn)
 
-    def lend(self, turn: int, number: int) -> None:
-        """Wait until ``number`` bytes are free, or all; the picture of each turn has to ask once.
+    def grant(self, turn: int, number: int) -> None:
+        """Wait for the turn and for ``number`` free bytes; the picture of each turn asks once.
 
         Raises:
-            ImageReadError: Nobody wants the picture any more.
+            ImageReadError: The run has ended.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: (turn == self._turn and (not self._lent or self._lent + number <= self._limit)) or self._closed
-            )
+            self._changed.wait_for(lambda: self._may_grant(turn, number) or self._closed)
             if self._closed:
                 raise ImageReadError("was not read: the run has ended")
             self._turn += 1
-            self._lent += number
+            self._granted += number
             self._changed.notify_all()
 
-    def take_back(self, number: int) -> None:
-        """Let others have so many bytes."""
+    def release(self, number: int) -> None:
+        """Free ``number`` bytes."""
         with self._changed:
-            self._lent -= number
+            self._granted -= number
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody wait any more, and lend nothing."""
+        """Grant nothing any more; pictures that wait get an error."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
+    def _may_grant(self, turn: int, number: int) -> bool:
+        fits = not self._granted or self._granted + number <= self._limit
+        return turn == self._turn and fits
+
 
 class Reservation:
-    """What one picture borrows."""
+    """The memory of one picture."""
 
-    def __init__(self, memory: MemoryBudget, turn: int) -> None:
-        self._memory, self._turn, self._held, self._asked = memory, turn, 0, False
+    def __init__(self, budget: MemoryBudget, turn: int) -> None:
+        self._budget, self._turn, self._held, self._was_granted = budget, turn, 0, False
 
-    def take(self, number: int) -> None:
-        """Borrow so many bytes, once; waits for them.
+    def reserve(self, number: int) -> None:
+        """Wait for ``number`` bytes; called once.
 
         Raises:
-            ImageReadError: Nobody wants the picture any more.
+            ImageReadError: The run has ended.
         """
-        self._memory.lend(self._turn, number)
-        self._held, self._asked = number, True
+        self._budget.grant(self._turn, number)
+        self._held, self._was_granted = number, True
 
-    def give_back(self, keep: int = 0) -> None:
-        """Give back all but ``keep`` bytes; without having borrowed any, let the next picture have its turn."""
-        if not self._asked:
+    def release(self, keep: int = 0) -> None:
+        """Free the memory except for ``keep`` bytes; a picture that reserved none passes its turn on."""
+        if not self._was_granted:
             with suppress(ImageReadError):
-                self.take(0)
-        self._memory.take_back(self._held - keep)
+                self.reserve(0)
+        self._budget.release(self._held - keep)
         self._held = keep

@@ -76,8 +76,8 @@ class Camera:
     Attributes:
         path: Such as /dev/video0.
         card: What the maker calls it.
-        driver: Of the kernel.
-        formats: In the order of the driver, which is that of its preference.
+        driver: Kernel driver.
+        formats: Pixel formats in the driver's order of preference.
     """
 
     path: Path

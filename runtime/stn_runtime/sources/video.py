@@ -68,7 +68,7 @@ class Video(Source):
 
     def ready(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the next frame; return whether it is there."""
-        return self._ahead.first(timeout) is not None
+        return self._ahead.peek(timeout) is not None
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; one that is damaged carries an error, and so does the last of a video that is cut off."""

@@ -153,10 +153,10 @@ def test_the_first_is_shown_and_left_there() -> None:
     ahead = Prefetcher(range(3), 2)
     items = iter(ahead)
     assert next(items) == 0
-    assert ahead.first(HANG) == 1
-    assert ahead.first(HANG) == 1
+    assert ahead.peek(HANG) == 1
+    assert ahead.peek(HANG) == 1
     assert list(items) == [1, 2]
-    assert ahead.first(HANG) is None
+    assert ahead.peek(HANG) is None
 
 
 def test_the_first_is_waited_for_as_long_as_wanted_and_no_longer(gate: threading.Event) -> None:
@@ -164,23 +164,23 @@ def test_the_first_is_waited_for_as_long_as_wanted_and_no_longer(gate: threading
     items = iter(ahead)
     next(items)
     began = time.monotonic()
-    assert ahead.first(0.05) is None
+    assert ahead.peek(0.05) is None
     assert 0.045 < time.monotonic() - began < HANG / 2
-    assert ahead.first(0.0) is None
+    assert ahead.peek(0.0) is None
 
 
 def test_an_item_that_comes_while_it_is_waited_for_is_the_first() -> None:
     ahead = Prefetcher(Counted(0.05), 2)
     items = iter(ahead)
     assert next(items) == 0
-    assert ahead.first(HANG) == 1
+    assert ahead.peek(HANG) == 1
 
 
 def test_after_closing_there_is_no_first() -> None:
     ahead = Prefetcher(range(3), 2)
     next(iter(ahead))
     ahead.close()
-    assert ahead.first(HANG) is None
+    assert ahead.peek(HANG) is None
 
 
 def test_while_it_waits_it_gives_signs_of_life(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
