@@ -1,4 +1,4 @@
-"""What will go wrong with an ONNX file on a target, said before it is there."""
+"""Findings about an ONNX file on a target: what fails there, and what only costs time."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from .graph.sampling_grids import LinearGrid, find_linear_grid
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a file that a target will not do, or not do well.
+    """A problem of a file on a target.
 
     Attributes:
         fails: Whether it fails or answers wrongly; otherwise it only costs time.
-        sentence: What, where known with the public issue, and what to do.
+        sentence: The problem, its public issue where known, and what to do.
     """
 
     fails: bool
@@ -32,18 +32,18 @@ class Finding:
 
 
 def lint(model: onnx.ModelProto, target: Target) -> list[Finding]:
-    """Return what a target will not do with a file, failures first.
+    """Return the problems of a file on a target, failures first.
 
     Args:
         model: Any ONNX file.
-        target: Where it is to run.
+        target: The engine that is to run it.
     """
     parts = [model]
     if any(entry.key == CLASSIFIER_KEY for entry in model.metadata_props):
         parts.append(classifier_graph(model))
-    found = [finding for part in parts for finding in _about_graph(part, target)]
+    findings = [finding for part in parts for finding in _about_graph(part, target)]
     if len(parts) > 1 and not target.falls_back:
-        found.append(
+        findings.append(
             Finding(
                 False,
                 "it holds two graphs, and a converter sees the first: take the second out with "
@@ -51,8 +51,8 @@ def lint(model: onnx.ModelProto, target: Target) -> list[Finding]:
             )
         )
     elif not any(_is_about_sampling(part) for part in parts):
-        found.append(Finding(False, "there is no GridSample in it: nothing about spatial transformers to look for"))
-    return sorted(dict.fromkeys(found), key=lambda finding: not finding.fails)
+        findings.append(Finding(False, "there is no GridSample in it: nothing about spatial transformers to look for"))
+    return sorted(dict.fromkeys(findings), key=lambda finding: not finding.fails)
 
 
 def _is_about_sampling(model: onnx.ModelProto) -> bool:

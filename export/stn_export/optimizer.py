@@ -31,10 +31,10 @@ class DifferenceError(Exception):
 
 @dataclass(frozen=True)
 class Optimized:
-    """What optimising a file did.
+    """Result of optimising a file.
 
     Attributes:
-        changes: What was changed and what could not be.
+        changes: What was changed, and what could not be changed.
         differences: Largest difference of each output between old and new, relative to its largest value.
         is_unchanged: Whether the graph that was written is the one that was read.
     """
@@ -49,8 +49,8 @@ def optimize_onnx(source: Path, target: Path) -> Optimized:
 
     Args:
         source: Any .onnx file, of any exporter.
-        target: Where to write the new one; it may be ``source``. Without a spatial transformer, or with nothing to
-            gain, it is ``source`` byte for byte, or with the weights that lay in other files.
+        target: The file to write; it may be ``source``. Without a spatial transformer, or with nothing to gain, it
+            gets the bytes of ``source``, or its graph with the weights that lay in other files.
 
     Raises:
         InputError: The file cannot be used.
@@ -105,7 +105,7 @@ def compare_graphs(old: onnx.ModelProto, new: onnx.ModelProto, source: str) -> d
     Args:
         old: A graph.
         new: Another, with the same inputs and outputs.
-        source: Where the old one comes from, for error messages.
+        source: Name of the old graph's file, for error messages.
 
     Raises:
         ModelContractError: The old graph does not run.

@@ -1,12 +1,25 @@
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+import torch
 
 from stn_export import Deployment, Exported, export_checkpoint, export_graph, plan_export
+from stn_export.proof.reference import Reference, pytorch_reference
 from stn_models import Checkpoint, save_checkpoint
 from tests.support.small_network import ARCHITECTURE, LABELS, SPEC, restless
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _on_one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from threads, and lose a factor of ten to them on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +55,9 @@ def deployment() -> Deployment:
 @pytest.fixture(scope="session")
 def graph(deployment: Deployment) -> onnx.ModelProto:
     return export_graph(deployment, SPEC)
+
+
+@pytest.fixture(scope="session")
+def reference(deployment: Deployment) -> Reference:
+    """PyTorch's answers of ``deployment``, for every graph that is compared with it."""
+    return pytorch_reference(deployment, SPEC, np.empty((0, 28, 28, 1), np.uint8))

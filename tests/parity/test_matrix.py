@@ -2,7 +2,7 @@
 
 At the size of 28 the matrix is whole: 5 transformers x 3 paddings x 3 forms x 3 precisions. At 42 a transformer for
 each padding runs in the fused form, since rewriting, forms and precisions do not look at the size. The rest of
-the size of 42 runs with ``-m slow``.
+the size of 42 runs with ``-m slow``. In reduced precision the batch of 64 has the network's own thetas only.
 """
 
 import pytest

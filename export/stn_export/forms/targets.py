@@ -19,21 +19,21 @@ _STANDARD, _MICROSOFT = "ai.onnx", "com.microsoft"
 
 @dataclass(frozen=True)
 class Target:
-    """An engine, as far as spatial transformers go.
+    """What an engine can do with spatial transformers, and how to export for it.
 
     Attributes:
-        name: On the command line.
-        summary: What it is.
-        form: That an export for it has.
+        name: The target's name on the command line.
+        summary: The target in a few words.
+        form: Form of an export for the target.
         opset: Opset of the standard operators in an export for the target.
-        precision: That an export for it has.
+        precision: Precision of an export for the target.
         domains: Operator domains that the target runs; an export has ai.onnx alone.
-        falls_back: Whether what it does not have runs on the CPU instead: slower, but right.
-        versions: Versions of GridSample that it computes rightly, by their opset; empty without GridSample.
-        modes: Modes of GridSample that it has.
-        paddings: Paddings of GridSample that it has.
-        takes_half: Whether its GridSample takes float16.
-        static: Whether it wants fixed shapes; an export for it takes one picture at a time.
+        falls_back: Whether operators that the target lacks run on the CPU instead: slower, but right.
+        versions: Versions of GridSample that the target computes rightly, by their opset; empty without GridSample.
+        modes: Modes of the target's GridSample.
+        paddings: Paddings of the target's GridSample.
+        takes_half: Whether the target's GridSample takes float16.
+        static: Whether the target wants fixed shapes; its exports take one picture at a time.
         newer: What happens from opset 20 on, or with any GridSample, with the public issue.
         known: What else is known to go wrong, with the public issue.
     """

@@ -35,8 +35,8 @@ class Deployment(nn.Module):
 
     Args:
         model: Maps images (N, C, H, W) in [0, 1] to logits (N, K); in evaluation mode.
-        spec: What the network takes.
-        with_rectified: Whether to return what the transformers made of the image, the last of those in series.
+        spec: The network's input.
+        with_rectified: Whether to return the warped picture: that of the last transformer, where they are in series.
     """
 
     def __init__(self, model: nn.Module, spec: PreprocessSpec, with_rectified: bool = True) -> None:
@@ -75,7 +75,7 @@ def describe_transformers(model: nn.Module, spec: PreprocessSpec) -> tuple[Trans
 
     Args:
         model: The network, in evaluation mode.
-        spec: What the network takes.
+        spec: The network's input.
     """
     pixels, calls = _trial(model, spec)
     described, first = [], 0

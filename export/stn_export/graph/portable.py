@@ -36,13 +36,15 @@ def make_portable(model: ir.Model) -> list[str]:
     """
     infer_shapes(model)
     kept: list[str] = []
-    RewriteRuleSet([_Spelled(kept).bound()]).apply_to_model(model)
+    RewriteRuleSet([_PortableSampler(kept).bound()]).apply_to_model(model)
     fold_constants(model)
     infer_shapes(model)
     return kept
 
 
-class _Spelled(Rule):
+class _PortableSampler(Rule):
+    """Replaces a 4-D ``GridSample`` by primitive operators; notes the reason where that is not possible."""
+
     def __init__(self, kept: list[str]) -> None:
         super().__init__("portable sampler")
         self.kept = kept

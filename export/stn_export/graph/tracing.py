@@ -1,4 +1,4 @@
-"""From a PyTorch module to the ONNX graph that this project ships: traced, its samplers and layers rewritten."""
+"""PyTorch module to ONNX graph: traced by PyTorch's exporter, then samplers and layers rewritten."""
 
 import inspect
 import logging
@@ -125,7 +125,7 @@ def rewrite(traced: onnx.ModelProto, kind: str, modes: bool = True) -> onnx.Mode
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the exporter's own deprecations and hints, which nobody can mend from outside."""
+    """Silence the deprecations and hints of PyTorch's exporter; a user cannot act on them."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx", "torch.export", "torch._subclasses")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -20,10 +20,10 @@ from .reference import torch_outputs
 from .verification import open_both
 
 LARGEST_DROP = {"float32": 0.0, "float16": 0.1, "int8": 0.5}
-"""Of top-1 accuracy, in points, by precision."""
+"""Largest allowed drop of top-1 accuracy, in points, by precision."""
 
 LARGEST_SHIFT = 0.25
-"""Of 99 of 100 sampling points, in pixels of what the transformer samples."""
+"""Largest allowed movement of 99 of 100 sampling points, in pixels of the sampled tensor."""
 
 _BATCH = 200
 _TIE = 1e-5
@@ -39,7 +39,7 @@ class TestSet:
         images: (N, H, W, C) uint8, preprocessed.
         labels: (N,) indices into the model's labels.
         calibration: (M, H, W, C) uint8, not among ``images``.
-        source: What they are, for reports.
+        source: Name of the data set, for reports.
     """
 
     __test__ = False  # not one of pytest's
@@ -62,8 +62,8 @@ class Gate:
             within 1e-5, count as one.
         shift: Pixels that 99 of 100 sampling points moved at most; of the worst transformer, on up to 1000
             of the pictures.
-        pictures: How many were classified.
-        source: What they are.
+        pictures: Number of pictures that were classified.
+        source: Name of the data set.
     """
 
     precision: Precision
@@ -103,23 +103,23 @@ def measure(deployment: Deployment, network: Network, precision: Precision, data
         deployment: The network in PyTorch.
         network: The exported model, open.
         precision: Precision of the exported model.
-        data: What to measure on.
+        data: Labelled pictures.
     """
     starts = range(0, len(data.images), _BATCH)
     every = -(-len(starts) * _BATCH // _SHIFT_PICTURES)  # of all classes some, also where they come in order
-    expected, given, shifts = [], [], []
+    reference_labels, labels, shifts = [], [], []
     differ = 0
     for start in tqdm(starts, "measuring", unit="batch", leave=False, disable=None):
         batch = data.images[start : start + _BATCH]
         ours, theirs = torch_outputs(deployment, batch), network.run(batch)
-        best, found = (outputs["probabilities"].argmax(axis=-1) for outputs in (ours, theirs))
+        best, exported = (outputs["probabilities"].argmax(axis=-1) for outputs in (ours, theirs))
         rows = np.arange(len(batch))
-        differ += int((ours["probabilities"][rows, best] - ours["probabilities"][rows, found] > _TIE).sum())
-        expected.append(best)
-        given.append(found)
+        differ += int((ours["probabilities"][rows, best] - ours["probabilities"][rows, exported] > _TIE).sum())
+        reference_labels.append(best)
+        labels.append(exported)
         if "theta" in ours and (start // _BATCH) % every == 0:
             shifts.append(point_shifts(deployment, ours["theta"], theirs["theta"]))
-    reference, actual = np.concatenate(expected), np.concatenate(given)
+    reference, actual = np.concatenate(reference_labels), np.concatenate(labels)
     shift = max((float(np.quantile(np.concatenate(moved), 0.99)) for moved in zip(*shifts, strict=True)), default=0.0)
     return Gate(
         precision,
@@ -169,9 +169,9 @@ def blame(
     Args:
         deployment: The network in PyTorch.
         model: Its graph in one piece, in float32.
-        spec: What it takes.
-        precision: Which was asked for.
-        data: What to measure on.
+        spec: The network's input.
+        precision: The reduced precision.
+        data: Labelled pictures.
         exclude: Layers that stay in float32 already.
         reduce: Brings a graph into a precision; takes the arguments of ``reduce_precision``.
 
@@ -181,7 +181,7 @@ def blame(
     names = [name for name in layers(model) if name not in exclude]
     pictures = data.images[:: max(1, len(data.images) // _BLAME_PICTURES)][:_BLAME_PICTURES]
     expected = torch_outputs(deployment, pictures)
-    found = []
+    costs = []
     for name in tqdm(names, "finding the layers", unit="layer", leave=False, disable=None):
         others = [*exclude, *(other for other in names if other != name)]
         alone = reduce(model, precision, data.calibration, others)
@@ -191,5 +191,5 @@ def blame(
         )
         shifts = point_shifts(deployment, expected["theta"], given["theta"]) if "theta" in expected else []
         change += sum(float(np.quantile(moved, 0.99)) for moved in shifts) / LARGEST_SHIFT
-        found.append((name, change))
-    return sorted(found, key=lambda entry: -entry[1])
+        costs.append((name, change))
+    return sorted(costs, key=lambda entry: -entry[1])

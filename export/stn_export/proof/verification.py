@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stn_models import CheckpointError, load_checkpoint
 from stn_runtime import ExportSpec, InputError, Manifest, PreprocessSpec
-from stn_runtime.model.golden import decode_image
+from stn_runtime.model.golden import golden_image
 from stn_runtime.model.manifest import Form, Precision, read_preprocess
 from stn_runtime.model.network import Network
 from stn_runtime.model.parity import Parity, compare
@@ -34,7 +34,7 @@ What reduced precision costs is decided on a test set, by the gates; here it onl
 """
 
 SPLIT_TOLERANCES: Mapping[str, float] = {"probabilities": 1e-4, "theta": 1e-5, "outline": 1e-4, "rectified": 1.0}
-"""Of the split form in float32: OpenCV blends the four pixels in another order than ``grid_sample``."""
+"""Tolerances of the split form in float32: OpenCV blends the four pixels in another order than ``grid_sample``."""
 
 CPU = ("CPUExecutionProvider",)
 """Execution providers of every comparison: the same on every machine, since GPUs round products to fewer bits."""
@@ -46,11 +46,11 @@ class ParityError(Exception):
 
 @dataclass(frozen=True)
 class Verification:
-    """What comparing PyTorch with onnxruntime gave.
+    """Result of comparing PyTorch with onnxruntime.
 
     Attributes:
-        own: With theta as the network finds it.
-        injected: With theta given; None for a network without a transformer.
+        own: Comparison with the network's own theta.
+        injected: Comparison with injected theta; None for a network without a transformer.
     """
 
     own: Parity
@@ -68,7 +68,7 @@ class Verification:
         return {name: max(value, given.get(name, 0.0)) for name, value in self.own.differences.items()}
 
     def table(self) -> str:
-        """Return a line for each output, theta found by the network and theta given."""
+        """Return a line for each output: first with the network's own theta, then with injected theta."""
         if self.injected is None:
             return self.own.table()
         return f"theta of the network:\n{self.own.table()}\ntheta given:\n{self.injected.table()}"
@@ -245,7 +245,7 @@ def compare_files(model: Path, checkpoint: Path) -> int:
     for name, equal in same.items():
         if not equal:
             raise InputError(f"{model}: its {name} are not those of {checkpoint}")
-    golden = [decode_image(vector, spec) for vector in manifest.golden]
+    golden = [golden_image(vector, spec) for vector in manifest.golden]
     export = manifest.export
     parity = verify(deployment, onnx.load(model), spec, np.concatenate(golden), export.form, export.precision)
     sys.stdout.write(f"against {checkpoint}:\n{parity.table()}\n")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from stn_export import Deployment, Parity, export_graph, verify
-from stn_export.proof.reference import SCALES, hostile_thetas, torch_outputs
-from stn_export.proof.verification import open_both, tolerances_of, with_theta_inputs
+from stn_export.proof.reference import SCALES, Reference, hostile_thetas, torch_outputs
+from stn_export.proof.verification import open_both, tolerances_of, verify_against, with_theta_inputs
 from stn_models import injected_thetas, make_transformer
 from stn_runtime import InputError
 from stn_runtime.model.manifest import Precision
@@ -52,11 +52,13 @@ def test_the_exported_graph_passes(deployment: Deployment, graph: onnx.ModelProt
 
 
 @pytest.mark.parametrize("wrong", WRONGS)
-def test_a_sampler_that_is_slightly_wrong_fails(deployment: Deployment, graph: onnx.ModelProto, wrong: str) -> None:
+def test_a_sampler_that_is_slightly_wrong_fails(
+    deployment: Deployment, reference: Reference, graph: onnx.ModelProto, wrong: str
+) -> None:
     changed = onnx.ModelProto()
     changed.CopyFrom(graph)
     WRONGS[wrong](changed)
-    assert not verify(deployment, changed, SPEC, NO_IMAGES).passed
+    assert not verify_against(reference, deployment, changed, SPEC).passed
 
 
 def test_feeding_theta_to_the_cut_graph_moves_what_it_samples(deployment: Deployment, graph: onnx.ModelProto) -> None:
