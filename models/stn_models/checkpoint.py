@@ -22,9 +22,11 @@ from .registry import Architecture
 HEADER_KEY = "stn_edge"
 SCHEMA = 1
 
+_REMEDY = "copy the file again, or train anew"
+
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint of ours, or not a whole one; the message is one sentence for the user."""
+    """A file that is no checkpoint of stn-edge, or a damaged one; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class Checkpoint:
         architecture: Name and options, enough to rebuild the network.
         labels: labels[i] names logit i.
         preprocess: How a picture becomes the network's input, as a JSON object (``stn_runtime.PreprocessSpec``).
-        training: What it was trained on and how; free-form JSON.
+        training: Data and settings of the training; free-form JSON.
         metrics: Measured figures by name.
-        theta: What theta was on the training pictures, as a JSON object (``stn_runtime.ThetaStatistics``); None
-            where that was not measured.
+        theta: Statistics of theta on the training pictures, as a JSON object (``stn_runtime.ThetaStatistics``);
+            None where they were not measured.
     """
 
     architecture: Architecture
@@ -84,13 +86,15 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         with torch.device("meta"):  # a wrong size must not take memory before it is noticed
             expected = {key: tuple(value.shape) for key, value in checkpoint.architecture.build().state_dict().items()}
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: the checkpoint's description is damaged ({_first_line(error)})") from error
-    found = {key: tuple(value.shape) for key, value in weights.items()}
-    for key in [*expected, *found]:
-        if expected.get(key) != found.get(key):
+        raise CheckpointError(
+            f"{path}: the checkpoint's description is damaged ({_first_line(error)}); {_REMEDY}"
+        ) from error
+    stored = {key: tuple(value.shape) for key, value in weights.items()}
+    for key in [*expected, *stored]:
+        if expected.get(key) != stored.get(key):
             raise CheckpointError(
                 f"{path}: weights do not fit network '{checkpoint.architecture.name}' ('{key}' should be "
-                f"{expected.get(key, 'absent')}, is {found.get(key, 'missing')})"
+                f"{expected.get(key, 'absent')}, is {stored.get(key, 'missing')})"
             )
     model = checkpoint.architecture.build()
     model.load_state_dict(weights)
@@ -112,7 +116,7 @@ def _described(header: dict[str, Any]) -> Checkpoint:
             raise FieldError(field_path, "is missing")
     classes = checkpoint.architecture.complete()["classes"]
     if classes != len(checkpoint.labels):
-        raise FieldError("labels", f"has {len(checkpoint.labels)} entries for {classes} classes")
+        raise FieldError("labels", f"must have {classes} entries, one a class, got {len(checkpoint.labels)}")
     return checkpoint
 
 
@@ -135,7 +139,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         header = json.loads(metadata[HEADER_KEY])
     except (json.JSONDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the checkpoint's description is damaged ({error})") from error
+        raise CheckpointError(f"{path}: the checkpoint's description is damaged ({error}); {_REMEDY}") from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: the checkpoint's description is damaged (not a JSON object)")
+        raise CheckpointError(f"{path}: the checkpoint's description is damaged (not a JSON object); {_REMEDY}")
     return header, weights

@@ -85,7 +85,7 @@ class Architecture:
 
 
 def parse_options(text: str) -> dict[str, Any]:
-    """Return the options that a JSON object spells, as given on a command line.
+    """Return the options that a JSON object spells, such as the argument of a command.
 
     Raises:
         ValueError: Not a JSON object.

@@ -66,6 +66,10 @@ def refusal(path: Path) -> str:
     return message.removeprefix(f"{path}: ")
 
 
+def damaged(fault: str) -> str:
+    return f"the checkpoint's description is damaged ({fault}); copy the file again, or train anew"
+
+
 # --- round trip ---
 
 
@@ -256,12 +260,12 @@ def test_a_checkpoint_need_not_know_theta(path: Path, older: dict[str, None]) ->
 @pytest.mark.parametrize("field", ["architecture", "labels", "preprocess", "training", "metrics"])
 def test_description_without_a_field_is_refused_by_its_name(path: Path, field: str) -> None:
     write(path, {key: value for key, value in DESCRIPTION.items() if key != field})
-    assert refusal(path) == f"the checkpoint's description is damaged ({field} is missing)"
+    assert refusal(path) == damaged(f"{field} is missing")
 
 
 def test_an_architecture_without_its_options_is_refused_and_not_rebuilt_from_defaults(path: Path) -> None:
     write(path, {**DESCRIPTION, "architecture": {"name": "cifar-small"}})
-    assert refusal(path) == "the checkpoint's description is damaged (architecture.options is missing)"
+    assert refusal(path) == damaged("architecture.options is missing")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000], ids="{:.8}".format)
@@ -307,7 +311,7 @@ def test_architecture_that_cannot_be_built_is_refused(path: Path, architecture: 
 )
 def test_field_of_a_wrong_type_is_refused_by_its_name(path: Path, field: str, value: object, fault: str) -> None:
     write(path, {**DESCRIPTION, field: value})
-    assert refusal(path) == f"the checkpoint's description is damaged ({fault})"
+    assert refusal(path) == damaged(fault)
 
 
 def test_weights_of_another_network_are_refused(path: Path) -> None:
@@ -331,7 +335,7 @@ def test_surplus_weights_are_refused_by_name(path: Path) -> None:
 
 def test_labels_that_do_not_number_the_classes_are_refused(path: Path) -> None:
     write(path, {**DESCRIPTION, "labels": ["only one"]})
-    assert refusal(path) == "the checkpoint's description is damaged (labels has 1 entries for 10 classes)"
+    assert refusal(path) == damaged("labels must have 10 entries, one a class, got 1")
 
 
 def test_a_refused_file_is_left_as_it_was(path: Path) -> None:

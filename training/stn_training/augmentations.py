@@ -20,7 +20,7 @@ AUGMENTATIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "jitter": _jitter,
     "affine": lambda *_: kornia.RandomAffine(15.0, translate=(0.1, 0.1), scale=(0.85, 1.15), p=0.8),
 }
-"""What each name on the command line makes for images of a given side and number of channels."""
+"""Maker of each augmentation by its name on the command line; its arguments are side and channels of the images."""
 
 
 class Augmentation:

@@ -29,7 +29,7 @@ _DATA = "mnist, sklearn-digits, or a folder with a folder of images per class"
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``stn train`` takes; the defaults stand in TrainConfig alone."""
+    """Declare the arguments of ``stn train``; their defaults are those of TrainConfig."""
     defaults = {entry.name: entry.default for entry in dataclasses.fields(TrainConfig)}
 
     def option(name: str, text: str, **settings: Any) -> None:  # noqa: ANN401  (argparse's own)
@@ -63,20 +63,22 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train a network, or go on with a run."""
-    _talk()
+    """Train a network, or resume a run."""
+    _log_to_stderr()
     if args.resume is not None:
         config_file = args.resume / "config.json"
         if not config_file.is_file():
             raise InputError(f"{args.resume}: holds no training run (no config.json)")
-        beside = [name for name in ("recipe", "output") if getattr(args, name) is not None] + sorted(_given(args))
-        if beside:
-            spelled = "the data" if beside[0] == "data" else f"--{beside[0].replace('_', '-')}"
+        superfluous = [name for name in ("recipe", "output") if getattr(args, name) is not None] + sorted(
+            _options_in(args)
+        )
+        if superfluous:
+            spelled = "the data" if superfluous[0] == "data" else f"--{superfluous[0].replace('_', '-')}"
             raise InputError(f"--resume takes everything from {config_file}; leave out {spelled}")
         config, folder = TrainConfig.from_mapping(read_config(config_file), str(config_file)), args.resume
     else:
         values = read_config(args.recipe) if args.recipe else {}
-        values |= _given(args)
+        values |= _options_in(args)
         if "data" not in values:
             raise InputError(f"no data given; name {_DATA}")
         config = TrainConfig.from_mapping(values, str(args.recipe or "options"))
@@ -90,7 +92,7 @@ def train(args: argparse.Namespace) -> int:
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``stn evaluate`` takes."""
+    """Declare the arguments of ``stn evaluate``."""
     parser.add_argument("model", help="checkpoint (.safetensors), .onnx file or released model")
     parser.add_argument("data", help=_DATA)
     parser.add_argument("--split", choices=SPLITS, default="test", help="which part (default: %(default)s)")
@@ -103,7 +105,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Measure a model on labelled images."""
-    _talk()
+    _log_to_stderr()
     subject = open_subject(args.model)
     if args.record and subject.network is None:
         raise InputError(f"{args.model}: --record writes to a checkpoint (.safetensors)")
@@ -125,7 +127,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``stn sheet`` takes."""
+    """Declare the arguments of ``stn sheet``."""
     parser.add_argument("data", help=_DATA)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the picture to write (.png)")
     parser.add_argument("--distort", default="", help=f"{', '.join(DISTORTIONS)}, or a mixture")
@@ -137,7 +139,7 @@ def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sheet(args: argparse.Namespace) -> int:
     """Draw a contact sheet of training images as the network would see them."""
-    _talk()
+    _log_to_stderr()
     if args.count < 1:
         raise InputError(f"--count must be at least 1, got {args.count}")
     config = TrainConfig(args.data, distort=args.distort, augment=_names(args.augment), seed=args.seed)
@@ -155,18 +157,18 @@ def sheet(args: argparse.Namespace) -> int:
     return 0
 
 
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of a run that stand on the command line, as TrainConfig names them."""
+def _options_in(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options on the command line by their names in TrainConfig."""
     names = [entry.name for entry in dataclasses.fields(TrainConfig)]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if "augment" in given:
-        given["augment"] = _names(given["augment"])
-    if "options" in given:
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if "augment" in options:
+        options["augment"] = _names(options["augment"])
+    if "options" in options:
         try:
-            given["options"] = parse_options(given["options"])
+            options["options"] = parse_options(options["options"])
         except ValueError as error:
             raise InputError(str(error)) from error
-    return given
+    return options
 
 
 def _seed(text: str) -> int:
@@ -195,6 +197,6 @@ def _write_report(args: argparse.Namespace, report: Report, identity: Report | N
     write_whole(args.output / "report.json", f"{json.dumps(figures, indent=2)}\n".encode())
 
 
-def _talk() -> None:
+def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("stn_training").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""What a training run is made of: one frozen dataclass, from flags, a recipe or a run's folder."""
+"""Settings of a training run: one frozen dataclass, from flags, a recipe or a run's folder."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ class TrainConfig:
         data: ``mnist``, ``sklearn-digits`` or a folder of images.
         model: A name in the registry.
         options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent.
-        data_dir: Where torchvision keeps its files.
+        data_dir: Folder of torchvision's files.
         fit: How a picture that is not square becomes the square input: stretch, letterbox or crop.
         distort: A distortion or a mixture, see ``parse_mixture``; empty for none.
         augment: Names in AUGMENTATIONS.
@@ -74,10 +74,10 @@ class TrainConfig:
     picture_every: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run.
+        """Refuse values that no run can have.
 
         Raises:
-            InputError: A value is out of its range; one sentence.
+            InputError: A value is out of its range.
         """
         choices = (
             ("optimizer", OPTIMIZERS),
@@ -110,7 +110,7 @@ class TrainConfig:
         return parse_mixture(self.distort) if self.distort else ()
 
     def preprocess(self) -> PreprocessSpec:
-        """Return what the network will take: its own size and colour, or what the data suggest."""
+        """Return size and colour of the network's input: from the options, else from the distortion and the data."""
         architecture = Architecture(self.model, self.options)
         options = architecture.complete()
         canvas = max((DISTORTIONS[name].canvas for name, _ in self.mixture() if name != "none"), default=0)
@@ -160,7 +160,7 @@ def check_channels(mixture: tuple[tuple[str, float], ...], channels: int) -> Non
     """Refuse a distortion that makes grey images for a network that takes another number of channels.
 
     Raises:
-        InputError: It does.
+        InputError: The distortion needs another number of channels.
     """
     if channels != 1 and any(name == "camera" for name, _ in mixture):
         raise InputError(f"distortion 'camera' makes grey images, but the network takes {channels} channels")
@@ -177,7 +177,7 @@ def _from_yaml(kind: object, value: object) -> object:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return what a recipe (YAML) or a run's config.json holds.
+    """Return the content of a recipe (YAML) or of a run's config.json.
 
     Raises:
         InputError: The file is missing or is not an object.

@@ -34,7 +34,7 @@ class LabelledImages:
         images: (N, H, W, C) uint8; C = 1 grey, 3 RGB.
         labels: (N,) int64, indices into ``classes``.
         classes: Names of the classes.
-        source: What it was loaded from, for reports.
+        source: Name or folder of the data set, for reports.
     """
 
     images: Tensor
@@ -59,10 +59,10 @@ def load_dataset(name: str, split: str, spec: PreprocessSpec | None, data_dir: P
             with ``train`` and ``test`` (and ``val``) inside is split as it says, any other 80 : 10 : 10.
         split: ``train``, ``val``, ``test``, or ``all``.
         spec: Size and colour to bring the images to; None keeps a benchmark's own.
-        data_dir: Where torchvision keeps its files.
+        data_dir: Folder of torchvision's files.
 
     Raises:
-        InputError: No such data set, or nothing in it that can be used.
+        InputError: The data set does not exist or holds no usable image.
     """
     if name == "mnist":
         loaded = _mnist(split, data_dir)
@@ -84,7 +84,7 @@ def preprocessed(data: LabelledImages, spec: PreprocessSpec) -> LabelledImages:
 
 
 def split_names(split: str) -> tuple[str, ...]:
-    """Return which of train, val and test a split is made of."""
+    """Return the names of the parts of a split: train, val, test, or all three."""
     return ("train", "val", "test") if split == "all" else (split,)
 
 
@@ -153,21 +153,21 @@ def _folder(root: Path, split: str, spec: PreprocessSpec) -> LabelledImages:
 
 def _list_files(root: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     """Return the class names and the (file, class) pairs of a split, sorted."""
-    folders = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
-    given = {
-        split: next((folders[name] for name in names if name in folders), None)
-        for split, names in _SPLIT_FOLDERS.items()
+    children = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
+    folders = {
+        name: next((children[spelling] for spelling in spellings if spelling in children), None)
+        for name, spellings in _SPLIT_FOLDERS.items()
     }
-    train = given["train"]
-    if train is None and any(given.values()):
-        found = next(folder.name for folder in given.values() if folder is not None)
-        raise InputError(f"{root}: has a folder '{found}' but none called train; are these splits or classes?")
+    train = folders["train"]
+    if train is None and any(folders.values()):
+        other = next(folder.name for folder in folders.values() if folder is not None)
+        raise InputError(f"{root}: has a folder '{other}' but none called train; are these splits or classes?")
     if train is None:
         classes = _class_names(root)
         parts = _made_split(_class_files(root, classes), {"val": 0.1, "test": 0.1})
     else:
         classes = _class_names(train)
-        parts = {name: _class_files(folder, classes) for name, folder in given.items() if folder is not None}
+        parts = {name: _class_files(folder, classes) for name, folder in folders.items() if folder is not None}
         if "val" not in parts:
             parts = parts | _made_split(parts["train"], {"val": 0.1})
         if "test" not in parts and split == "test":

@@ -21,25 +21,25 @@ from .datasets import LabelledImages, load_dataset
 from .distortions import DIGIT_SIZE, parse_mixture
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""From preprocessed pictures (N, H, W, C) to probabilities (N, K)."""
+"""A function that maps preprocessed pictures (N, H, W, C) to probabilities (N, K)."""
 
 _BATCH = 200
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a checkpoint in PyTorch or an exported file in onnxruntime."""
+    """The model to measure: a checkpoint in PyTorch or an exported file in onnxruntime."""
 
     path: Path
     labels: tuple[str, ...]
     spec: PreprocessSpec
     predict: Predict
-    network: nn.Module | None  # of a checkpoint
+    network: nn.Module | None  # None for an exported file
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured.
+    """Accuracy and confusion of a model on labelled images.
 
     Attributes:
         accuracy: Share of images whose most probable label is right.
@@ -54,7 +54,7 @@ class Report:
     classes: tuple[str, ...]
 
     def table(self) -> str:
-        """Return a line for each class: how many, recall, precision."""
+        """Return a line for each class: its number of images, recall, precision."""
         width = max(5, *map(len, self.classes))
         right, true, predicted = np.diag(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
         lines = [f"{'class':<{width}}  images  recall  precision"]
@@ -70,7 +70,7 @@ def open_subject(path: str) -> Subject:
     """Return a checkpoint (.safetensors), or an exported model by file or released name, ready to predict.
 
     Raises:
-        InputError: It cannot be used.
+        InputError: The file is missing, damaged or no model.
     """
     if not path.endswith(".safetensors"):
         classifier = Classifier(path)
@@ -98,7 +98,7 @@ def open_subject(path: str) -> Subject:
 def load_test_images(
     data: str, split: str, distort: str, spec: PreprocessSpec, data_dir: Path, seed: int, most: int | None = None
 ) -> LabelledImages:
-    """Return labelled images as the network takes them; of more than ``most``, that many from all over.
+    """Return labelled images as the network takes them; at most ``most``, evenly spaced over the data set.
 
     Raises:
         InputError: The data cannot be used or the distortion is unknown.
@@ -142,7 +142,7 @@ def evaluate(subject: Subject, data: LabelledImages) -> Report:
 def evaluate_at_identity(subject: Subject, data: LabelledImages) -> Report | None:
     """Measure a checkpoint with its transformers switched off, theta set to the identity; None if it has none.
 
-    The difference is what the transformers are worth to this network.
+    The difference in accuracy is what the transformers contribute.
     """
     network = subject.network
     if network is None or not any(isinstance(module, SpatialTransformer) for module in network.modules()):

@@ -41,7 +41,7 @@ _COLLAPSED_OUTSIDE = 0.95
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to: the best epoch's metrics, and where its weights are."""
+    """Result of a run: the metrics of the best epoch and the file with its weights."""
 
     checkpoint: Path
     epoch: int
@@ -50,7 +50,7 @@ class Result:
 
 
 def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
-    """Train as ``config`` says.
+    """Train a network and write its checkpoints, log and pictures to a folder.
 
     Args:
         config: Settings of the run.
@@ -59,7 +59,7 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
         resume: Whether to go on from ``last.ckpt``; a run that broke off before its first epoch starts anew.
 
     Raises:
-        InputError: The data cannot be used, the folder holds another run, or training went astray; one sentence.
+        InputError: The data cannot be used, the folder holds another run, or training diverged or collapsed.
     """
     if not resume and (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a training run; go on with --resume {folder}, or give another --output")
@@ -133,18 +133,18 @@ def _architecture(config: TrainConfig, spec: PreprocessSpec, data: ImageData) ->
     """Return the network with what the data decide filled in."""
     sample = data.train.select(torch.randperm(len(data.train), generator=Generator().manual_seed(config.seed))[:2000])
     seen = data.distorted_and_augmented(to_float(sample.images), Generator().manual_seed(config.seed))
-    found = {
+    from_data = {
         "image_size": spec.height,
         "channels": spec.channels,
         "classes": len(data.train.classes),
         "mean": tuple(round(float(value), 4) for value in seen.mean(dim=(0, 2, 3))),
         "std": tuple(max(round(float(value), 4), 0.05) for value in seen.std(dim=(0, 2, 3))),
     }
-    asked = config.options.get("classes", found["classes"])
-    if asked != found["classes"]:
-        raise InputError(f"option 'classes' is {asked}, but the data have {found['classes']}; leave it out")
+    asked = config.options.get("classes", from_data["classes"])
+    if asked != from_data["classes"]:
+        raise InputError(f"option 'classes' is {asked}, but the data have {from_data['classes']}; leave it out")
     named = Architecture(config.model)
-    usable = {key: value for key, value in found.items() if named.accepts(key) and key not in config.options}
+    usable = {key: value for key, value in from_data.items() if named.accepts(key) and key not in config.options}
     return Architecture(config.model, {**usable, **config.options})
 
 
@@ -219,7 +219,10 @@ class _Recorder(Callback):
                 self.architecture,
                 self.classes,
                 vars(self.spec),
-                {"config": {**json.loads(self.config.to_json()), "data_dir": ""}, "epoch": epoch},  # nobody's paths
+                {
+                    "config": {**json.loads(self.config.to_json()), "data_dir": ""},
+                    "epoch": epoch,
+                },  # without the trainer's paths
                 {"val_accuracy": 100 * metrics["val_accuracy"]},
             )
             save_checkpoint(self.folder / BEST, model, described)
@@ -264,7 +267,7 @@ class _Progress(Callback):
 
 
 def _diagnosis(metrics: Mapping[str, float], epoch: int) -> str:
-    """Return why training must stop after this epoch, or nothing."""
+    """Return why training must stop after this epoch; an empty text if it need not."""
     if not math.isfinite(metrics["train_loss"]):
         return f"training diverged in epoch {epoch} (loss {metrics['train_loss']}); lower --lr, or keep --clip above 0"
     outside = metrics.get("theta_outside", 0.0)

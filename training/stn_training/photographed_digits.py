@@ -18,7 +18,7 @@ def camera_pictures(digits: Tensor, generator: Generator) -> Tensor:
 
     Args:
         digits: Strokes light on dark, (N, 1, 28, 28) in [0, 1].
-        generator: On the CPU.
+        generator: Source of randomness, on the CPU.
     """
     device = digits.device
     draw = _Draw(generator, len(digits), device)

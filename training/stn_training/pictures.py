@@ -1,4 +1,4 @@
-"""Pictures to look at: what a transformer does, what a distortion makes, where a classifier errs."""
+"""Pictures for people: a transformer's outlines and outputs, contact sheets, confusion matrices."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,7 +87,7 @@ def save_picture(path: Path, picture: Image) -> None:
     """Write an RGB picture, making its folder.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: The folder or the file cannot be written.
     """
     make_folder(path.parent)
     write_image(path, picture)

@@ -1,4 +1,4 @@
-"""The manifest: what a model file says of itself, as JSON in the file's metadata."""
+"""The manifest: the description of a model, stored as JSON in the metadata of its file."""
 
 import dataclasses
 import json
@@ -23,14 +23,14 @@ class TransformerSpec:
     """One spatial transformer of the network.
 
     Attributes:
-        name: Of the module, as in PyTorch.
-        grid: Of the grid generator: attention, similarity, affine, projective or tps.
+        name: Name of the module in PyTorch.
+        grid: Name of the grid generator: attention, similarity, affine, projective or tps.
         theta: First index (inclusive) and last index (exclusive) of its parameters in the ``theta`` output.
-        input_size: (height, width) of what it samples, pixels.
-        output_size: (height, width) of what it makes, pixels.
+        input_size: (height, width) of the image that it samples, pixels.
+        output_size: (height, width) of the image that it returns, pixels.
         interpolation: bilinear or nearest.
         padding: zeros, border or reflection.
-        align_corners: As in PyTorch's ``grid_sample``.
+        align_corners: Convention of the sampling grid, as in PyTorch's ``grid_sample``.
         on_image: Whether it samples the network's input itself, so that its outline can be drawn on the picture.
     """
 
@@ -52,9 +52,9 @@ class ExportSpec:
     Attributes:
         form: ``fused``, one graph with ``GridSample``; ``portable``, one with the sampler in primitive operators;
             ``split``, a localisation graph and a classifier graph between which the device warps the frame.
-        target: Of the table of targets.
-        precision: Of weights and activations; theta, grid and sampler are in float32 always.
-        opset: Of the standard operators.
+        target: Name of the device in the export's table of targets.
+        precision: Number format of weights and activations; theta, grid and sampler are in float32 always.
+        opset: Version of the standard ONNX operators.
     """
 
     form: Form
@@ -65,12 +65,12 @@ class ExportSpec:
 
 @dataclass(frozen=True)
 class GoldenVector:
-    """An input and what the network answered at export; arrays are zlib-compressed, little-endian, base64.
+    """An input and the outputs of the network at export; arrays are zlib-compressed, little-endian, base64.
 
     Attributes:
         image: (H, W, C) uint8.
-        outputs: By the name of the output, float32, in the shape of one batch element: what PyTorch answered; in a
-            file of reduced precision, what onnxruntime answered where it was exported.
+        outputs: Array of each output by its name, float32, in the shape of one batch element. PyTorch computed it;
+            in a file of reduced precision, onnxruntime did, on the machine of the export.
     """
 
     image: str
@@ -79,23 +79,23 @@ class GoldenVector:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a device needs to know of a model file.
+    """Everything that a device needs to know about a model file.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         labels: labels[i] names probability i.
         preprocess: How a picture becomes the ``image`` input.
-        transformers: In order of use; empty for a network without one.
+        transformers: Spatial transformers in order of use; empty for a network without one.
         outputs: Names of the graph's outputs, in order.
         export: How the file was made.
         data: What the network was trained on and how; free-form.
         metrics: Measured figures by name, accuracy in percent.
         parity: Largest absolute difference between PyTorch and onnxruntime, by output.
         verification: What the export verified and measured: differences allowed, pictures, gates; free-form.
-        versions: Of every tool that had a part in it.
-        license: Of the weights, as an SPDX expression.
+        versions: Version of each package that trained or exported the model, by name.
+        license: Licence of the weights, an SPDX expression.
         golden: Inputs with the outputs recorded at export, replayed by ``stn verify``.
-        theta: What theta was in training; None where that was not measured.
+        theta: Statistics of theta on the training pictures; None where they were not measured.
         schema: Version of this description.
     """
 
@@ -119,7 +119,7 @@ class Manifest:
         """Return the manifest as JSON, the form that ``from_json`` reads.
 
         Raises:
-            ModelContractError: A number in it is not finite, which JSON cannot say.
+            ModelContractError: A number in the manifest is not finite; JSON has no such number.
         """
         try:
             return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True, allow_nan=False)
@@ -132,7 +132,7 @@ class Manifest:
 
         Args:
             text: JSON.
-            source: Where it comes from, for error messages.
+            source: File that holds the text, for error messages.
 
         Raises:
             ModelContractError: Not JSON, from a newer version, or a field is missing or wrong; the message names it.
