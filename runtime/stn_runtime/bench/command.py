@@ -20,12 +20,13 @@ from ..images.opencv import cv2
 from ..images.preprocessing import Image
 from ..images.reading import read_image
 from ..images.writing import write_image
-from ..machine.host import Host, this_host, throttling
+from ..machine.host import Host, this_host
+from ..machine.processor import throttling
 from ..model.classifier import Classifier
 from .cold_start import ColdStart, measure_cold_start
 from .comparison import Agreement, Ratio, agreement, golden_pictures, time_in_turns
 from .report import Comparison, Model, Picture, Report
-from .timing import decode, infer_call, label, time_call, time_stages, time_views
+from .timing import decode, infer_call, label, time_call, time_stages
 
 _HEIGHT, _WIDTH = 1080, 1920
 _COLD_STARTS = 5
@@ -83,7 +84,7 @@ def _measure(args: argparse.Namespace, picture: Path) -> Report:
     found = decode(picture, classifier)
     height, width = found.size
     batches = list(dict.fromkeys(args.batch))
-    with tqdm(total=3 + len(batches) + (other is not None), leave=False, disable=None) as progress:
+    with tqdm(total=2 + len(batches) + (other is not None), leave=False, disable=None) as progress:
 
         def step(name: str) -> None:
             progress.set_description(name)
@@ -93,8 +94,6 @@ def _measure(args: argparse.Namespace, picture: Path) -> Report:
         cold_start = _median_cold_start(picture, classifier, args)
         step("stages")
         stages = time_stages(picture, classifier, args.seconds)
-        step("views")
-        views = time_views(picture, classifier, args.seconds)
         latencies = {}
         for batch in batches:
             step(f"batch {batch}")
@@ -121,7 +120,6 @@ def _measure(args: argparse.Namespace, picture: Path) -> Report:
             (found.image.shape[1], found.image.shape[0]),
         ),
         stages,
-        views,
         latencies,
         cold_start,
         comparison,

@@ -80,7 +80,6 @@ class Report:
         provider: The execution provider.
         picture: What was classified.
         stages: Latency of one picture, by stage of ``stn run``; 'whole' is all of them.
-        views: Latency of what --save and --show do besides.
         batches: Latency of the network alone, by batch size.
         cold_start: The median of several.
         comparison: Comparison with another model; None without one.
@@ -93,7 +92,6 @@ class Report:
     provider: str
     picture: Picture
     stages: Mapping[str, Latency]
-    views: Mapping[str, Latency]
     batches: Mapping[int, Latency]
     cold_start: ColdStart
     comparison: Comparison | None
@@ -126,7 +124,6 @@ class Report:
     def _stages(self) -> str:
         rows = [f"{'one picture':<14}{_HEAD}"]
         rows += [_row(name, self.stages[name]) for name in (*STAGES, "whole")]
-        rows += [_row(name, latency) + "  only with --save, --show" for name, latency in self.views.items()]
         return "\n".join(rows)
 
     def _batches(self) -> str:

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..images.preprocessing import largest_reduction, preprocess
-from ..images.reading import Decoded, read_image, read_reduced
+from ..images.reading import Decoded, read_reduced
 from ..model.classifier import Classifier
-from ..views.overlay import draw
 
 Call = Callable[[], object]
 
@@ -96,14 +95,6 @@ def time_stages(path: Path, classifier: Classifier, seconds: float) -> dict[str,
         staged()
         times["whole"] += _timed(lambda: label(path, classifier))
     return {name: Latency.of(values) for name, values in times.items()}
-
-
-def time_views(path: Path, classifier: Classifier, seconds: float) -> dict[str, Latency]:
-    """Return how long views take: they want the whole picture ('full decode'), drawn upon ('draw')."""
-    image = read_image(path)
-    prediction = classifier.predict(image)
-    calls: dict[str, Call] = {"full decode": lambda: read_image(path), "draw": lambda: draw(image, prediction)}
-    return {name: time_call(call, seconds / len(calls)) for name, call in calls.items()}
 
 
 def infer_call(found: Decoded, classifier: Classifier, batch: int) -> Call:

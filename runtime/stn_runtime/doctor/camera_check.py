@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from .device_check import Finding, board
+from ..machine.processor import board
+from .device_check import Finding
 
 if sys.platform == "linux":
     from ..sources.v4l2 import Camera, FrameSize, device_files, holders, read_camera

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from ..machine.memory import usable_memory
+from ..machine.processor import cpu_name
 
 State = Literal["ok", "note", "warning", "BROKEN"]
 """BROKEN: ``stn run`` cannot work; warning: something may go wrong; note: it matters only for some uses."""
 
-_CPUINFO, _MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
-_BOARD = Path("/proc/device-tree/model")
 _ENOUGH_MEMORY = 128 << 20  # 'stn run' with a released model takes 90 to 140 MB
 _EXTRAS = ("serve", "train", "export")
 
@@ -62,11 +61,12 @@ def check_python() -> Finding:
     return Finding("python", "ok", sentence)
 
 
-def check_processor(usable: int | None) -> Finding:
+def check_processor(usable: int | None, root: Path = Path("/")) -> Finding:
     """Return the processor and how much of it there is for us.
 
     Args:
-        usable: CPUs that onnxruntime is given; None when that is not known.
+        usable: Number of CPUs that onnxruntime uses; None when it is not known.
+        root: Folder that holds ``proc``.
     """
     there = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
@@ -76,17 +76,24 @@ def check_processor(usable: int | None) -> Finding:
         cpus += f" of {allowed}, by the container's CPU quota"
     elif allowed < there:
         cpus += f" of {there}, by the CPU set of this process"
-    return Finding("processor", "ok", f"{_processor()}, {cpus}")
+    return Finding("processor", "ok", f"{cpu_name(root)}, {cpus}")
 
 
-def check_memory() -> Iterator[Finding]:
-    """Yield how much memory there is, where the system tells."""
+def check_memory(root: Path = Path("/"), limit: int | None = None) -> Iterator[Finding]:
+    """Yield how much memory there is, where the system tells.
+
+    Args:
+        root: Folder that holds ``proc``.
+        limit: Bytes that this process may use; None asks the system.
+    """
     try:
-        fields = dict(re.findall(r"^(\w+):\s+(\d+) kB", _MEMINFO.read_text(encoding="ascii"), re.MULTILINE))
+        fields = dict(
+            re.findall(r"^(\w+):\s+(\d+) kB", (root / "proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+        )
         total, free = int(fields["MemTotal"]) << 10, int(fields["MemAvailable"]) << 10
     except (OSError, KeyError):
         return
-    limit = usable_memory()
+    limit = usable_memory() if limit is None else limit
     sentence = f"{total / (1 << 30):.1f} GiB, {free / (1 << 30):.1f} free"
     if limit < total:
         sentence += f"; this process may use {limit / (1 << 30):.1f}"
@@ -121,20 +128,6 @@ def check_extras() -> Finding:
     return Finding("extras", "note", sentence)
 
 
-def board() -> str:
-    """Return what a single-board computer calls itself, such as Raspberry Pi 4 Model B Rev 1.4; empty on others."""
-    try:
-        return _BOARD.read_bytes().rstrip(b"\0").decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def processor_flags() -> frozenset[str]:
-    """Return the processor's features by the names of the Linux kernel, such as avx2 or sme; empty elsewhere."""
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", _cpuinfo(), re.MULTILINE)
-    return frozenset(found.group(1).split()) if found else frozenset()
-
-
 def _system() -> str:
     if sys.platform != "linux":
         return f"{platform.system()} {platform.release()}"
@@ -142,19 +135,6 @@ def _system() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return f"Linux {platform.release()}"
-
-
-def _processor() -> str:
-    found = re.search(r"^model name\s*:\s*(\S.*)$", _cpuinfo(), re.MULTILINE)
-    name = found.group(1) if found else platform.processor() or platform.machine()
-    return f"{board()}, {name}" if board() else name
-
-
-def _cpuinfo() -> str:
-    try:
-        return _CPUINFO.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _requirements(lines: list[str]) -> Mapping[str, list[str]]:

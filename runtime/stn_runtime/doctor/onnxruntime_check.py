@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from typing import Literal
 
-from .device_check import Finding, processor_flags
+from ..machine.processor import processor_flags
+from .device_check import Finding
 from .package_check import COMPILED_FOR_NUMPY_1, Attempt, numbers
 
 _OLDEST = (1, 18)

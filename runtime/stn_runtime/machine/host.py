@@ -1,19 +1,16 @@
-"""What figures were measured on: processor, its state, versions of what took part."""
+"""The machine that figures were measured on: processor, its state, versions of the packages that compute."""
 
 import os
 import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from .cpus import usable_cpus
+from .processor import cpu_name
 
-_CPU_INFO = Path("/proc/cpuinfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-_PLATFORM = Path("/sys/devices/platform")
-_THROTTLED = "soc*/soc*:firmware/get_throttled"  # a Raspberry Pi's
 _BUSY = 0.25  # of the machine's CPUs
 
 
@@ -53,7 +50,7 @@ def this_host(engines: Mapping[str, str]) -> Host:
         os.cpu_count() or 1,
         usable_cpus(),
         round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        _text(_GOVERNOR),
+        _governor(),
         {
             "stn-edge": metadata.version("stn-edge"),
             **engines,
@@ -62,24 +59,8 @@ def this_host(engines: Mapping[str, str]) -> Host:
     )
 
 
-def cpu_name() -> str:
-    """Return the processor's name, on an ARM board the board's, or at least its architecture."""
-    lines = (line.partition(":") for line in (_text(_CPU_INFO) or "").splitlines())
-    found = {key.strip(): value.strip() for key, _, value in lines}
-    return found.get("model name") or found.get("Model") or platform.processor() or platform.machine()
-
-
-def throttling() -> str | None:
-    """Return a Raspberry Pi's report that power or heat slows it down or has done so; None where there is none."""
-    for path in _PLATFORM.glob(_THROTTLED) if sys.platform == "linux" else ():
-        flags = int(_text(path) or "0", 16)
-        if flags:
-            return f"this Raspberry Pi was slowed down by heat or low voltage (get_throttled 0x{flags:x})"
-    return None
-
-
-def _text(path: Path) -> str | None:
+def _governor() -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        return _GOVERNOR.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None

@@ -20,7 +20,6 @@ from stn_runtime.bench.comparison import Ratio, agreement, golden_pictures, medi
 from stn_runtime.bench.timing import STAGES, Latency, decode, label, time_call, time_stages
 from stn_runtime.doctor.package_check import PACKAGES, try_package
 from stn_runtime.images.writing import write_image
-from stn_runtime.machine import host as host_module
 
 Stn = Callable[..., tuple[int, str, str]]
 QUICK = ("--seconds", "0.05", "--threads", "1")
@@ -134,35 +133,6 @@ def test_the_memory_of_a_cold_start_is_not_that_of_its_parent(grey_model: Path, 
 # --- the machine
 
 
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("processor\t: 0\nmodel name\t: AMD EPYC\n", "AMD EPYC"),
-        (
-            "processor\t: 0\nBogoMIPS\t: 108\n\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
-            "Raspberry Pi 4 Model B Rev 1.4",
-        ),
-    ],
-)
-def test_a_processor_or_a_board_is_named(text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(host_module, "_CPU_INFO", tmp_path / "cpuinfo")
-    assert host_module.cpu_name() == name
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a Raspberry Pi runs Linux")
-@pytest.mark.parametrize(("flags", "told"), [("50005\n", "0x50005"), ("0\n", None)])
-def test_a_raspberry_pi_that_was_slowed_down_says_so(
-    flags: str, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "soc" / "soc:firmware" / "get_throttled"
-    path.parent.mkdir(parents=True)
-    path.write_text(flags)
-    monkeypatch.setattr(host_module, "_PLATFORM", tmp_path)
-    warning = host_module.throttling()
-    assert (warning is None) if told is None else (warning is not None and told in warning)
-
-
 @pytest.mark.usefixtures("in_haste")
 def test_a_busy_machine_is_warned_of(
     stn: Stn, grey_model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
@@ -227,9 +197,8 @@ def test_bench_prints_json(stn: Stn, grey_model: Path, picture: Path) -> None:
         "decoded": [40, 30],  # at 1/8, were it on its side, less than twice the 8 x 6 pixels of the input would be left
     }
     assert set(found["stages"]) == {"decode", "resize", "infer", "post", "whole"}
-    assert set(found["views"]) == {"full decode", "draw"}
     assert set(found["batches"]) == {"1", "3"}
-    for latency in (*found["stages"].values(), *found["views"].values(), *found["batches"].values()):
+    for latency in (*found["stages"].values(), *found["batches"].values()):
         assert 0 < latency["p50_ms"] <= latency["p95_ms"] <= latency["p99_ms"]
         assert latency["passes"] >= 5
     assert found["cold_start"]["whole_ms"] > 0
@@ -248,7 +217,7 @@ def test_bench_prints_a_table_and_compares_times_of_models_with_other_labels(
     assert status == 0
     assert "generated for this measurement: 1920 x 1080" in out
     first_words = [line.split()[0] for line in out.splitlines() if line]
-    for row in ("decode", "resize", "infer", "post", "whole", "full", "draw"):
+    for row in ("decode", "resize", "infer", "post", "whole"):
         assert row in first_words
     assert out.count("infer x 2 ") == 2
     assert out.endswith("their labels differ, so their answers were not compared\n")

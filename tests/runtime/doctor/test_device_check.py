@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from stn_runtime.doctor import device_check
 from stn_runtime.doctor.device_check import (
     Finding,
     check_display,
@@ -18,21 +17,8 @@ from stn_runtime.doctor.device_check import (
     check_memory,
     check_processor,
     check_python,
-    processor_flags,
 )
 from stn_runtime.views import window
-
-PI_4 = "processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\n"
-PC = "processor\t: 0\nmodel name\t: AMD EPYC 7B13\nflags\t\t: fpu sse4_2 avx2\n"
-
-
-@pytest.fixture
-def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "cpuinfo"
-    path.write_text(PC)
-    monkeypatch.setattr(device_check, "_CPUINFO", path)
-    monkeypatch.setattr(device_check, "_BOARD", tmp_path / "no-board")
-    return path
 
 
 def test_a_finding_is_one_line_with_its_remedy_under_it() -> None:
@@ -65,7 +51,6 @@ def test_musl_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "glibc" in found.remedy
 
 
-@pytest.mark.usefixtures("cpuinfo")
 @pytest.mark.parametrize(
     ("usable", "allowed", "there", "told"),
     [
@@ -77,30 +62,13 @@ def test_musl_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_limits_the_cpus_is_said(
-    monkeypatch: pytest.MonkeyPatch, usable: int | None, allowed: int, there: int, told: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, usable: int | None, allowed: int, there: int, told: str
 ) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("processor\t: 0\nmodel name\t: AMD EPYC 7B13\n")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: there)
-    assert check_processor(usable) == Finding("processor", "ok", told)
-
-
-def test_a_board_without_a_processor_name_is_named_by_its_maker(
-    cpuinfo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cpuinfo.write_text(PI_4)
-    (tmp_path / "model").write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
-    monkeypatch.setattr(device_check, "_BOARD", tmp_path / "model")
-    monkeypatch.setattr(platform, "processor", lambda: "")
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    assert check_processor(4).sentence.startswith("Raspberry Pi 4 Model B Rev 1.4, aarch64, 4 CPUs")
-
-
-def test_the_features_of_a_processor_are_read_on_both_architectures(cpuinfo: Path) -> None:
-    assert processor_flags() == {"fpu", "sse4_2", "avx2"}
-    cpuinfo.write_text(PI_4)
-    assert processor_flags() == {"fp", "asimd", "evtstrm", "crc32", "cpuid"}
-    cpuinfo.unlink()
-    assert processor_flags() == frozenset()
+    assert check_processor(usable, tmp_path) == Finding("processor", "ok", told)
 
 
 @pytest.mark.parametrize(
@@ -112,22 +80,16 @@ def test_the_features_of_a_processor_are_read_on_both_architectures(cpuinfo: Pat
         (1 << 20, 100 << 20, "warning", "3.8 GiB, 1.0 free; this process may use 0.1"),
     ],
 )
-def test_little_memory_is_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: int, limit: int, state: str, told: str
-) -> None:
-    (tmp_path / "meminfo").write_text(f"MemTotal: 4000000 kB\nMemFree: 1 kB\nMemAvailable: {available} kB\n")
-    monkeypatch.setattr(device_check, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(device_check, "usable_memory", lambda: limit)
-    [found] = check_memory()
+def test_little_memory_is_warned_of(tmp_path: Path, available: int, limit: int, state: str, told: str) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text(f"MemTotal: 4000000 kB\nMemFree: 1 kB\nMemAvailable: {available} kB\n")
+    [found] = check_memory(tmp_path, limit)
     assert (found.state, found.sentence) == (state, told)
     assert bool(found.remedy) == (state == "warning")
 
 
-def test_a_system_that_does_not_tell_of_its_memory_gets_no_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(device_check, "_MEMINFO", tmp_path / "none")
-    assert list(check_memory()) == []
+def test_a_system_that_does_not_tell_of_its_memory_gets_no_line(tmp_path: Path) -> None:
+    assert list(check_memory(tmp_path)) == []
 
 
 def test_a_missing_display_is_a_note_since_only_a_window_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
