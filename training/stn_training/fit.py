@@ -184,13 +184,11 @@ class _Recorder(Callback):
         classes: tuple[str, ...],
         config: TrainConfig,
     ) -> None:
-        self.folder, self.architecture, self.spec, self.classes, self.config = (
-            folder,
-            architecture,
-            spec,
-            classes,
-            config,
-        )
+        self.folder = folder
+        self.architecture = architecture
+        self.spec = spec
+        self.classes = classes
+        self.config = config
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
         self.rows: list[dict[str, float]] = []
