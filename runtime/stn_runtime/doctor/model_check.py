@@ -1,16 +1,13 @@
 """Whether model files answer on this device as they did where they were made, and what samples in them."""
 
-import json
-import tempfile
 from pathlib import Path
-
-import onnxruntime as ort
 
 from ..errors import InputError
 from ..model.golden import golden_image, replay
 from ..model.manifest import METADATA_KEY
 from ..model.network import Network
 from ..model.parity import Parity
+from ..model.profiling import profile_nodes
 from ..model.session import open_session, read_metadata
 from .device_check import Finding
 
@@ -74,18 +71,8 @@ def _sampler(path: Path, network: Network) -> str:
     if export.form == "split":
         return "OpenCV on the CPU, between the two graphs"
     provider = network.session.get_providers()[0]
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder, "model"))
-        session = ort.InferenceSession(str(path), options, providers=[provider])
-        image = golden_image(network.manifest.golden[0], network.manifest.preprocess)
-        session.run(None, {"image": image})
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    nodes = [event.get("args", {}) for event in events]
-    ran_on = {node["provider"] for node in nodes if node.get("op_name") == "GridSample" and "provider" in node}
+    image = golden_image(network.manifest.golden[0], network.manifest.preprocess)
+    ran_on = {node[1] for node in profile_nodes(path, provider, {"image": image}) if node[0] == "GridSample"}
     if not ran_on:
         how = "in primitive operators" if export.form == "portable" else "in no GridSample that onnxruntime tells of"
         return f"{how}, on {provider}"

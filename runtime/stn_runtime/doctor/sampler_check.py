@@ -3,22 +3,17 @@
 The graphs are written as bytes, since a device has no onnx package: field numbers are those of onnx.proto.
 """
 
-import contextlib
 import itertools
-import json
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..model.grid_sample import Interpolation, Padding, grid_sample
+from ..model.profiling import bare_session, profile_nodes
 
 Feeds = dict[str, NDArray[np.float32]]
 
@@ -106,38 +101,16 @@ def _check(
 def _run(model: bytes, provider: str, feeds: Feeds) -> tuple[NDArray[np.float32] | None, float, str]:
     """Return what a graph answers, the median microseconds of a run, and which provider ran it; or None, and why."""
     times = []
-    with tempfile.TemporaryDirectory() as folder:
-        profiling = _options()
-        profiling.enable_profiling = True
-        profiling.profile_file_prefix = str(Path(folder, "sampler"))
-        try:
-            session, profiled = _session(model, _options(), provider), _session(model, profiling, provider)
-            for _ in range(_TIMED_RUNS):
-                started = time.perf_counter()
-                answer = session.run(None, feeds)[0]
-                times.append(time.perf_counter() - started)
-            profiled.run(None, feeds)
-        except Exception as error:  # onnxruntime's exceptions share no base class but this one
-            return None, float("nan"), f"none: {' '.join(str(error).split())[:80]}"
-        events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
-    ran_on = [event["args"]["provider"] for event in events if event.get("args", {}).get("provider")]
-    return np.asarray(answer), 1e6 * statistics.median(times), ran_on[0] if ran_on else "unknown"
-
-
-def _session(model: bytes, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
-    with contextlib.redirect_stdout(sys.stderr):  # where onnxruntime falls back, it prints so
-        session = ort.InferenceSession(model, options, providers=[provider])
-    session.disable_fallback()
-    if session.get_providers()[0] != provider:
-        raise RuntimeError("the provider could not be started")
-    return session
-
-
-def _options() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return options
+    try:
+        session = bare_session(model, provider)
+        for _ in range(_TIMED_RUNS):
+            started = time.perf_counter()
+            answer = session.run(None, feeds)[0]
+            times.append(time.perf_counter() - started)
+        nodes = profile_nodes(model, provider, feeds)
+    except Exception as error:  # onnxruntime's exceptions share no base class but this one
+        return None, float("nan"), f"none: {' '.join(str(error).split())[:80]}"
+    return np.asarray(answer), 1e6 * statistics.median(times), nodes[0][1] if nodes else "unknown"
 
 
 def sampler_model(opset: int, interpolation: Interpolation, padding: Padding, align_corners: bool) -> bytes:

@@ -135,6 +135,7 @@ def test_extras_are_not_known_of_a_source_folder(monkeypatch: pytest.MonkeyPatch
 
 
 def test_another_system_is_named_with_its_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_python()  # sysconfig reads this system's own settings at its first call
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(platform, "release", lambda: "24.1.0")
