@@ -21,7 +21,7 @@ from tqdm import tqdm
 from stn_runtime import Classifier
 from stn_runtime.images.reading import read_image
 from stn_runtime.model.zoo import find_model
-from stn_runtime.pipeline.pipeline import run
+from stn_runtime.pipeline.pipeline import classify
 from stn_runtime.records.writers import JsonLines
 from stn_runtime.sources.image_files import ImageFiles
 
@@ -68,7 +68,9 @@ def piped(paths: list[Path], classifier: Classifier, full: bool) -> list[str]:
     if not full:
         source.reduce_for(classifier.manifest.preprocess)
     written = io.StringIO()
-    run(source, classifier, JsonLines(written))
+    writer = JsonLines(written)
+    for record in classify(source, classifier):
+        writer.write(record)
     return [line.split('"label": "')[1][0] for line in written.getvalue().splitlines()]
 
 
