@@ -49,24 +49,8 @@ def open_session(
     """
     name = name or (str(model) if isinstance(model, Path) else "the model")
     is_auto = providers is None or list(providers) == ["auto"]
-    available = ort.get_available_providers()
-    wanted = [provider for provider in _AUTO_PROVIDERS if provider in available] if is_auto else list(providers or ())
-    if not wanted:
-        raise InputError("no execution provider is named; leave them out, or name one such as CPUExecutionProvider")
-    missing = [provider for provider in wanted if provider not in available]
-    if missing:
-        raise InputError(f"execution provider {missing[0]} is not available here; there are {', '.join(available)}")
-    options = ort.SessionOptions()
-    # Both are set from the CPU set: onnxruntime's own choice hangs or fails in containers that pin CPUs.
-    options.intra_op_num_threads = threads or usable_cpus()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # An arena keeps the most that was ever needed, and is no faster on small networks.
-    options.enable_cpu_mem_arena = False
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if not spin:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    wanted = _choose_providers(None if is_auto else providers)
+    options = _session_options(threads, spin, optimize)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # where onnxruntime falls back, it prints so
             session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=wanted)
@@ -82,6 +66,34 @@ def open_session(
             raise InputError(fault)
         sys.stderr.write(f"{fault}\n")
     return session
+
+
+def _choose_providers(providers: Sequence[str] | None) -> list[str]:
+    """Return the execution providers to ask for; None chooses."""
+    available = ort.get_available_providers()
+    if providers is None:
+        return [provider for provider in _AUTO_PROVIDERS if provider in available]
+    if not providers:
+        raise InputError("no execution provider is named; leave them out, or name one such as CPUExecutionProvider")
+    missing = [provider for provider in providers if provider not in available]
+    if missing:
+        raise InputError(f"execution provider {missing[0]} is not available here; there are {', '.join(available)}")
+    return list(providers)
+
+
+def _session_options(threads: int | None, spin: bool, optimize: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # Both are set from the CPU set: onnxruntime's own choice hangs or fails in containers that pin CPUs.
+    options.intra_op_num_threads = threads or usable_cpus()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # An arena keeps the most that was ever needed, and is no faster on small networks.
+    options.enable_cpu_mem_arena = False
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def read_metadata(session: ort.InferenceSession, source: str) -> dict[str, str]:
@@ -110,29 +122,39 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
             f"{source}: no '{METADATA_KEY}' metadata (found: {found}); export it with 'stn export'"
         )
     manifest = Manifest.from_json(metadata[METADATA_KEY], source)
+    _check_input(session, manifest, source)
+    _check_outputs(session, manifest, source)
+    if manifest.export.form != "split":
+        check_probabilities(session, manifest, source)
+    return manifest
+
+
+def _check_input(session: ort.InferenceSession, manifest: Manifest, source: str) -> None:
     spec = manifest.preprocess
     inputs = session.get_inputs()
     expected = [spec.height, spec.width, spec.channels]
     if [entry.name for entry in inputs] != ["image"]:
         raise ModelContractError(f"{source}: inputs are {[entry.name for entry in inputs]}, expected only 'image'")
-    if inputs[0].type != "tensor(uint8)" or list(inputs[0].shape[1:]) != expected:
+    batch, *size = inputs[0].shape
+    if inputs[0].type != "tensor(uint8)" or size != expected:
         raise ModelContractError(
             f"{source}: input 'image' is {inputs[0].type} {inputs[0].shape}, "
             f"the manifest says tensor(uint8) N x {expected}"
         )
+    if isinstance(batch, int) and batch != 1:
+        raise ModelContractError(f"{source}: takes {batch} pictures at a time, expected any number, or one")
+
+
+def _check_outputs(session: ort.InferenceSession, manifest: Manifest, source: str) -> None:
     outputs = {entry.name: entry for entry in session.get_outputs()}
-    is_split = manifest.export.form == "split"
     grids = [GRID.format(number) for number in range(len(manifest.transformers))]
-    if is_split and list(outputs) != ["theta", "outline", *grids]:
-        raise ModelContractError(
-            f"{source}: is of the split form, but its outputs are {list(outputs)}; export it again"
-        )
-    if not is_split and tuple(outputs) != manifest.outputs:
+    if manifest.export.form == "split":
+        if list(outputs) != ["theta", "outline", *grids]:
+            raise ModelContractError(
+                f"{source}: is of the split form, but its outputs are {list(outputs)}; export it again"
+            )
+    elif tuple(outputs) != manifest.outputs:
         raise ModelContractError(f"{source}: outputs are {list(outputs)}, the manifest says {list(manifest.outputs)}")
-    if isinstance(inputs[0].shape[0], int) and inputs[0].shape[0] != 1:
-        raise ModelContractError(
-            f"{source}: takes {inputs[0].shape[0]} pictures at a time, expected any number, or one"
-        )
     for name, rank in (("theta", 2), ("outline", 4), ("rectified", 4)):
         if name in outputs and len(outputs[name].shape) != rank:
             raise ModelContractError(
@@ -145,9 +167,6 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
                 f"{source}: output '{name}' is {outputs[name].shape}, "
                 f"the manifest's transformers need N x {expected_size}"
             )
-    if not is_split:
-        check_probabilities(session, manifest, source)
-    return manifest
 
 
 def check_probabilities(session: ort.InferenceSession, manifest: Manifest, source: str) -> None:
