@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..machine.processor import board
-from .device_check import Finding
+from .finding import Finding
 
 if sys.platform == "linux":
     from ..sources.v4l2 import Camera, FrameSize, device_files, holders, read_camera
@@ -55,12 +55,12 @@ def _ask(path: Path) -> Camera | OSError | None:
 
 def _describe(camera: Camera) -> Finding:
     formats = "; ".join(f"{entry.name} {_sizes(entry.sizes)}".strip() for entry in camera.formats)
-    told = f"{camera.path} {camera.card} ({camera.driver}): {formats or 'no formats'}"
+    sentence = f"{camera.path} {camera.card} ({camera.driver}): {formats or 'no formats'}"
     others = holders(camera.path)
     if others:
-        told += f"; open in {', '.join(others)}"
-        return Finding("camera", "warning", told, "end that program if stn run reports the camera as busy")
-    return Finding("camera", "ok", told)
+        sentence += f"; open in {', '.join(others)}"
+        return Finding("camera", "warning", sentence, "end that program if stn run reports the camera as busy")
+    return Finding("camera", "ok", sentence)
 
 
 def _sizes(sizes: tuple[FrameSize, ...]) -> str:
@@ -86,9 +86,9 @@ def _check_unreadable(errors: Mapping[Path, OSError]) -> Iterator[Finding]:
 def _check_picamera2(ribbons: list[str]) -> list[Finding]:
     """Return the cameras on the ribbon connectors, which libcamera reads and V4L2 alone cannot."""
     if find_spec("picamera2") is None:
-        told = f"the ribbon cable ({', '.join(ribbons)}) is read through picamera2, which is not installed"
+        sentence = f"the ribbon cable ({', '.join(ribbons)}) is read through picamera2, which is not installed"
         remedy = "sudo apt install python3-picamera2; python3 -m venv --system-site-packages VENV; then stn run picam"
-        return [Finding("camera", "warning", told, remedy)]
+        return [Finding("camera", "warning", sentence, remedy)]
     try:
         done = subprocess.run(
             [sys.executable, "-c", _LIST_PICAMERAS], capture_output=True, timeout=_SECONDS, check=False

@@ -15,10 +15,15 @@ from tqdm import tqdm
 from ..errors import InputError, MissingDependencyError
 from ..model.zoo import find_model, released_models
 from .camera_check import check_cameras
-from .device_check import Finding, check_display, check_extras, check_memory, check_processor, check_python
+from .display_check import check_display
+from .extras_check import check_extras
+from .finding import Finding
+from .memory_check import check_memory
 from .onnxruntime_check import check_onnxruntime, local_providers
 from .opencv_check import check_opencv
 from .package_check import PACKAGES, Attempt, check_numpy, try_package
+from .processor_check import check_processor
+from .python_check import check_python
 
 if TYPE_CHECKING:
     from .sampler_check import SamplerResult

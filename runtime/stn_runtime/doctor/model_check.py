@@ -9,7 +9,7 @@ from ..model.network import Network
 from ..model.parity import Parity
 from ..model.profiling import profile_nodes
 from ..model.session import open_session, read_metadata
-from .device_check import Finding
+from .finding import Finding
 
 
 def check_released(path: Path) -> Finding | None:
@@ -25,8 +25,10 @@ def check_model(path: Path) -> list[Finding]:
     """Return how one model file fares here: whether it loads, answers as recorded, and which provider samples."""
     try:
         if METADATA_KEY not in read_metadata(open_session(path), str(path)):
-            told = f"{path.name} loads here; 'stn export' did not write it, so it carries no answers to compare with"
-            return [Finding("model", "note", told)]
+            sentence = (
+                f"{path.name} loads here; 'stn export' did not write it, so it carries no answers to compare with"
+            )
+            return [Finding("model", "note", sentence)]
         network = Network(path)
         result = replay(network)
     except InputError as error:

@@ -7,7 +7,7 @@ from importlib import import_module, metadata
 from typing import Literal
 
 from ..machine.processor import processor_flags
-from .device_check import Finding
+from .finding import Finding
 from .package_check import COMPILED_FOR_NUMPY_1, Attempt, numbers
 
 _OLDEST = (1, 18)
@@ -77,17 +77,17 @@ def local_providers() -> list[str]:
 def _several(wheels: list[str], keep: str) -> list[Finding]:
     if len(wheels) < 2:
         return []
-    told = f"{len(wheels)} packages overwrite each other: {', '.join(wheels)}"
+    sentence = f"{len(wheels)} packages overwrite each other: {', '.join(wheels)}"
     remedy = f"keep one: pip uninstall -y {' '.join(wheels)} && pip install {keep}"
-    return [Finding("onnxruntime", "warning", told, remedy)]
+    return [Finding("onnxruntime", "warning", sentence, remedy)]
 
 
 def _too_old(version: str, wheel: str) -> list[Finding]:
     if numbers(version) >= _OLDEST:
         return []
     oldest = ".".join(map(str, _OLDEST))
-    told = f"{version} is older than {oldest}, the first that stn-edge takes"
-    return [Finding("onnxruntime", "warning", told, f"pip install '{wheel}>={oldest}'")]
+    sentence = f"{version} is older than {oldest}, the first that stn-edge takes"
+    return [Finding("onnxruntime", "warning", sentence, f"pip install '{wheel}>={oldest}'")]
 
 
 def _broken(attempt: Attempt, wheel: str) -> Finding:
@@ -98,10 +98,10 @@ def _broken(attempt: Attempt, wheel: str) -> Finding:
     if "llegal instruction" in attempt.reason and fault.first <= numbers(version) < fault.mended:
         return Finding("onnxruntime", "BROKEN", f"{version} {fault.sentence}", _update(fault, wheel))
     if COMPILED_FOR_NUMPY_1 in attempt.reason:
-        told = f"{version} is {COMPILED_FOR_NUMPY_1} and does not load with {_version_of('numpy')}"
-        return Finding("onnxruntime", "BROKEN", told, f"pip install '{wheel}>={_FOR_NUMPY_2}'")
-    told, remedy = f"{version}: {attempt.reason}", f"pip install --upgrade --force-reinstall {wheel}"
-    return Finding("onnxruntime", "BROKEN", told, remedy)
+        sentence = f"{version} is {COMPILED_FOR_NUMPY_1} and does not load with {_version_of('numpy')}"
+        return Finding("onnxruntime", "BROKEN", sentence, f"pip install '{wheel}>={_FOR_NUMPY_2}'")
+    sentence, remedy = f"{version}: {attempt.reason}", f"pip install --upgrade --force-reinstall {wheel}"
+    return Finding("onnxruntime", "BROKEN", sentence, remedy)
 
 
 def _version_of(distribution: str) -> str:

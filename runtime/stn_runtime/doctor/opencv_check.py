@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from .device_check import Finding
+from .finding import Finding
 from .package_check import Attempt, numbers
 
 _OLDEST = (4, 8)
@@ -20,11 +20,11 @@ def check_opencv(attempt: Attempt) -> list[Finding]:
 
     wheels, readers = installed_wheels(), _video_readers()
     windows = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
-    told = (
+    sentence = (
         f"{attempt.version} ({', '.join(wheels) or 'not from pip'}), "
         f"windows {windows.group(1).lower() if windows else 'unknown'}, video {', '.join(readers) or 'none'}"
     )
-    return [Finding("OpenCV", "ok", told), *_warnings(numbers(attempt.version), wheels, readers)]
+    return [Finding("OpenCV", "ok", sentence), *_warnings(numbers(attempt.version), wheels, readers)]
 
 
 def _warnings(version: tuple[int, ...], wheels: list[str], readers: list[str]) -> Iterator[Finding]:
@@ -34,17 +34,17 @@ def _warnings(version: tuple[int, ...], wheels: list[str], readers: list[str]) -
             f"keep one: pip uninstall -y {' '.join(wheels)} && pip install opencv-python-headless "
             "(opencv-python where there is a screen)"
         )
-        told = f"{len(wheels)} wheels overwrite each other: {', '.join(wheels)}"
-        yield Finding("OpenCV", "warning", told, remedy)
+        sentence = f"{len(wheels)} wheels overwrite each other: {', '.join(wheels)}"
+        yield Finding("OpenCV", "warning", sentence, remedy)
     if version < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         yield Finding("OpenCV", "warning", f"older than {oldest}", f"pip install '{wheel}>={oldest}'")
     if "FFMPEG" not in readers:
-        told = "without FFmpeg: no rtsp address, of http only MJPEG, and few videos can be read"
-        yield Finding("OpenCV", "warning", told, f"pip install --force-reinstall {wheel}")
+        sentence = "without FFmpeg: no rtsp address, of http only MJPEG, and few videos can be read"
+        yield Finding("OpenCV", "warning", sentence, f"pip install --force-reinstall {wheel}")
     if sys.platform == "linux" and "V4L2" not in readers:
-        told = "without V4L2: no USB camera can be read"
-        yield Finding("OpenCV", "warning", told, f"pip install --force-reinstall {wheel}")
+        sentence = "without V4L2: no USB camera can be read"
+        yield Finding("OpenCV", "warning", sentence, f"pip install --force-reinstall {wheel}")
 
 
 def _video_readers() -> list[str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from .device_check import Finding
+from .finding import Finding
 
 _SECONDS = 30
 
@@ -34,10 +34,10 @@ sys.path = [entry for entry in sys.path if entry]  # not the working folder, who
 import json
 try:
     {attempt}
-    told = {{"version": package.__version__}}
+    answer = {{"version": package.__version__}}
 except BaseException as error:
-    told = {{"reason": str(error) or type(error).__name__, "missing": getattr(error, "name", None)}}
-print(json.dumps(told))
+    answer = {{"reason": str(error) or type(error).__name__, "missing": getattr(error, "name", None)}}
+print(json.dumps(answer))
 """
 
 
@@ -69,15 +69,15 @@ def try_package(name: str) -> Attempt:
     if done.returncode < 0:
         return Attempt(reason=f"kills its process: {signal.strsignal(-done.returncode)}")
     try:
-        told = json.loads(done.stdout.splitlines()[-1])
+        answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         return Attempt(reason=f"ends its process with status {done.returncode}")
-    if "reason" not in told:
-        return Attempt(told["version"])
-    reason = " ".join(told["reason"].split())
+    if "reason" not in answer:
+        return Attempt(answer["version"])
+    reason = " ".join(answer["reason"].split())
     if b"compiled using NumPy 1.x" in done.stderr:
         reason += f" ({COMPILED_FOR_NUMPY_1})"
-    return Attempt(reason=reason, missing=told["missing"] or "")
+    return Attempt(reason=reason, missing=answer["missing"] or "")
 
 
 def check_numpy(attempt: Attempt) -> Finding:

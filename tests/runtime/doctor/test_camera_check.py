@@ -15,7 +15,7 @@ if sys.platform != "linux":
 
 from stn_runtime.doctor import camera_check
 from stn_runtime.doctor.camera_check import check_cameras
-from stn_runtime.doctor.device_check import Finding
+from stn_runtime.doctor.finding import Finding
 from stn_runtime.sources.v4l2 import Camera, FrameSize, PixelFormat
 
 ZERO, ONE = Path("/dev/video0"), Path("/dev/video1")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stn_runtime.doctor import command as doctor
-from stn_runtime.doctor.device_check import Finding
+from stn_runtime.doctor.finding import Finding
 from stn_runtime.doctor.package_check import Attempt
 from stn_runtime.doctor.sampler_check import SamplerResult
 from stn_runtime.errors import MissingDependencyError

@@ -9,7 +9,7 @@ import pytest
 
 from stn_runtime import GoldenVector, Manifest
 from stn_runtime.doctor import model_check
-from stn_runtime.doctor.device_check import Finding
+from stn_runtime.doctor.finding import Finding
 from stn_runtime.doctor.model_check import check_model, check_released
 from stn_runtime.model.golden import make_golden
 from stn_runtime.model.zoo import released_models

@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from stn_runtime.doctor import onnxruntime_check
-from stn_runtime.doctor.device_check import Finding
+from stn_runtime.doctor.finding import Finding
 from stn_runtime.doctor.onnxruntime_check import check_onnxruntime
 from stn_runtime.doctor.package_check import Attempt
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from stn_runtime.doctor import opencv_check
-from stn_runtime.doctor.device_check import Finding
+from stn_runtime.doctor.finding import Finding
 from stn_runtime.doctor.opencv_check import check_opencv
 from stn_runtime.doctor.package_check import Attempt
 from stn_runtime.images import opencv

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from stn_runtime.doctor.device_check import (
-    Finding,
-    check_display,
-    check_extras,
-    check_memory,
-    check_processor,
-    check_python,
-)
+from stn_runtime.doctor.display_check import check_display
+from stn_runtime.doctor.extras_check import check_extras
+from stn_runtime.doctor.finding import Finding
+from stn_runtime.doctor.memory_check import check_memory
+from stn_runtime.doctor.processor_check import check_processor
+from stn_runtime.doctor.python_check import check_python
 from stn_runtime.views import window
 
 

@@ -1,0 +1,28 @@
+"""What one check says: the state, a sentence, and the remedy."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["ok", "note", "warning", "BROKEN"]
+"""BROKEN: ``stn run`` cannot work; warning: something may go wrong; note: it matters only for some uses."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        name: What was looked at, such as onnxruntime.
+        state: How it is.
+        sentence: What was found.
+        remedy: What mends it; empty where nothing needs to be.
+    """
+
+    name: str
+    state: State
+    sentence: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        remedy = f"\n{'':<24}{self.remedy}" if self.remedy else ""
+        return f"{self.state:<7}  {self.name:<13}{self.sentence}{remedy}"
