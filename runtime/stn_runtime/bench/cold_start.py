@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..machine.interpreter import python_command
 
-# Without the working folder, whose files may have any name.
-_CHILD = """
-import sys
-sys.path = [entry for entry in sys.path if entry]
-from stn_runtime.bench.cold_start import main
-main()
-"""
+_CHILD = "from stn_runtime.bench.cold_start import main; main()"
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ def measure_cold_start(
         InputError: It ends without a label, for want of memory perhaps.
     """
     task = {"model": str(model), "picture": str(picture), "threads": threads, "providers": providers}
-    command = [sys.executable, "-c", _CHILD, repr(time.monotonic()), json.dumps(task)]
+    command = python_command(_CHILD, repr(time.monotonic()), json.dumps(task))
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]

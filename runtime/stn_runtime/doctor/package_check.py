@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from ..machine.interpreter import python_command
 from .finding import Finding
 
 _SECONDS = 30
@@ -29,8 +30,6 @@ COMPILED_FOR_NUMPY_1 = "compiled for numpy 1"
 """What the reason says of a package that cannot be loaded because of numpy 2."""
 
 _CHILD = """
-import sys
-sys.path = [entry for entry in sys.path if entry]  # not the working folder, whose files may have any name
 import json
 try:
     {attempt}
@@ -59,7 +58,7 @@ class Attempt:
 def try_package(name: str) -> Attempt:
     """Load one of ``PACKAGES`` in a process of its own, so that one that kills its process does not kill this one."""
     path = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, "-c", _CHILD.format(attempt=_ATTEMPTS[name])]
+    command = python_command(_CHILD.format(attempt=_ATTEMPTS[name]))
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=_SECONDS, check=False, env={**os.environ, "PYTHONPATH": path}

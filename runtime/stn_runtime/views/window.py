@@ -2,7 +2,6 @@
 
 import logging
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ..errors import ImageReadError, InputError
 from ..images.opencv import cv2
 from ..images.preprocessing import Image
 from ..images.writing import write_image
+from ..machine.interpreter import python_command
 from ..machine.rate import RateMeter
 from ..model.manifest import Manifest
 from ..records.record import Record
@@ -166,7 +166,7 @@ def display_problem() -> str:
         )
     attempt = "import cv2; cv2.namedWindow('stn-edge'); cv2.waitKey(1)"
     try:
-        done = subprocess.run([sys.executable, "-c", attempt], capture_output=True, timeout=30, check=False)
+        done = subprocess.run(python_command(attempt), capture_output=True, timeout=30, check=False)
     except subprocess.TimeoutExpired:
         return "opening a window took over 30 s; use --save or --serve instead"
     if done.returncode:
