@@ -15,7 +15,7 @@ from ..model.classifier import Classifier
 from ..model.golden import golden_image
 from .timing import Call, settled_median, warm_up
 
-_LEAST_ROUNDS = 6  # the fewest of which an interval can be told
+_LEAST_ROUNDS = 6  # the fewest values that have an interval
 _CONFIDENCE = 0.95
 
 

@@ -76,7 +76,15 @@ class RunOptions:
             sources=tuple(args.source),
             model=args.model,
             selection=Selection(args.stride, args.max_fps, args.loop, args.watch),
-            camera=CameraOptions(args.backend, args.size, args.rate, args.mjpg, args.stall_seconds, args.wait),
+            camera=CameraOptions(
+                args.backend,
+                args.size,
+                args.rate,
+                args.mjpg,
+                still_ok=args.still_ok,
+                stall_seconds=args.stall_seconds,
+                wait=args.wait,
+            ),
             limit=args.limit,
             threshold=args.conf,
             smooth_seconds=args.smooth,
@@ -161,6 +169,9 @@ def _add_camera(group: argparse._ArgumentGroup) -> None:
         default=CameraOptions.stall_seconds,
         metavar="S",
         help="reopen a camera that sends no new picture for so long (default: %(default)g)",
+    )
+    group.add_argument(
+        "--still-ok", action="store_true", help="a camera without a clock may repeat one picture, as of a slide"
     )
     group.add_argument("--wait", action="store_true", help="wait for a camera that cannot be opened yet")
 

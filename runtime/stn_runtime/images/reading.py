@@ -88,7 +88,7 @@ def read_reduced(path: Path, reduction: Reduction, *, grey: bool = False, reserv
         reduction: How far it may be reduced; see ``preprocessing.largest_reduction``.
         grey: Whether the picture is to be made grey anyway: of a colour JPEG that is reduced only the luminance is
             decoded. It equals the grey of its RGB wherever that is not clipped, and within a few levels elsewhere.
-        reserve: Is told before it is decoded how much memory that takes at its peak, bytes; may wait.
+        reserve: Called before decoding with the bytes that it takes at its peak; may wait.
 
     Raises:
         ImageReadError: As for ``read_image``.

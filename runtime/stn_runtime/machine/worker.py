@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .threads import daemon_thread
 
-_DRAIN_SECONDS = 5.0  # that a live run waits at its end for what is still to be written
+_DRAIN_SECONDS = 5.0  # for the actions that wait when a live run ends
 
 log = logging.getLogger(__name__)
 

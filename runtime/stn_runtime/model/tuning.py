@@ -25,11 +25,11 @@ _WORTH = 0.95  # more threads must take at most so much of the time of fewer
 
 
 def tuned_threads(model: Path, providers: Sequence[str] | None) -> int:
-    """Return with how many threads a model answers one picture fastest; fewer where more gain little.
+    """Return the number of threads with which a model answers one picture fastest; fewer where more gain little.
 
     Args:
-        model: The file.
-        providers: Execution providers, as for ``Network``.
+        model: The model file.
+        providers: Execution providers of the network; None chooses.
 
     Raises:
         ModelContractError: The file cannot be used.
@@ -54,7 +54,7 @@ def cache_file() -> Path:
         FileNotFoundError: There is no place for it.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # is to be ignored then
+    if not os.path.isabs(base):  # the specification says to ignore a relative one
         try:
             base = str(Path.home() / ".cache")
         except RuntimeError as error:

@@ -60,8 +60,9 @@ class Camera:
 class LiveCameras(Source):
     """Cameras, read at the same time.
 
-    A camera that closes, blocks, repeats one picture or whose clock stands is lost; it is opened again after a pause
-    that grows from half a second to half a minute, indefinitely. Loss and return are frames with an event.
+    A camera is lost that closes or blocks, whose clock stands, or that has no clock and repeats one picture. It is
+    opened again after a pause that grows from half a second to half a minute, indefinitely. Loss and return are frames
+    with an event.
 
     Args:
         cameras: Read at the same time; at least one.
@@ -187,6 +188,7 @@ class _Grabber:
     changed: threading.Condition
     first_index: int
     last: Grabbed | None  # newest picture, also of the connection before
+    still_ok: bool
     started: float = field(default_factory=time.monotonic)
     opened: bool = False
     ended: str | None = None
@@ -236,7 +238,11 @@ class _Grabber:
     def _read(self, capture: Capture) -> None:
         clock, runs = None, False  # the camera's own clock, and whether that has ever moved
         while (grabbed := capture.read()) is not None and not self.abandoned:
-            repeats = self.last is not None and grabbed.equals(self.last)
+            is_ticking = (
+                None not in (clock, grabbed.clock) and grabbed.clock != clock
+            )  # a still picture is no frozen one
+            may_repeat = is_ticking or self.still_ok
+            repeats = not may_repeat and self.last is not None and grabbed.equals(self.last)
             stands = runs and grabbed.clock is not None and grabbed.clock == clock
             runs = runs or (clock is not None and grabbed.clock != clock)
             self.last, clock = grabbed, grabbed.clock
@@ -336,7 +342,9 @@ class _Watch:
             thread.join(seconds)
 
     def _start(self, last: Grabbed | None) -> _Grabber:
-        grabber = _Grabber(self.camera, self._selection.stride, self._changed, self._seen + 1, last)
+        grabber = _Grabber(
+            self.camera, self._selection.stride, self._changed, self._seen + 1, last, self._options.still_ok
+        )
         thread = daemon_thread(grabber.run, self.camera.name)
         self._threads = [*(entry for entry in self._threads if entry.is_alive()), thread]
         thread.start()

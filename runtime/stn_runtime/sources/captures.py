@@ -44,6 +44,8 @@ class CameraOptions:
         size: (width, height) to ask for, pixels.
         rate: Frames a second to ask for.
         mjpg: Whether to ask for Motion JPEG, without which USB cameras are slow at large sizes.
+        still_ok: Whether a camera without a clock may repeat one picture, as of a slide or a dark room; otherwise it
+            then counts as frozen.
         stall_seconds: After so long without a new picture a camera is lost.
         wait: Whether to go on trying a camera that cannot be opened at first.
     """
@@ -52,6 +54,7 @@ class CameraOptions:
     size: tuple[int, int] | None = None
     rate: float | None = None
     mjpg: bool = False
+    still_ok: bool = False
     stall_seconds: float = 10.0
     wait: bool = False
 
@@ -64,8 +67,8 @@ class Grabbed:
     """A picture as it came.
 
     Attributes:
-        moment: Unix time.
-        clock: Seconds by the camera's own clock; None where it has none.
+        moment: Unix time of its arrival.
+        clock: Seconds by the camera's own clock, or the arrival of a complete part over HTTP; None without either.
         data: A JPEG, or pixels, grey or BGR as OpenCV gives them.
     """
 
@@ -97,9 +100,9 @@ class Capture(Protocol):
 
 
 class _StreamOptions:
-    """What FFmpeg is told of streams: through the environment, the only way, and only while some are being opened.
+    """FFmpeg's options for streams, in the environment, which is the only way, while streams are being opened.
 
-    It would hold for files too, and spoil them.
+    They would hold for video files too, and spoil them.
     """
 
     _NAME, _VALUE = "OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fflags;nobuffer+discardcorrupt|flags;low_delay"
@@ -166,7 +169,7 @@ class _JpegCapture:
 
     def read(self) -> Grabbed | None:
         found = self._stream.read()
-        return None if found is None else Grabbed(found[0], None, found[1])
+        return None if found is None else Grabbed(found[0], found[0], found[1])  # a new part is a sign of life
 
     def release(self) -> None:
         self._stream.release()

@@ -20,7 +20,7 @@ class Frame:
         error: Says in one sentence why there is no image, or why the camera is lost.
         root: Folder below which results mirror the file's place; None where they keep the whole path.
         size: (height, width) of the whole picture, pixels, where ``image`` is a reduced one.
-        decode_ms: Milliseconds that reading and decoding took; None where they cannot be told from waiting.
+        decode_ms: Milliseconds that reading and decoding took; None where they cannot be separated from waiting.
         event: Says what happened to a camera; such a frame has no picture and does not count.
         rate: Frames a second that the video or camera announces; None where it does not.
     """

@@ -20,7 +20,7 @@ _LISTED_AT_ONCE = 100_000  # names of one folder, sorted; of a larger one, the n
 
 
 class Folder:
-    """The pictures below a folder, sorted, found while one goes through them; links to folders are not followed.
+    """The pictures below a folder, sorted, listed while they are iterated over; links to folders are not followed.
 
     Folders below it that hold results of ours are not searched. Of a folder with millions of pictures only so many
     names are held at a time.

@@ -74,6 +74,7 @@ def _live(
     *captures: FakeCapture,
     stall_seconds: float = 5.0,
     wait: bool = False,
+    still_ok: bool = False,
     selection: Selection = Selection(),  # noqa: B008
 ) -> LiveCameras:
     """A camera that gives one capture each time that it is opened, then refuses."""
@@ -82,7 +83,8 @@ def _live(
     def opened() -> FakeCapture:
         return left.pop(0) if left else _raise(InputError("is gone"))
 
-    return LiveCameras([Camera("camera 7", opened)], CameraOptions(stall_seconds=stall_seconds, wait=wait), selection)
+    options = CameraOptions(stall_seconds=stall_seconds, wait=wait, still_ok=still_ok)
+    return LiveCameras([Camera("camera 7", opened)], options, selection)
 
 
 def _take(source: LiveCameras, count: int) -> list[Frame]:
@@ -267,6 +269,28 @@ def test_a_jpeg_that_repeats_is_a_repeated_picture_too() -> None:
     frozen = FakeCapture(lambda index: (time.sleep(0.01), _jpeg(50))[1])
     frames = _take(_live(frozen, stall_seconds=0.2), 2)
     assert [frame.event for frame in frames] == [None, "source_lost"]
+
+
+def test_a_still_picture_behind_a_running_clock_is_no_loss() -> None:
+    still = FakeCapture(lambda index: (time.sleep(0.01), _picture(3))[1], clock=lambda index: (1 + index) / 30)
+    frames = _take(_live(still, stall_seconds=0.1), 40)
+    assert _events(frames) == []
+
+
+def test_a_still_picture_without_a_clock_is_no_loss_where_it_may_be_still() -> None:
+    still = FakeCapture(lambda index: (time.sleep(0.01), _picture(3))[1])
+    frames = _take(_live(still, stall_seconds=0.1, still_ok=True), 40)
+    assert _events(frames) == []
+
+
+def test_a_still_camera_with_a_clock_comes_back_after_a_loss() -> None:
+    def ends(index: int) -> object:
+        time.sleep(0.01)
+        return _picture(3) if index < 5 else None
+
+    still = FakeCapture(lambda index: (time.sleep(0.01), _picture(3))[1], clock=lambda index: 9 + index / 30)
+    frames = _take(_live(FakeCapture(ends, clock=lambda index: (1 + index) / 30), still), 12)
+    assert _events(frames) == [("source_lost", "camera 7: stopped sending frames"), ("source_back", None)]
 
 
 def test_a_clock_that_stands_is_a_loss() -> None:
