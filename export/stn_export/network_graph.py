@@ -10,10 +10,11 @@ from stn_runtime.model.manifest import Form
 from .forms.splitting import split_graph
 from .forms.targets import Plan
 from .graph.deployment import Deployment
+from .graph.grid_products import is_clipped
 from .graph.onnx_files import STANDARD
 from .graph.opsets import written_in
 from .graph.portable import make_portable
-from .graph.rewrites import fold_constants, infer_shapes, is_clipped
+from .graph.rewrites import fold_constants, infer_shapes
 from .graph.sampling_grids import LinearGrid, find_linear_grid
 from .graph.tracing import rewrite, trace
 from .proof.verification import ParityError

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from stn_runtime import ModelContractError
 
 from .forms.targets import FUSED_OPSETS
+from .graph.grid_products import rewrite_samplers
 from .graph.onnx_files import dims_of, has_external_data, opset_of, read_onnx, write_onnx
 from .graph.opsets import OPSET, lower_opset
-from .graph.rewrites import Changes, fold_constants, infer_shapes, rewrite_samplers
+from .graph.rewrites import Changes, fold_constants, infer_shapes
 from .proof.differences import is_nowhere_finite, relative_difference
 
 Feeds = dict[str, NDArray[np.generic]]

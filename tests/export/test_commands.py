@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from stn_export import Exported, ParityError, exporter
-from stn_export.graph import rewrites
+from stn_export.graph import grid_products
 from stn_export.proof import gates
 from stn_runtime.cli import main
 from stn_runtime.images.writing import write_image
@@ -187,8 +187,8 @@ def test_optimize_prints_each_change_and_each_thing_kept(tmp_path: Path, capsys:
 def test_optimize_writes_nothing_when_the_answers_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    truth = rewrites._product
-    monkeypatch.setattr(rewrites, "_product", lambda op, found, scale, name: truth(op, found, scale / 2, name))
+    truth = grid_products._product
+    monkeypatch.setattr(grid_products, "_product", lambda op, found, scale, name: truth(op, found, scale / 2, name))
     source = slow_file(tmp_path / "slow.onnx")
     assert main(["optimize", str(source), "-o", str(tmp_path / "fast.onnx")]) == 1
     said = capsys.readouterr()

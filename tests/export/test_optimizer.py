@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from stn_export import DifferenceError, Optimized, optimize_onnx
 from stn_export.forms.targets import find_target
-from stn_export.graph import rewrites
+from stn_export.graph import grid_products
 from stn_export.graph.sampling_grids import LinearGrid
 from stn_export.linting import lint
 from stn_export.optimizer import compare_graphs
@@ -714,8 +714,8 @@ def test_a_wrong_graph_is_not_written_and_an_existing_file_stays(
         assert isinstance(found, LinearGrid)
         return LinearGrid(found.theta, found.basis * np.float32(1.001), found.offset, found.size, found.is_product)
 
-    truth = rewrites.find_linear_grid
-    monkeypatch.setattr(rewrites, "find_linear_grid", slightly_wrong)
+    truth = grid_products.find_linear_grid
+    monkeypatch.setattr(grid_products, "find_linear_grid", slightly_wrong)
     with pytest.raises(DifferenceError, match=r"differs in output 'sampled' by .*; nothing was written"):
         optimize_onnx(file, tmp_path / "new.onnx")
     (tmp_path / "old.onnx").write_bytes(b"what was there")

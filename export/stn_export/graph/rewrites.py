@@ -1,4 +1,4 @@
-"""Graph rewrites: each makes an equal graph that runs faster, or on more engines. Built on onnxscript's rewriter."""
+"""Graph rewrites on onnxscript's rewriter: constants folded, layers merged, shapes inferred, and what rules share."""
 
 import logging
 from collections.abc import Callable
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from onnxscript.optimizer import fold_constants_ir
 from onnxscript.rewriter import RewriteRule, RewriteRuleClassBase, RewriteRuleSet
 from onnxscript.rewriter.pattern import MatchResult, Var
-
-from .onnx_files import STANDARD
-from .sampling_grids import LinearGrid, find_linear_grid
 
 _FOLDING_LIMIT = 1 << 20  # numbers in a constant that is computed ahead
 
@@ -61,24 +58,6 @@ class Rule(RewriteRuleClassBase):
         return RewriteRule(self.pattern, self.rewrite, self.check, name=self.name, remove_nodes=self.remove_nodes)
 
 
-def rewrite_samplers(model: ir.Model, changes: Changes, modes: bool = True) -> None:
-    """Make each sampling grid one matrix product, and each sampler the one that has a fast path; in place.
-
-    Args:
-        model: Any graph.
-        changes: Receives what was done and what was not.
-        modes: Whether ``align_corners`` and border padding may be expressed in the grid.
-    """
-    infer_shapes(model)
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        grid = node.inputs[1] if node.op_type == "GridSample" else None
-        if grid is not None and node.domain not in STANDARD:
-            changes.keep(f"{node_name(node.outputs[0])}: it is the GridSample of {node.domain}; export the file again")
-        elif grid is not None and is_clipped(grid):
-            changes.keep(f"{node_name(node.outputs[0])}: its grid is clipped already")
-    _apply(model, _FastSampler(model, changes, modes))
-
-
 def fold_constants(model: ir.Model) -> None:
     """Compute what does not depend on the inputs; in place."""
     fold_constants_ir(model, input_size_limit=_FOLDING_LIMIT, output_size_limit=_FOLDING_LIMIT)
@@ -92,9 +71,9 @@ def merge_layers(model: ir.Model) -> None:
     MaxPool commute exactly, and onnxruntime computes a Relu behind a convolution together with it.
     """
     infer_shapes(model)
-    while _apply(model, *(_IntoConv(kind) for kind in ("Mul", "Div", "Add", "Sub"))):
+    while apply_rules(model, *(_IntoConv(kind) for kind in ("Mul", "Div", "Add", "Sub"))):
         pass
-    _apply(model, _ReluBeforePool())
+    apply_rules(model, _ReluBeforePool())
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -108,7 +87,8 @@ def infer_shapes(model: ir.Model) -> None:
         logger.setLevel(level)
 
 
-def _apply(model: ir.Model, *rules: Rule) -> int:
+def apply_rules(model: ir.Model, *rules: Rule) -> int:
+    """Apply rules to a graph, in place, and tidy it; return how often they matched."""
     count = RewriteRuleSet([rule.bound() for rule in rules]).apply_to_model(model)
     if count:
         _tidy(model)
@@ -125,99 +105,6 @@ def _tidy(model: ir.Model) -> None:
         ir.passes.common.CommonSubexpressionEliminationPass(),
     ):
         step(model)
-
-
-class _FastSampler(Rule):
-    """Makes a grid that is linear in theta one matrix product, and the sampler bilinear with zeros, align_corners 0.
-
-    That is the one combination with a fast path in onnxruntime's kernel (onnxruntime#27359). With align_corners, +-1
-    are the centres of the border pixels, which lie at (size - 1) / size of the way to their edges: the basis is
-    scaled. What border padding reads outside is what lies nearest inside: the grid is clipped to the centres.
-    """
-
-    def __init__(self, model: ir.Model, changes: Changes, modes: bool) -> None:
-        super().__init__("fast sampler")
-        self.model = model
-        self.changes = changes
-        self.modes = modes
-        self.found: dict[str, LinearGrid | str] = {}
-
-    def pattern(self, op: Patterns, image: Var, grid: Var) -> Var:
-        return op.GridSample(image, grid, _allow_other_attributes=True, _outputs=["sampled"])
-
-    def check(self, context: object, image: ir.Value, grid: ir.Value, sampled: ir.Value) -> MatchResult:
-        name = node_name(sampled)
-        if grid.shape is not None and len(grid.shape) == 5:
-            self.changes.keep(f"{name}: it samples volumes (5-D), this works on images (4-D)")
-            return _result(False, "5-D")
-        if is_clipped(grid):
-            return _result(False, "done before")
-        self.found[name] = found = find_linear_grid(grid, self.model)
-        improvable = self._has_fast_equal(sampled, image) and (
-            isinstance(found, LinearGrid) or _grid_size(grid) is not None
-        )
-        if isinstance(found, str):
-            self.changes.keep(f"{name}: {found}")
-            return _result(improvable, found)
-        return _result(improvable or not found.is_product, "nothing to gain")
-
-    def rewrite(self, op: Operators, image: ir.Value, grid: ir.Value, sampled: ir.Value) -> ir.Value:
-        name, found, made = node_name(sampled), self.found[node_name(sampled)], self.changes.made
-        padding = text_attribute(sampled, "padding_mode", "zeros")
-        clips = scales = False
-        size = found.size if isinstance(found, LinearGrid) else _grid_size(grid) or (0, 0)
-        edges = np.ones(2 * size[0] * size[1], np.float32)
-        if self._has_fast_equal(sampled, image):
-            clips, scales = padding == "border", whole_attribute(sampled, "align_corners", 0) == 1
-            height, width = _image_size(image) or (1, 1)
-            edges = np.tile(np.array([(width - 1) / width, (height - 1) / height], np.float32), size[0] * size[1])
-        if isinstance(found, LinearGrid):
-            points = _product(op, found, edges if scales else np.ones_like(edges), name)
-            if not found.is_product:
-                made.append(f"the grid of {name} ({size[1]} x {size[0]}) is one matrix product with a constant")
-        else:
-            points = op.Reshape(grid, constant(op, np.array([-1, len(edges)]), f"{name}.flat_shape"))
-            points = op.Mul(points, constant(op, edges, f"{name}.edges")) if scales else points
-        if scales:
-            made.append(f"align_corners of {name} is expressed in its grid")
-        if clips:
-            points = op.Max(points, constant(op, -edges, f"{name}.first_pixel"))
-            points = op.Min(points, constant(op, edges, f"{name}.last_pixel"))
-            made.append(f"border padding of {name} is expressed in its grid")
-        points = op.Reshape(points, constant(op, np.array([-1, *size, 2]), f"{name}.grid_shape"))
-        changed = {"padding_mode": "zeros"} if clips else {}
-        return _sampler(op, image, points, sampled, **changed, **({"align_corners": 0} if scales else {}))
-
-    def _has_fast_equal(self, sampled: ir.Value, image: ir.Value) -> bool:
-        """Return whether a sampler may be, and is not yet, bilinear with zeros and align_corners 0."""
-        padding, corners = (
-            text_attribute(sampled, "padding_mode", "zeros"),
-            whole_attribute(sampled, "align_corners", 0),
-        )
-        bilinear = text_attribute(sampled, "mode", "bilinear") in ("bilinear", "linear")
-        if not self.modes or not bilinear or padding == "reflection" or (padding == "zeros" and corners == 0):
-            return False
-        return image.dtype == ir.DataType.FLOAT and _image_size(image) is not None
-
-
-def _product(op: Operators, found: LinearGrid, scale: NDArray[np.float32], name: str) -> ir.Value:
-    theta = found.theta
-    if len(theta.shape or ()) != 2:
-        theta = op.Reshape(theta, constant(op, np.array([-1, len(found.basis)]), f"{name}.theta_shape"))
-    points = op.MatMul(theta, constant(op, found.basis * scale, f"{name}.basis"))
-    if found.offset is None:
-        return points
-    return op.Add(points, constant(op, found.offset * scale, f"{name}.offset"))
-
-
-def is_clipped(grid: ir.Value) -> bool:
-    """Return whether a grid ends as border padding expressed in the grid does: Max, Min, Reshape."""
-    kinds: list[str] = []
-    value: ir.Value | None = grid
-    while len(kinds) < 3 and value is not None and (node := value.producer()) is not None:
-        kinds.append(node.op_type)
-        value = node.inputs[0]
-    return kinds == ["Reshape", "Min", "Max"]
 
 
 class _IntoConv(Rule):
@@ -242,18 +129,18 @@ class _IntoConv(Rule):
     ) -> MatchResult:
         node, values, kernel = convolved.producer(), _array(operand), _array(weight)
         if node is None or values is None or kernel is None or any(_array(value) is None for value in node.inputs[2:]):
-            return _result(False, "not constant")
+            return match_result(False, "not constant")
         if kernel.dtype != np.float32 or kernel.ndim != 4:
-            return _result(False, "of another precision, or not of images")
+            return match_result(False, "of another precision, or not of images")
         channels = kernel.shape[1]
         if x.shape is None or len(x.shape) != kernel.ndim or x.shape[1] != channels:
-            return _result(False, "the operand makes more channels of it")
+            return match_result(False, "the operand makes more channels of it")
         if values.size != 1 and (values.ndim < 3 or values.shape[-3:] != (channels, 1, 1) or values.size != channels):
-            return _result(False, "not one number a channel")
+            return match_result(False, "not one number a channel")
         if whole_attribute(convolved, "group", 1) != 1 or len(inner.uses()) != 1 or inner.is_graph_output():
-            return _result(False, "grouped, or its input is used elsewhere")
+            return match_result(False, "grouped, or its input is used elsewhere")
         padded = any(_wholes(convolved, "pads")) or text_attribute(convolved, "auto_pad", "NOTSET").startswith("SAME")
-        return _result(self.kind in ("Mul", "Div") or not padded, "the padding would need the shift too")
+        return match_result(self.kind in ("Mul", "Div") or not padded, "the padding would need the shift too")
 
     def rewrite(
         self,
@@ -264,7 +151,7 @@ class _IntoConv(Rule):
         inner: ir.Value,
         convolved: ir.Value,
     ) -> ir.Value:
-        node = _maker(convolved)
+        node = maker_of(convolved)
         kernel, values = _known(weight), _known(operand).reshape(1, -1, 1, 1)
         bias = _known(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(kernel))
         if self.kind in ("Mul", "Div"):
@@ -293,19 +180,12 @@ class _ReluBeforePool(Rule):
         before, pool = x.producer(), pooled.producer()
         alone = len(pooled.uses()) == 1 and not pooled.is_graph_output() and len(x.uses()) == 1
         behind_conv = before is not None and before.op_type == "Conv"
-        return _result(alone and behind_conv and pool is not None and len(pool.outputs) == 1, "not behind a Conv alone")
+        return match_result(
+            alone and behind_conv and pool is not None and len(pool.outputs) == 1, "not behind a Conv alone"
+        )
 
     def rewrite(self, op: Operators, x: ir.Value, pooled: ir.Value) -> ir.Value:
-        return op.MaxPool(op.Relu(x), **_maker(pooled).attributes)
-
-
-def _sampler(op: Operators, image: ir.Value, grid: ir.Value, sampled: ir.Value, **changed: str | int) -> ir.Value:
-    """Return a sampler like the one that made ``sampled``, of another grid or with other attributes."""
-    node = sampled.producer()
-    attributes = {**(node.attributes if node is not None else {}), **changed}
-    again = op.GridSample(image, grid, **attributes)
-    _maker(again).name = node_name(sampled)
-    return again
+        return op.MaxPool(op.Relu(x), **maker_of(pooled).attributes)
 
 
 def constant(op: Operators, values: NDArray[np.generic], name: str) -> ir.Value:
@@ -328,7 +208,7 @@ def _known(value: ir.Value | None) -> NDArray[np.float64]:
     return values.astype(np.float64)
 
 
-def _maker(value: ir.Value) -> ir.Node:
+def maker_of(value: ir.Value) -> ir.Node:
     """Return the node that makes a tensor, of which the rule's pattern knows that there is one."""
     node = value.producer()
     if node is None:
@@ -336,11 +216,13 @@ def _maker(value: ir.Value) -> ir.Node:
     return node
 
 
-def _image_size(image: ir.Value) -> tuple[int, int] | None:
+def image_size(image: ir.Value) -> tuple[int, int] | None:
+    """Return the (height, width) of an image (N, C, H, W); None where they are open."""
     return _whole_sizes(image, slice(2, 4))
 
 
-def _grid_size(grid: ir.Value) -> tuple[int, int] | None:
+def grid_size(grid: ir.Value) -> tuple[int, int] | None:
+    """Return the (height, width) of a sampling grid (N, H, W, 2); None where they are open."""
     return _whole_sizes(grid, slice(1, 3))
 
 
@@ -380,6 +262,7 @@ def _attribute(value: ir.Value, name: str) -> ir.Attr | None:
     return None if node is None else node.attributes.get(name)
 
 
-def _result(matches: bool, reason: str) -> MatchResult:
+def match_result(matches: bool, reason: str) -> MatchResult:
+    """Return a rule's verdict on a match, with the reason of a refusal."""
     result = MatchResult()
     return result if matches else result.fail(reason)

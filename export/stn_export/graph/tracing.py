@@ -16,9 +16,10 @@ from torch.overrides import TorchFunctionMode
 
 from stn_runtime import InputError
 
+from .grid_products import rewrite_samplers
 from .onnx_files import dims_of
 from .opsets import OPSET
-from .rewrites import Changes, fold_constants, infer_shapes, merge_layers, rewrite_samplers
+from .rewrites import Changes, fold_constants, infer_shapes, merge_layers
 
 _IMAGE_AXES = {2: "height", 3: "width"}
 

@@ -20,11 +20,11 @@ from ..images.opencv import cv2
 from ..images.preprocessing import Image
 from ..images.reading import read_image
 from ..images.writing import write_image
-from ..machine.host import Host, this_host
 from ..machine.processor import throttling
 from ..model.classifier import Classifier
 from .cold_start import ColdStart, measure_cold_start
 from .comparison import Agreement, Ratio, agreement, golden_pictures, time_in_turns
+from .host import Host, this_host
 from .report import Comparison, Model, Picture, Report
 from .timing import decode, infer_call, label, time_call, time_stages
 

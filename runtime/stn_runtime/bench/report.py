@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..machine.host import Host
 from .cold_start import ColdStart
 from .comparison import Agreement, Ratio
+from .host import Host
 from .timing import STAGES, Latency
 
 _HEAD = f"{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}{'images/s':>10}{'passes':>8}"

@@ -10,8 +10,8 @@ from typing import Any
 import uvicorn
 
 from .access import AccessControl, protective_headers
-from .app import Endpoints
 from .connection import Connection
+from .endpoints import Endpoints
 from .latest import LatestResults
 from .limits import Limits
 

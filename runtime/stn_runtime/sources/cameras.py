@@ -12,7 +12,7 @@ from ..errors import ImageReadError, InputError
 from ..images.opencv import rgb
 from ..images.preprocessing import PreprocessSpec, largest_reduction
 from ..images.reading import Decoded, Reduction, decode_reduced
-from ..machine.masking import describe_cause, has_unencoded_credentials
+from ..machine.redaction import describe_cause, has_unencoded_credentials
 from ..machine.systemd import SIGN_OF_LIFE_SECONDS, notify
 from ..machine.threads import daemon_thread
 from .captures import AS_IT_COMES, UNREACHABLE, CameraOptions, Capture, Grabbed, open_capture

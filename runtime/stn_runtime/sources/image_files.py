@@ -16,7 +16,7 @@ from ..machine.memory import usable_memory
 from ..machine.prefetch import Prefetcher
 from .done import Done
 from .frame import EVERYTHING, Frame, Selection
-from .lending import MemoryBudget, Reservation
+from .memory_budget import MemoryBudget, Reservation
 from .source import Source
 from .watching import SCAN_SECONDS, watched
 

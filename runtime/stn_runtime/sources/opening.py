@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..images.preprocessing import PreprocessSpec
 from ..images.reading import IMAGE_SUFFIXES
-from ..machine.masking import without_secrets
+from ..machine.redaction import without_secrets
 from .cameras import Camera, LiveCameras
 from .captures import AS_IT_COMES, PICAM, CameraOptions, check_backend
 from .done import Done

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch.nn import functional
 
-from stn_export.graph.rewrites import Changes, fold_constants, rewrite_samplers
+from stn_export.graph.grid_products import rewrite_samplers
+from stn_export.graph.rewrites import Changes, fold_constants
 from stn_export.graph.sampling_grids import LinearGrid, find_linear_grid
 
 HEIGHT, WIDTH = 4, 3  # of the grid

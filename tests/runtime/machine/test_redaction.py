@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from stn_runtime.machine.masking import describe_cause, has_unencoded_credentials, without_secrets
+from stn_runtime.machine.redaction import describe_cause, has_unencoded_credentials, without_secrets
 
 
 @pytest.mark.parametrize(

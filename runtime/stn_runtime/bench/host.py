@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from .cpus import usable_cpus
-from .processor import cpu_name
+from ..machine.cpus import usable_cpus
+from ..machine.processor import cpu_name
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _BUSY = 0.25  # of the machine's CPUs
