@@ -53,7 +53,7 @@ def rewrite_graph(traced: onnx.ModelProto, deployment: Deployment, form: Form = 
     Args:
         traced: Returned by ``trace_network`` for this network.
         deployment: The network.
-        form: In the split form the device samples as the manifest says, so the grids keep the modes of PyTorch;
+        form: Export form; in the split form the device samples as the manifest says, so the grids keep PyTorch's modes;
             in the other forms the modes may be expressed in the grids.
 
     Raises:

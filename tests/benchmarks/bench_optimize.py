@@ -31,13 +31,13 @@ class Foreign:
     """A file as someone else would have made it.
 
     Attributes:
-        dynamo: Of PyTorch's exporters, the newer; otherwise TorchScript.
+        dynamo: Whether PyTorch's newer exporter writes the file; otherwise TorchScript.
         opset: Asked of it.
         grid: How the code makes the sampling grid of thetas (N, 2, 3) and an image.
-        align_corners: Of grid and sampler.
-        channels: Of the image.
+        align_corners: Convention of grid and sampler.
+        channels: Channels of the image.
         transformers: One after the other.
-        padding: Of the sampler.
+        padding: Padding of the sampler.
     """
 
     dynamo: bool

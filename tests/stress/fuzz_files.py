@@ -37,11 +37,11 @@ class Outcome:
     """What became of one file.
 
     Attributes:
-        index: Of the file.
-        kind: Of the seed it was made from.
+        index: Number of the file.
+        kind: Kind of the seed that it was made from.
         verdict: read, refused, or one of ``FAULTS``.
-        seconds: Of one CPU.
-        megabytes: By which the process was larger at its peak than at its start, seeds included.
+        seconds: CPU seconds.
+        megabytes: Peak of the process's memory above its start, seeds included.
         told: What was said, if it was not read.
     """
 

@@ -18,13 +18,13 @@ __all__ = ["add_run_arguments", "run"]
 def run(args: argparse.Namespace) -> int:
     """Classify every frame of a source; return 0, 1 when frames failed, or 130 when a signal ended the run."""
     options = RunOptions.from_arguments(args)
-    with StopSignals() as interruption:
+    with StopSignals() as signals:
         with OpenRun(options) as opened:
             sys.stderr.write(f"{opened.classifier.manifest.name} runs on {', '.join(opened.classifier.providers)}\n")
-            interruption.ends(opened.interrupt)
+            signals.ends(opened.interrupt)
             frames, failed = _write_records(opened)
         _report(frames, failed, opened)
-    if interruption.happened:
+    if signals.happened:
         return 130
     return 1 if failed else 0
 

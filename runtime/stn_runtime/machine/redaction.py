@@ -15,7 +15,8 @@ def without_secrets(address: str) -> str:
     """Return an address without user and password, and with the values of other credentials masked.
 
     A password may hold ``@``, ``/``, ``?`` and ``#`` that should have been encoded: everything before the last ``@`` of
-    what could be the authority counts as user and password.
+    what could be the authority counts as user and password. Only digits before a slash, as in ``name:554/user@cam``,
+    are taken for a port and a path.
     """
     scheme, separator, rest = address.partition("://")
     if not separator:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _OPEN_SECONDS = 10.0  # until a camera's first picture; more where ``stall_seconds`` is more
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _RELEASE_SECONDS = 1.0
-_ENCODE = "write '@', '/', '?' and '#' within a password as %40, %2F, %3F and %23"
+_ENCODE = "(within a password, write '@', '/', '?' and '#' as %40, %2F, %3F and %23)"
 _IDLE_SECONDS = 0.05  # between calls of what is to be done while no frame comes
 _MOST_BLOCKED = 3  # threads of a camera that hang in its driver; another starts when one of them ends
 _STUCK_SECONDS = 300.0
@@ -51,7 +51,7 @@ class Camera:
                 return open_capture(name, options)
             except InputError as error:
                 if has_unencoded_credentials(name):
-                    raise InputError(f"{error}; {_ENCODE}") from error
+                    raise InputError(f"{error} {_ENCODE}") from error
                 raise
 
         return cls(shown, opened)

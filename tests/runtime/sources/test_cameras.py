@@ -475,7 +475,7 @@ def test_a_password_that_must_be_encoded_is_hidden_and_said_to_be() -> None:
     with pytest.raises(InputError) as caught:
         open_source("rtsp://admin:p@ss#w?x@127.0.0.1:9/1", CameraOptions(stall_seconds=1.0))
     assert str(caught.value).startswith("rtsp://127.0.0.1:9/1: cannot be opened as a stream")
-    assert str(caught.value).endswith("; write '@', '/', '?' and '#' within a password as %40, %2F, %3F and %23")
+    assert str(caught.value).endswith(" (within a password, write '@', '/', '?' and '#' as %40, %2F, %3F and %23)")
     assert not [word for word in ("p@ss", "ss#", "admin") if word in str(caught.value)]
 
 
