@@ -117,8 +117,7 @@ def export_classifier(
         GateError: Reduced precision costs too much; nothing was written.
     """
     plan, spec = plan or plan_export(), card.preprocess
-    if plan.precision != "float32" and data is None:
-        raise InputError(f"precision {plan.precision} is calibrated and judged on labelled images: give --data")
+    _check_data(plan, data)
     none = np.empty((0, spec.height, spec.width, spec.channels), np.uint8)
     real = images if images is not None else none
     deployment = Deployment(network, spec, with_rectified).eval()
@@ -139,6 +138,11 @@ def export_classifier(
     manifest = replace(manifest, golden=make_golden_vectors(deployment, candidate, spec, real, plan))
     _write(model, manifest, output)
     return Exported(output, manifest, verification, gate)
+
+
+def _check_data(plan: Plan, data: TestSet | None) -> None:
+    if plan.precision != "float32" and data is None:
+        raise InputError(f"precision {plan.precision} is calibrated and judged on labelled images: give --data")
 
 
 def _deployed_graph(

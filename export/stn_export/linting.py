@@ -50,12 +50,12 @@ def lint(model: onnx.ModelProto, target: Target) -> list[Finding]:
                 "stn_export.classifier_graph, and convert both",
             )
         )
-    elif not any(_is_about_sampling(part) for part in parts):
+    elif not any(_has_sampler(part) for part in parts):
         findings.append(Finding(False, "there is no GridSample in it: nothing about spatial transformers to look for"))
     return sorted(dict.fromkeys(findings), key=lambda finding: not finding.fails)
 
 
-def _is_about_sampling(model: onnx.ModelProto) -> bool:
+def _has_sampler(model: onnx.ModelProto) -> bool:
     graph = ir.from_proto(model)
     ir.passes.common.InlinePass()(graph)
     return any(node.op_type == "GridSample" for node in ir.traversal.RecursiveGraphIterator(graph.graph))
@@ -99,11 +99,7 @@ def _about_file(model: onnx.ModelProto, nodes: list[ir.Node], target: Target) ->
 
 
 def _about_sampler(node: ir.Node, graph: ir.Model, opset: int, target: Target) -> Iterator[Finding]:
-    sampled = node.outputs[0]
-    name, mode = node_name(sampled), text_attribute(sampled, "mode", "bilinear")
-    mode = NAMES_OF_MODES.get(mode, mode)
-    padding, corners = text_attribute(sampled, "padding_mode", "zeros"), whole_attribute(sampled, "align_corners", 0)
-    instead = "; there it runs on the CPU" if target.falls_back else ""
+    name = node_name(node.outputs[0])
     if not target.versions:
         yield Finding(True, f"{name} is a GridSample: {target.newer}; export with --target {target.name}")
         return
@@ -123,9 +119,27 @@ def _about_sampler(node: ir.Node, graph: ir.Model, opset: int, target: Target) -
         if target.name != "cpu":
             yield Finding(
                 not target.falls_back,
-                f"{name} samples volumes (5-D): only onnxruntime on the CPU has it (onnxruntime#21382){instead}",
+                f"{name} samples volumes (5-D): only onnxruntime on the CPU has it (onnxruntime#21382)"
+                f"{_fallback(target)}",
             )
         return
+    yield from _about_sampling(node, target)
+    linear = find_linear_grid(grid, graph) if grid is not None else "no grid"
+    if isinstance(linear, LinearGrid) and not linear.is_product:
+        yield Finding(False, f"the grid of {name} is not one matrix product, which is slow; run 'stn optimize'")
+
+
+def _fallback(target: Target) -> str:
+    return "; there it runs on the CPU" if target.falls_back else ""
+
+
+def _about_sampling(node: ir.Node, target: Target) -> Iterator[Finding]:
+    """Yield what a target makes of the mode, the padding, the type and the corners of a sampler of pictures."""
+    sampled, image = node.outputs[0], node.inputs[0]
+    name, mode = node_name(sampled), text_attribute(sampled, "mode", "bilinear")
+    mode = NAMES_OF_MODES.get(mode, mode)
+    padding, corners = text_attribute(sampled, "padding_mode", "zeros"), whole_attribute(sampled, "align_corners", 0)
+    instead = _fallback(target)
     if mode not in target.modes:
         yield Finding(
             not target.falls_back,
@@ -150,6 +164,3 @@ def _about_sampler(node: ir.Node, graph: ir.Model, opset: int, target: Target) -
             f"{name} has padding {padding} and align_corners {corners}: engines are fastest with zeros and 0 "
             "(onnxruntime#27359, openvino#28448); 'stn optimize' rewrites it where that is equal",
         )
-    found = find_linear_grid(grid, graph) if grid is not None else "no grid"
-    if isinstance(found, LinearGrid) and not found.is_product:
-        yield Finding(False, f"the grid of {name} is not one matrix product, which is slow; run 'stn optimize'")

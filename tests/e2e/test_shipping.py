@@ -14,7 +14,6 @@ import pytest
 from stn_runtime.cli import COMMANDS
 from stn_runtime.images.reading import IMAGE_SUFFIXES
 from stn_runtime.machine.systemd import SIGN_OF_LIFE_SECONDS
-from stn_runtime.model.tuning import cache_file
 from stn_runtime.records.writers import CSV_COLUMNS
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +91,7 @@ def test_extras_that_are_installed_exist() -> None:
     assert {extra for names in wanted for extra in names.split(",")} <= extras()
 
 
-def test_the_unit_starts_a_run_that_keeps_its_records_and_waits_for_its_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_unit_starts_a_run_that_keeps_its_records_and_waits_for_its_camera() -> None:
     unit, chosen = settings(UNIT), settings((DEPLOY / "stn-edge.conf").read_text(encoding="utf-8"))
     line = unit["ExecStart"].replace("$SOURCE", chosen["SOURCE"]).replace("$OPTIONS", chosen["OPTIONS"])
     program, *words = line.split()
@@ -101,8 +100,6 @@ def test_the_unit_starts_a_run_that_keeps_its_records_and_waits_for_its_camera(m
     assert (args.source, args.wait, args.resume) == (["0"], True, True)
     assert args.output.parent == Path("/var/lib", unit["StateDirectory"])
     assert (DEPLOY / "stn-edge.logrotate").read_text(encoding="utf-8").count(f"\n{args.output} {{\n") == 1
-    monkeypatch.setenv("XDG_CACHE_HOME", unit["XDG_CACHE_HOME"])
-    assert cache_file().parent == Path("/var/cache", unit["CacheDirectory"])
 
 
 def test_the_unit_waits_for_several_signs_of_life_before_it_kills() -> None:

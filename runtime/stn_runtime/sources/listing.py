@@ -1,6 +1,5 @@
 """Which pictures there are: folders with their subfolders, lists, and folders that are watched for new ones."""
 
-import heapq
 import logging
 import os
 import sys
@@ -16,17 +15,15 @@ log = logging.getLogger(__name__)
 
 _UTF8_MARK = b"\xef\xbb\xbf"  # that some editors begin a list with
 
-_LISTED_AT_ONCE = 100_000  # names of one folder, sorted; of a larger one, the next are sought when these are done
-
 
 class Folder:
     """The pictures below a folder, sorted, listed while they are iterated over; links to folders are not followed.
 
-    Folders below it that hold results of ours are not searched. Of a folder with millions of pictures only so many
-    names are held at a time.
+    Folders below it that hold results of a run are not searched. The names of one folder are held in memory, about
+    120 bytes each.
 
     Args:
-        root: Where to begin.
+        root: Is listed with all folders below it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -39,20 +36,20 @@ class Folder:
         Raises:
             InputError: The folder cannot be listed.
         """
-        found, folders = 0, [str(self.root)]
+        paths, folders = 0, [str(self.root)]
         while folders:
             folder = folders.pop()
             try:
                 for name, is_folder in _entries(folder):
                     path = os.path.join(folder, name)
-                    found += not is_folder
+                    paths += not is_folder
                     if is_folder and not is_marked(path):
                         folders.append(path)
             except InputError:
                 if folder == str(self.root):
                     raise
-                found += 1
-        return found
+                paths += 1
+        return paths
 
     def __iter__(self) -> Iterator[Path]:
         """Yield the paths of files whose suffix says that they are pictures, in the order of ``sorted``.
@@ -114,13 +111,8 @@ class ListedFiles:
 
 def _listed(folder: str) -> Iterator[tuple[str, bool]]:
     """Yield the pictures and folders in a folder, sorted: path, and whether it is a folder."""
-    last, is_more = "", True
-    while is_more:
-        found = heapq.nsmallest(_LISTED_AT_ONCE, (entry for entry in _entries(folder) if entry[0] > last))
-        for name, is_folder in found:
-            yield os.path.join(folder, name), is_folder
-            last = name
-        is_more = len(found) == _LISTED_AT_ONCE
+    for name, is_folder in sorted(_entries(folder)):
+        yield os.path.join(folder, name), is_folder
 
 
 def _entries(folder: str) -> Iterator[tuple[str, bool]]:

@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 
 from stn_runtime import InputError
-from stn_runtime.sources import listing
 from stn_runtime.sources.frame import Frame, Selection
 from stn_runtime.sources.image_files import ImageFiles
 from stn_runtime.sources.listing import Folder, ListedFiles
@@ -87,33 +85,6 @@ def test_a_folder_is_listed_only_as_far_as_it_is_gone_through(tmp_path: Path, mo
     assert listed == [tmp_path.name, "a"]
     next(paths)
     assert listed == [tmp_path.name, "a", "b"]
-
-
-@pytest.mark.parametrize("at_once", [1, 2, 3, 4, 7, 8])
-def test_a_folder_of_more_names_than_are_held_at_once_is_in_the_same_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
-) -> None:
-    names = ("b.png", "B.png", "a.png", "É.png", "sub/b.png", "sub/a.png", "10.png", "9.png", "sub.png")
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    monkeypatch.setattr("stn_runtime.sources.listing._LISTED_AT_ONCE", at_once)
-    assert list(Folder(tmp_path)) == sorted(tmp_path / name for name in names)
-    assert Folder(tmp_path).count == len(names)
-
-
-def test_the_names_of_a_large_folder_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(5000):
-        (tmp_path / f"{number}.png").touch()
-    peaks = []
-    for at_once in (100, 5000):
-        monkeypatch.setattr("stn_runtime.sources.listing._LISTED_AT_ONCE", at_once)
-        tracemalloc.start()
-        number = sum(1 for _ in listing._listed(str(tmp_path)))  # not Folder, whose paths the interpreter keeps
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        assert number == 5000
-    assert peaks[0] < peaks[1] / 10
 
 
 def test_a_folder_can_be_gone_through_again_and_shows_what_is_there_then(tmp_path: Path) -> None:
