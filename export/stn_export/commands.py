@@ -161,10 +161,10 @@ def _read_images(source: str, spec: PreprocessSpec, most: int) -> NDArray[np.uin
     paths = list(files.paths)
     step = max(1, len(paths) // most)  # of every class some, not all of the first
     chosen = ImageFiles(paths[::step][:most])
-    found = [preprocess(frame.image, spec) for frame in chosen if frame.image is not None]
-    if not found:
+    pictures = [preprocess(frame.image, spec) for frame in chosen if frame.image is not None]
+    if not pictures:
         raise InputError(f"{source}: none of the files can be read as a picture")
-    return np.stack(found)
+    return np.stack(pictures)
 
 
 def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:

@@ -35,7 +35,7 @@ class Optimized:
     """Result of optimising a file.
 
     Attributes:
-        changes: What was changed, and what could not be changed.
+        changes: Sentences: each change, and each reason why something could not be changed.
         differences: Largest difference of each output between old and new, relative to its largest value.
         is_unchanged: Whether the graph that was written is the one that was read.
     """

@@ -48,7 +48,7 @@ def copy_theta(checkpoint: Path, model: Path) -> None:
     The graph and the rest of the manifest stay as they are.
 
     Args:
-        checkpoint: That the file was exported from.
+        checkpoint: The checkpoint that the file was exported from.
         model: The .onnx file.
 
     Raises:

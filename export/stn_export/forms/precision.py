@@ -187,15 +187,15 @@ def _widen(graph: ir.Graph, value: ir.Value, halves: set[ir.Node]) -> None:
 
 def _before(values: Iterable[ir.Value | None], until: Sequence[str]) -> set[ir.Node]:
     """Return the nodes that ``values`` are computed by, up to, and without, operators of some kinds."""
-    found: set[ir.Node] = set()
+    upstream: set[ir.Node] = set()
     stack = list(values)
     while stack:
         value = stack.pop()
         node = None if value is None else value.producer()
-        if node is not None and node not in found and node.op_type not in until:
-            found.add(node)
+        if node is not None and node not in upstream and node.op_type not in until:
+            upstream.add(node)
             stack.extend(node.inputs)
-    return found
+    return upstream
 
 
 class _Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped

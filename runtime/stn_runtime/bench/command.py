@@ -65,7 +65,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Measure a model, alone or against another, and print what was found."""
+    """Measure a model, alone or against another, and print the report."""
     with _picture(args.picture) as picture:
         report = _measure(args, picture)
     for warning in report.warnings:
@@ -81,8 +81,8 @@ def _measure(args: argparse.Namespace, picture: Path) -> Report:
     host = this_host(_engines())  # first: what is measured here is not the load of others
     classifier = _opened(args.model, args)
     other = None if args.compare is None else _opened(args.compare, args)
-    found = decode(picture, classifier)
-    height, width = found.size
+    decoded = decode(picture, classifier)
+    height, width = decoded.size
     batches = list(dict.fromkeys(args.batch))
     with tqdm(total=2 + len(batches) + (other is not None), leave=False, disable=None) as progress:
 
@@ -98,7 +98,7 @@ def _measure(args: argparse.Namespace, picture: Path) -> Report:
         for batch in batches:
             step(f"batch {batch}")
             with _room_for(batch):
-                latencies[batch] = time_call(infer_call(found, classifier, batch), args.seconds, batch)
+                latencies[batch] = time_call(infer_call(decoded, classifier, batch), args.seconds, batch)
         comparison = None
         if other is not None:
             step("comparison")
@@ -117,7 +117,7 @@ def _measure(args: argparse.Namespace, picture: Path) -> Report:
             picture.stat().st_size,
             width,
             height,
-            (found.image.shape[1], found.image.shape[0]),
+            (decoded.image.shape[1], decoded.image.shape[0]),
         ),
         stages,
         latencies,
@@ -172,14 +172,14 @@ def _model(name: str, classifier: Classifier) -> Model:
 
 
 def _warnings(host: Host) -> tuple[str, ...]:
-    found = []
+    warnings = []
     if host.is_busy:
-        found.append(
+        warnings.append(
             f"load {host.load} on {host.cpus} CPUs before the measurement: something else runs here, "
             "the figures may be too slow"
         )
     slowed = throttling()
-    return (*found, slowed) if slowed else tuple(found)
+    return (*warnings, slowed) if slowed else tuple(warnings)
 
 
 @contextmanager

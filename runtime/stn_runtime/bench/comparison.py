@@ -97,8 +97,8 @@ def golden_pictures(classifiers: Sequence[Classifier]) -> Iterator[Image]:
     Raises:
         ModelContractError: One is damaged.
     """
-    found = {vector.image: (vector, each) for each in classifiers for vector in each.manifest.golden}
-    for vector, classifier in found.values():
+    vectors = {vector.image: (vector, each) for each in classifiers for vector in each.manifest.golden}
+    for vector, classifier in vectors.values():
         try:
             yield golden_image(vector, classifier.manifest.preprocess)[0]
         except (ValueError, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""What ``stn bench`` found out, as a table for a person and as plain values for JSON."""
+"""What ``stn bench`` measured, as a table for a person and as plain values for JSON."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Model:
     """The file that was measured.
 
     Attributes:
-        name: Name or path on the command line.
-        sha256: Of the file.
+        name: Name or path, as on the command line.
+        sha256: Digest of the file, hexadecimal.
         size: Bytes.
-        form: Export form, from the manifest, as what follows.
+        form: Export form.
         precision: Precision of weights and activations.
         opset: Opset of the standard operators.
-        target: It was exported for.
+        target: The engine that the file was exported for.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Picture:
-    """The picture that it was measured with.
+    """The picture that a model was measured with.
 
     Attributes:
-        path: None for one that was made for the measurement.
+        path: The file; None for a picture made for the measurement.
         size: Bytes of the file.
         width: Pixels.
         height: Pixels.
-        decoded: (width, height) as it was decoded, pixels.
+        decoded: (width, height) of the decoded picture, pixels.
     """
 
     path: str | None
@@ -59,8 +59,8 @@ class Comparison:
     """Another model, measured in turns with the first.
 
     Attributes:
-        model: The other.
-        ratios: Times, by what was done.
+        model: The other model.
+        ratios: Ratio of the times, by stage.
         agreement: None where the labels differ, so that answers cannot be compared.
     """
 
@@ -78,10 +78,10 @@ class Report:
         host: The machine.
         threads: Number of onnxruntime's threads.
         provider: The execution provider.
-        picture: What was classified.
-        stages: Latency of one picture, by stage of ``stn run``; 'whole' is all of them.
+        picture: The classified picture.
+        stages: Latency of one picture, by stage of ``stn run``; 'whole' is all of them together.
         batches: Latency of the network alone, by batch size.
-        cold_start: The median of several.
+        cold_start: Median of several starts of a process.
         comparison: Comparison with another model; None without one.
         warnings: Why the figures may be worth less; sentences.
     """
@@ -158,12 +158,12 @@ def _compared(first: Model, comparison: Comparison) -> Iterator[str]:
             f"{name:<14}{ratio.first_ms:>10.3f}{ratio.other_ms:>10.3f}{ratio.ratio:>10.3f}  "
             f"{ratio.low:>5.3f} to {ratio.high:<5.3f}  {ratio.rounds:>8}"
         )
-    found = comparison.agreement
-    if found is None:
+    agreement = comparison.agreement
+    if agreement is None:
         yield "their labels differ, so their answers were not compared"
         return
-    difference = "not a number" if found.largest_difference is None else f"{found.largest_difference:.2g}"
+    difference = "not a number" if agreement.largest_difference is None else f"{agreement.largest_difference:.2g}"
     yield (
-        f"same label for {found.same_labels} of {found.pictures} pictures, "
+        f"same label for {agreement.same_labels} of {agreement.pictures} pictures, "
         f"largest difference of a probability {difference}"
     )

@@ -58,8 +58,8 @@ def decode(path: Path, classifier: Classifier) -> Decoded:
 
 def label(path: Path, classifier: Classifier) -> str:
     """Return a picture's label: all that ``stn run`` does with it before its record is written."""
-    found = decode(path, classifier)
-    return classifier.predict([found.image], [found.size])[0].label
+    decoded = decode(path, classifier)
+    return classifier.predict([decoded.image], [decoded.size])[0].label
 
 
 def warm_up(call: Call) -> None:
@@ -77,13 +77,13 @@ def time_stages(path: Path, classifier: Classifier, seconds: float) -> dict[str,
 
     def staged() -> None:
         marks = [time.perf_counter()]
-        found = decode(path, classifier)
+        decoded = decode(path, classifier)
         marks.append(time.perf_counter())
-        batch = np.stack([preprocess(found.image, spec)])
+        batch = np.stack([preprocess(decoded.image, spec)])
         marks.append(time.perf_counter())
-        outputs = classifier.run(batch, [found.image])
+        outputs = classifier.run(batch, [decoded.image])
         marks.append(time.perf_counter())
-        classifier.prediction(found.size, outputs, 0, {})
+        classifier.prediction(decoded.size, outputs, 0, {})
         marks.append(time.perf_counter())
         for name, begin, end in zip(STAGES, marks, marks[1:], strict=False):
             times[name].append(end - begin)
@@ -97,10 +97,10 @@ def time_stages(path: Path, classifier: Classifier, seconds: float) -> dict[str,
     return {name: Latency.of(values) for name, values in times.items()}
 
 
-def infer_call(found: Decoded, classifier: Classifier, batch: int) -> Call:
+def infer_call(decoded: Decoded, classifier: Classifier, batch: int) -> Call:
     """Return a call that runs the network on one picture ``batch`` times over."""
-    pictures = np.stack([preprocess(found.image, classifier.manifest.preprocess)] * batch)
-    frames = [found.image] * batch
+    pictures = np.stack([preprocess(decoded.image, classifier.manifest.preprocess)] * batch)
+    frames = [decoded.image] * batch
     return lambda: classifier.run(pictures, frames)
 
 

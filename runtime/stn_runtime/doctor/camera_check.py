@@ -23,8 +23,8 @@ _ISP_DRIVERS = frozenset({"bcm2835-isp", "pispbe"})  # its image processor: memo
 _LIST_PICAMERAS = """
 import json
 from picamera2 import Picamera2
-found = Picamera2.global_camera_info()
-print(json.dumps([camera["Model"] for camera in found if "usb" not in camera.get("Id", "").lower()]))
+cameras = Picamera2.global_camera_info()
+print(json.dumps([camera["Model"] for camera in cameras if "usb" not in camera.get("Id", "").lower()]))
 """
 
 
@@ -35,15 +35,15 @@ def check_cameras() -> list[Finding]:
     answers = {path: _ask(path) for path in device_files()}
     cameras = [answer for answer in answers.values() if isinstance(answer, Camera)]
     ribbons = [camera for camera in cameras if camera.driver in _CSI_DRIVERS]
-    found = [_describe(camera) for camera in cameras if camera.driver not in _CSI_DRIVERS | _ISP_DRIVERS]
-    found += _check_unreadable({path: answer for path, answer in answers.items() if isinstance(answer, OSError)})
+    findings = [_describe(camera) for camera in cameras if camera.driver not in _CSI_DRIVERS | _ISP_DRIVERS]
+    findings += _check_unreadable({path: answer for path, answer in answers.items() if isinstance(answer, OSError)})
     is_raspberry = board().startswith("Raspberry Pi")
     if ribbons or (is_raspberry and find_spec("picamera2") is not None):
-        found += _check_picamera2([str(camera.path) for camera in ribbons])
-    if not found:
+        findings += _check_picamera2([str(camera.path) for camera in ribbons])
+    if not findings:
         remedy = "rpicam-hello --list-cameras tells of one on the ribbon cable" if is_raspberry else ""
-        found = [Finding("camera", "note", "none found: is it plugged in?", remedy)]
-    return found
+        findings = [Finding("camera", "note", "none found: is it plugged in?", remedy)]
+    return findings
 
 
 def _ask(path: Path) -> Camera | OSError | None:

@@ -27,9 +27,9 @@ def _requirements(lines: list[str]) -> Mapping[str, list[str]]:
     """Return the distributions that each extra adds, from lines such as ``torch>=2.6; extra == 'train'``."""
     required: dict[str, list[str]] = {extra: [] for extra in _EXTRAS}
     for line in lines:
-        found = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
-        if found and found.group(2) in _EXTRAS:
-            required[found.group(2)].append(found.group(1))
+        match = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", line)
+        if match and match.group(2) in _EXTRAS:
+            required[match.group(2)].append(match.group(1))
     return {extra: names for extra, names in required.items() if names}
 
 

@@ -9,13 +9,13 @@ State = Literal["ok", "note", "warning", "BROKEN"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The answer of one check.
 
     Attributes:
-        name: What was looked at, such as onnxruntime.
+        name: The checked part, such as onnxruntime.
         state: How it is.
-        sentence: What was found.
-        remedy: What mends it; empty where nothing needs to be.
+        sentence: The answer, as a sentence.
+        remedy: A command or step that mends it; empty where nothing needs mending.
     """
 
     name: str

@@ -40,7 +40,7 @@ class SamplerResult:
     """How one kind of sampler fared on one execution provider.
 
     Attributes:
-        provider: That was asked for.
+        provider: The execution provider that was asked for.
         opset: Opset of the graph.
         interpolation: bilinear or nearest.
         padding: zeros, border or reflection.

@@ -15,8 +15,8 @@ def usable_cpus() -> int:
 def _quota() -> float:
     """Return how many CPUs' time the control groups grant on Linux; without a limit, more than there are."""
     quotas = [float(1 << 16)]
-    found = [*read_groups("cpu", "cpu.max"), *read_groups("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")]
-    for quota, period in (words for words in found if len(words) == 2):
+    limits = [*read_groups("cpu", "cpu.max"), *read_groups("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")]
+    for quota, period in (words for words in limits if len(words) == 2):
         if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):  # else 'max', or -1
             quotas.append(int(quota) / int(period))
     return min(quotas)

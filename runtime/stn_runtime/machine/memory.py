@@ -15,5 +15,5 @@ def usable_memory() -> int:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not a Unix
         memory = _UNKNOWN
-    found = [*read_groups("memory", "memory.max"), *read_groups("memory", "memory.limit_in_bytes")]
-    return min([memory, *(int(word) for words in found for word in words if word.isdecimal())])  # not 'max'
+    limits = [*read_groups("memory", "memory.max"), *read_groups("memory", "memory.limit_in_bytes")]
+    return min([memory, *(int(word) for words in limits for word in words if word.isdecimal())])  # not 'max'

@@ -14,8 +14,8 @@ def cpu_name(root: Path = _ROOT) -> str:
     Args:
         root: Folder that holds ``proc`` and ``sys``.
     """
-    found = re.search(r"^model name\s*:\s*(\S.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
-    name = found[1] if found else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(\S.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    name = match[1] if match else platform.processor() or platform.machine()
     return f"{board(root)}, {name}" if board(root) else name
 
 
@@ -26,8 +26,8 @@ def board(root: Path = _ROOT) -> str:
 
 def processor_flags(root: Path = _ROOT) -> frozenset[str]:
     """Return the processor's features by the names of the Linux kernel, such as avx2 or sme; empty elsewhere."""
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
+    match = re.search(r"^(?:flags|Features)\s*:(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return frozenset(match[1].split()) if match else frozenset()
 
 
 def throttling(root: Path = _ROOT) -> str | None:

@@ -35,7 +35,7 @@ def describe_cause(error: BaseException) -> str:
     """Return an error's text for the brackets of a sentence: one printable line, cut, without secrets."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = "".join(character if character.isprintable() else "?" for character in text)
-    text = re.sub(r"\w+://\S+", lambda found: without_secrets(found[0]), text)
+    text = re.sub(r"\w+://\S+", lambda match: without_secrets(match[0]), text)
     return text if len(text) <= _LONGEST_CAUSE else f"{text[: _LONGEST_CAUSE - 3]}..."
 
 

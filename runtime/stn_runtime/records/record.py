@@ -41,13 +41,13 @@ class Record:
 
     def fields(self) -> dict[str, Any]:
         """Return the record as plain values, ready for JSON."""
-        found: dict[str, Any] = {"source": self.source, "frame": self.frame, "time": self.time}
+        fields: dict[str, Any] = {"source": self.source, "frame": self.frame, "time": self.time}
         if self.event is not None:
-            return found | {"event": self.event} | ({"error": self.error} if self.error is not None else {})
+            return fields | {"event": self.event} | ({"error": self.error} if self.error is not None else {})
         if self.prediction is None:
-            return found | {"error": self.error}
+            return fields | {"error": self.error}
         prediction = self.prediction
-        return found | {
+        return fields | {
             "label": self.label,
             "confidence": _number(prediction.confidence, 6),
             "top": [{"label": score.label, "probability": _number(score.probability, 6)} for score in prediction.top],

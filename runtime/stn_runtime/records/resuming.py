@@ -149,8 +149,8 @@ def _read_record(line: str, writer: type[JsonLines | Csv]) -> tuple[str, int] | 
         if writer is Csv:
             cells = next(csv.reader(io.StringIO(line, newline="")), [])
             return (cells[0], int(cells[1])) if len(cells) == len(CSV_COLUMNS) else None
-        found = json.loads(line)
-        source, frame = found["source"], found["frame"]
+        record = json.loads(line)
+        source, frame = record["source"], record["frame"]
     except (csv.Error, ValueError, TypeError, KeyError):
         return None
     return (source, frame) if isinstance(source, str) and isinstance(frame, int) else None

@@ -106,12 +106,12 @@ class LiveCameras(Source):
     def __iter__(self) -> Iterator[Frame]:
         """Yield the newest frame of each camera in turn, never the same twice, and events of loss and return."""
         try:
-            while (found := self._next()) is not None:
-                if isinstance(found, Frame):
-                    yield found
-                elif (frame := self._decoded(found)) is not None:
+            while (item := self._next()) is not None:
+                if isinstance(item, Frame):
+                    yield item
+                elif (frame := self._decoded(item)) is not None:
                     with self._changed:
-                        back = found.watch.works(found.index)
+                        back = item.watch.works(item.index)
                     yield from (back, frame) if back is not None else (frame,)
         finally:
             self.close()
@@ -136,10 +136,10 @@ class LiveCameras(Source):
             with self._changed:
                 now = time.monotonic()
                 for position, watch in enumerate(self._watches):
-                    found = watch.next_frame(now)
-                    if found is not None:
+                    frame = watch.next_frame(now)
+                    if frame is not None:
                         self._watches.append(self._watches.pop(position))  # the others come first now
-                        return found
+                        return frame
                 due = min(watch.due() for watch in self._watches)
                 if not self._stopped:
                     self._changed.wait(max(0.001, min(due - time.monotonic(), self._wake_seconds)))
@@ -150,16 +150,17 @@ class LiveCameras(Source):
         name, data = new.name, new.grabbed.data
         if isinstance(data, bytes):
             try:
-                found = decode_reduced(data, name, self._reduction, grey=self._grey)
+                decoded = decode_reduced(data, name, self._reduction, grey=self._grey)
             except ImageReadError as error:  # torn on its way, though its ends are there; or of a kind that is not read
                 log.debug("%s", error)
                 with self._changed:
                     new.watch.breaks()
                 return None
         else:
-            found = Decoded(rgb(data), (data.shape[0], data.shape[1]))
+            decoded = Decoded(rgb(data), (data.shape[0], data.shape[1]))
         taken = 1000 * (time.perf_counter() - started)
-        return Frame(name, new.index, new.grabbed.moment, found.image, size=found.size, decode_ms=taken, rate=new.rate)
+        image, moment = decoded.image, new.grabbed.moment
+        return Frame(name, new.index, moment, image, size=decoded.size, decode_ms=taken, rate=new.rate)
 
     def _wait_until_open(self, seconds: float) -> None:
         with self._changed:

@@ -132,7 +132,7 @@ def open_capture(name: str, options: CameraOptions) -> Capture:
 
     Args:
         name: A camera's number or /dev path, ``picam``, an address, or for GStreamer a pipeline.
-        options: What to ask for.
+        options: Size, rate and format to ask the camera for.
 
     Raises:
         InputError: It cannot be opened; the sentence lacks the name.
@@ -168,8 +168,8 @@ class _JpegCapture:
         self._stream = stream
 
     def read(self) -> Grabbed | None:
-        found = self._stream.read()
-        return None if found is None else Grabbed(found[0], found[0], found[1])  # a new part is a sign of life
+        part = self._stream.read()
+        return None if part is None else Grabbed(part[0], part[0], part[1])  # a new part is a sign of life
 
     def release(self) -> None:
         self._stream.release()

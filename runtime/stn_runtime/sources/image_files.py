@@ -53,7 +53,7 @@ class ImageFiles(Source):
         self._reduction: Reduction = lambda height, width: 1
         self._grey = False
         self._closed = False
-        self._ahead: Prefetcher[Future[_Read]] | None = None
+        self._prefetcher: Prefetcher[Future[_Read]] | None = None
         self._memory = MemoryBudget(min(_AHEAD_BYTES, usable_memory() // MEMORY_SHARE))
 
     @property
@@ -86,21 +86,21 @@ class ImageFiles(Source):
         with ThreadPoolExecutor(cpus + 1) as pool:  # one more, since threads wait for the interpreter's lock at times
             # Futures are made by the thread that goes through the paths: a list on standard input may come slowly.
             wanted = enumerate(self._wanted())
-            self._ahead = Prefetcher((pool.submit(self._read, path, turn) for turn, path in wanted), 4 * cpus)
+            self._prefetcher = Prefetcher((pool.submit(self._read, path, turn) for turn, path in wanted), 4 * cpus)
             try:
-                for pending in self._ahead:
-                    found = pending.result()
-                    found.memory.release()
-                    yield found.frame
+                for pending in self._prefetcher:
+                    picture = pending.result()
+                    picture.memory.release()
+                    yield picture.frame
             finally:
                 self.close()
-                self._ahead.join(2 * SCAN_SECONDS)
+                self._prefetcher.join(2 * SCAN_SECONDS)
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def ready(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the next picture to be decoded; return whether it is."""
         until = time.monotonic() + timeout
-        pending = self._ahead.peek(timeout) if self._ahead is not None else None
+        pending = self._prefetcher.peek(timeout) if self._prefetcher is not None else None
         if pending is None or pending.done():
             return pending is not None
         return not wait_for([pending], max(0.0, until - time.monotonic())).not_done
@@ -109,8 +109,8 @@ class ImageFiles(Source):
         """Let the iteration end after the frame that is under way."""
         self._closed = True
         self._memory.close()
-        if self._ahead is not None:
-            self._ahead.close()
+        if self._prefetcher is not None:
+            self._prefetcher.close()
 
     def _wanted(self) -> Iterator[Path]:
         """Yield the paths to read: one pass, or with ``loop`` one pass after the other."""
@@ -133,10 +133,10 @@ class ImageFiles(Source):
         memory = self._memory.reservation(turn)
         started = time.perf_counter()
         try:
-            found = read_reduced(path, self._reduction, grey=self._grey, reserve=memory.reserve)
+            decoded = read_reduced(path, self._reduction, grey=self._grey, reserve=memory.reserve)
         except ImageReadError as error:
             memory.release()
             return _Read(Frame(str(path), 0, None, None, str(error), root=root), memory)
         taken = 1000 * (time.perf_counter() - started)
-        memory.release(found.image.nbytes)
-        return _Read(Frame(str(path), 0, None, found.image, root=root, size=found.size, decode_ms=taken), memory)
+        memory.release(decoded.image.nbytes)
+        return _Read(Frame(str(path), 0, None, decoded.image, root=root, size=decoded.size, decode_ms=taken), memory)

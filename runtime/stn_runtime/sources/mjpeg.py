@@ -76,15 +76,15 @@ def whole_jpeg(data: bytes) -> bytes | None:
     """
     at = first_scan(data) if data.startswith(b"\xff\xd8") else -1
     while at >= 0:
-        found = _NOT_IN_SCAN.search(data, at)
-        if found is None:
+        match = _NOT_IN_SCAN.search(data, at)
+        if match is None:
             return None
-        marker = found.group()[1]
+        marker = match.group()[1]
         if marker == _END:
-            return data[: found.end()]
+            return data[: match.end()]
         if marker not in _BETWEEN_SCANS:
             return None
-        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        at = match.end() + int.from_bytes(data[match.end() : match.end() + 2], "big")
     return None
 
 
@@ -131,8 +131,8 @@ def _header(buffer: bytearray, filled: Callable[[int], bool]) -> int | None:
         if len(buffer) > _MOST_HEADER or not filled(len(buffer) + 1):
             return None
     header = bytes(buffer[: end.start()])
-    found = re.search(rb"(?i)^content-length:[ \t]*(\d{1,9})[ \t]*\r?$", header, re.MULTILINE)
-    length = int(found[1]) if found else 0
+    match = re.search(rb"(?i)^content-length:[ \t]*(\d{1,9})[ \t]*\r?$", header, re.MULTILINE)
+    length = int(match[1]) if match else 0
     if length > _MOST_PICTURE:
         return None
     del buffer[: end.end()]

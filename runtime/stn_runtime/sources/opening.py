@@ -176,12 +176,12 @@ def _is_result(path: Path, named: Path) -> bool:
 def _open_pattern(text: str, selection: Selection, is_alone: bool) -> Source:
     named = os.path.dirname(re.split(r"[*?[]", text)[0])
     matches = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if os.path.isfile(name)]
-    found = [path for path in matches if not _is_result(path, Path(named))]
-    if not found:
+    paths = [path for path in matches if not _is_result(path, Path(named))]
+    if not paths:
         raise InputError(f"{text}: the pattern matches no file")
-    root = Path(os.path.commonpath([name.parent for name in found])) if is_alone else None
-    videos = [name for name in found if name.suffix.lower() in VIDEO_SUFFIXES]
-    pictures = [name for name in found if name.suffix.lower() not in VIDEO_SUFFIXES]
+    root = Path(os.path.commonpath([name.parent for name in paths])) if is_alone else None
+    videos = [name for name in paths if name.suffix.lower() in VIDEO_SUFFIXES]
+    pictures = [name for name in paths if name.suffix.lower() not in VIDEO_SUFFIXES]
     if not videos:
         return ImageFiles(pictures, root, selection)
     if selection.loop:

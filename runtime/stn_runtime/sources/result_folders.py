@@ -53,7 +53,7 @@ def check_place(results: Path, source: str) -> None:
 
     Args:
         results: A folder, there or not.
-        source: What is read.
+        source: The source as it stands on the command line.
 
     Raises:
         InputError: Results would be read again, or are the source.

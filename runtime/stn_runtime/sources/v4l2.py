@@ -75,7 +75,7 @@ class Camera:
 
     Attributes:
         path: Such as /dev/video0.
-        card: What the maker calls it.
+        card: The maker's name of the camera.
         driver: Kernel driver.
         formats: Pixel formats in the driver's order of preference.
     """
@@ -88,8 +88,8 @@ class Camera:
 
 def device_files(folder: Path = Path("/dev")) -> list[Path]:
     """Return the video devices by number, cameras and others."""
-    found = [path for path in folder.glob("video*") if path.name.removeprefix("video").isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("video")))
+    devices = [path for path in folder.glob("video*") if path.name.removeprefix("video").isdecimal()]
+    return sorted(devices, key=lambda path: int(path.name.removeprefix("video")))
 
 
 def read_camera(path: Path, ioctl: Ioctl = system_ioctl) -> Camera | None:
@@ -114,16 +114,16 @@ def read_camera(path: Path, ioctl: Ioctl = system_ioctl) -> Camera | None:
 
 def holders(path: Path, processes: Path = Path("/proc")) -> list[str]:
     """Return the other programs that have a device open, as ``name (pid 123)``; of other users' only root sees any."""
-    found, device = [], os.path.realpath(path)  # a name below /dev/v4l is a link
+    names, device = [], os.path.realpath(path)  # a name below /dev/v4l is a link
     for process in processes.glob("[0-9]*"):
         if process.name == str(os.getpid()):
             continue
         try:
             if any(os.readlink(entry) == device for entry in (process / "fd").iterdir()):
-                found.append(f"{(process / 'comm').read_text(errors='replace').strip()} (pid {process.name})")
+                names.append(f"{(process / 'comm').read_text(errors='replace').strip()} (pid {process.name})")
         except OSError:  # it has ended, or is another user's
             continue
-    return sorted(found)
+    return sorted(names)
 
 
 def _formats(device: int, buffer_type: int, ioctl: Ioctl) -> Iterator[PixelFormat]:

@@ -52,7 +52,7 @@ class Video(Source):
                 raise
         self._last = -1  # newest frame that has a record
         self._closed = False
-        self._ahead = Prefetcher(self._passes(), _AHEAD)
+        self._prefetcher = Prefetcher(self._passes(), _AHEAD)
 
     @property
     def total(self) -> int | None:
@@ -68,20 +68,20 @@ class Video(Source):
 
     def ready(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the next frame; return whether it is there."""
-        return self._ahead.peek(timeout) is not None
+        return self._prefetcher.peek(timeout) is not None
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; one that is damaged carries an error, and so does the last of a video that is cut off."""
         try:
-            yield from self._ahead
+            yield from self._prefetcher
         finally:
             self.close()
-            self._ahead.join(_RELEASE_SECONDS)
+            self._prefetcher.join(_RELEASE_SECONDS)
 
     def close(self) -> None:
         """Let the iteration end after the frame that is under way."""
         self._closed = True
-        self._ahead.close()
+        self._prefetcher.close()
 
     def _ask(self) -> tuple[int, float | None]:
         """Return how many frames the file announces, and how many a second."""

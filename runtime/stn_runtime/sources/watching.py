@@ -28,7 +28,7 @@ def watched(paths: Iterable[Path], done: Done, closed: Callable[[], bool]) -> It
 
     Args:
         paths: Gone through again and again.
-        done: What has a record already.
+        done: Files that have a record already.
         closed: Whether to end.
     """
     states = {path: _state(path) for path in paths}
@@ -44,18 +44,18 @@ def _changed(paths: Iterable[Path], known: dict[Path, _State | None], closed: Ca
     while not closed():
         began = time.monotonic()
         try:
-            found = list(paths)
+            listed = list(paths)
             lost = False
         except InputError as error:
             if not lost:
                 log.warning("%s; waiting until it can be", error)
-            found, lost = [], True
+            listed, lost = [], True
         if not lost:  # what has been deleted is new when it comes back
-            there = set(found)
+            there = set(listed)
             for states in (known, changing):
                 for path in [path for path in states if path not in there]:
                     del states[path]
-        for path in found:
+        for path in listed:
             state = _state(path)
             if state is None or known.get(path) == state:
                 continue
@@ -79,7 +79,7 @@ def _is_settled(state: _State | None) -> bool:
 def _state(path: Path) -> _State | None:
     """Return when a file was last written to, ns, and its size, bytes."""
     try:
-        found = path.stat()
+        state = path.stat()
     except OSError:  # gone already
         return None
-    return found.st_mtime_ns, found.st_size
+    return state.st_mtime_ns, state.st_size

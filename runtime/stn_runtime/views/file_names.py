@@ -33,4 +33,4 @@ def fitting(name: str) -> str:
 def safe(name: str) -> str:
     """Return a name that every system takes, different for different names: unsafe characters are percent-encoded."""
     unsafe = re.compile(r"[^\w .-]|^\.|[. ]$")
-    return unsafe.sub(lambda found: quote(os.fsencode(found[0]), safe="").replace(".", "%2E"), name) or "%"
+    return unsafe.sub(lambda match: quote(os.fsencode(match[0]), safe="").replace(".", "%2E"), name) or "%"
