@@ -1,7 +1,6 @@
 """The commands of the shipper: export, optimize."""
 
 import argparse
-import logging
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from stn_models import Checkpoint, CheckpointError, load_checkpoint
 from stn_runtime import InputError, MissingDependencyError, PreprocessSpec, preprocess
+from stn_runtime.machine.interpreter import PIP
 from stn_runtime.model.manifest import Form, Precision, read_preprocess
 from stn_runtime.sources.image_files import ImageFiles
 from stn_runtime.sources.opening import open_source
@@ -63,7 +63,6 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(args: argparse.Namespace) -> int:
     """Export a checkpoint; nothing is written when the graph differs from PyTorch."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     if args.output.suffix != ".onnx":
         raise InputError(f"{args.output}: the output must end in .onnx")
     plan = plan_export(args.target, args.form, args.precision, args.opset)
@@ -173,7 +172,7 @@ def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:
         evaluation = import_module("stn_training.evaluation")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"--data needs package '{error.name}', which is not installed: pip install 'stn-edge[train]'"
+            f"--data needs package '{error.name}', which is not installed: {PIP} install 'stn-edge[train]'"
         ) from error
     _, described = load_checkpoint(args.checkpoint)
     test = evaluation.load_test_images(args.data, "test", args.distort, spec, args.data_dir, 0)

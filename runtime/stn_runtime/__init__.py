@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from .errors import ImageReadError, InputError, MissingDependencyError, ModelContractError
     from .images.preprocessing import PreprocessSpec, preprocess
     from .model.classifier import Classifier, Prediction, Score
+    from .model.doubt import doubt
     from .model.manifest import ExportSpec, GoldenVector, Manifest, TransformerSpec
     from .model.theta_statistics import ThetaStatistics
-    from .model.trust import doubt
     from .pipeline.pipeline import classify
     from .pipeline.smoothing import Smoother
     from .records.record import Record
-    from .records.resuming import ResultsFile
+    from .records.results_file import ResultsFile
     from .records.writers import Csv, JsonLines, RecordWriter
     from .sources.captures import CameraOptions
     from .sources.frame import Frame, Selection
@@ -42,7 +42,7 @@ _MODULES = {
     "PreprocessSpec": "images.preprocessing",
     "Record": "records.record",
     "RecordWriter": "records.writers",
-    "ResultsFile": "records.resuming",
+    "ResultsFile": "records.results_file",
     "Score": "model.classifier",
     "Selection": "sources.frame",
     "Smoother": "pipeline.smoothing",
@@ -51,7 +51,7 @@ _MODULES = {
     "TransformerSpec": "model.manifest",
     "View": "views.view",
     "classify": "pipeline.pipeline",
-    "doubt": "model.trust",
+    "doubt": "model.doubt",
     "open_source": "sources.opening",
     "preprocess": "images.preprocessing",
 }

@@ -1,11 +1,18 @@
 """Values of the command line, each checked with one sentence."""
 
 import argparse
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 MOST_THREADS = 256
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names what a misspelt name may mean; empty when nothing is near."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def whole(most: int | None = None) -> Callable[[str], int]:

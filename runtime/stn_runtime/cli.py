@@ -2,15 +2,21 @@
 
 import argparse
 import io
+import logging
 import os
+import re
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 
+from .arguments import did_you_mean
 from .errors import InputError, MissingDependencyError
 from .machine.environment import set_defaults
+from .machine.interpreter import PIP
+from .machine.redaction import mask_addresses
 from .machine.threads import any_daemon_alive
 
 
@@ -28,6 +34,8 @@ class Command:
     help: str
     extra: str = ""
 
+
+_PACKAGES = ("stn_runtime", "stn_training", "stn_export", "stn_models")
 
 COMMANDS = {
     "run": Command("stn_runtime.commands.run", "classify a camera, a video, a picture or a folder of pictures"),
@@ -56,17 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    set_defaults()
+    verbose = "--verbose" in arguments or "-v" in arguments
+    set_defaults(verbose)
     try:
         if name not in COMMANDS:
             return _overview(arguments)
-        parser = argparse.ArgumentParser(prog=f"stn {name}", description=COMMANDS[name].help, allow_abbrev=False)
-        module = _module(name)
-        _warn_of_several_wheels()
-        getattr(module, f"add_{name}_arguments")(parser)
-        status: int = getattr(module, name)(parser.parse_args(arguments[1:]))
+        with _logging_to_stderr(verbose):
+            module = _module(name)
+            _warn_of_several_wheels()
+            status: int = getattr(module, name)(_parse(name, module, arguments[1:]))
     except InputError as error:
-        sys.stderr.write(f"stn: {error}\n")
+        _say(str(error), verbose)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -74,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a full disk, a folder that was taken away
-        place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"stn: {place}cannot be read or written ({error.strerror or error})\n")
+        place = f"{error.filename}: " if error.filename else "the system refused: "
+        _say(f"{place}{error.strerror or error} (option --verbose shows where)", verbose)
         return 2
     return status
 
@@ -107,7 +115,52 @@ def _overview(arguments: list[str]) -> int:
         return 2
     if arguments[0] in ("-h", "--help", "--version"):
         parser.parse_args(arguments[:1])
-    parser.error(f"no command '{arguments[0]}'; choose from {', '.join(COMMANDS)}")
+    hint = did_you_mean(arguments[0], COMMANDS) or f"; choose from {', '.join(COMMANDS)}"
+    parser.error(f"no command '{arguments[0]}'{hint}")
+
+
+def _parse(name: str, module: object, arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"stn {name}", description=COMMANDS[name].help, allow_abbrev=False)
+    getattr(module, f"add_{name}_arguments")(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the log, and where an error comes from")
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        option, kind = unknown[0].partition("=")[0], "no option" if unknown[0].startswith("-") else "unexpected"
+        parser.error(f"{kind} '{option}'{did_you_mean(option, re.findall(r'--[a-z-]+', parser.format_help()))}")
+    return args
+
+
+@contextmanager
+def _logging_to_stderr(verbose: bool) -> Iterator[None]:
+    """Write warnings and the progress of this project to standard error while the block runs, or its whole log."""
+    handler = _Log()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s" if verbose else "%(message)s"))
+    root, ours = logging.getLogger(), [logging.getLogger(name) for name in _PACKAGES]
+    levels = [logger.level for logger in ours]
+    root.addHandler(handler)
+    for logger in ours:
+        logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        for logger, level in zip(ours, levels, strict=True):
+            logger.setLevel(level)
+
+
+class _Log(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line to standard error, above a progress bar where there is one."""
+        from tqdm import tqdm  # which bare help does not need
+
+        tqdm.write(mask_addresses(self.format(record)), file=sys.stderr)
+
+
+def _say(sentence: str, verbose: bool) -> None:
+    """Write an error's sentence to standard error, in verbose mode below its traceback, without secrets."""
+    if verbose:
+        sys.stderr.write(mask_addresses(traceback.format_exc()))
+    sys.stderr.write(f"stn: {sentence}\n")
 
 
 def _module(name: str) -> object:
@@ -116,9 +169,9 @@ def _module(name: str) -> object:
         return import_module(command.module)
     except ModuleNotFoundError as error:
         if not command.extra:
-            raise MissingDependencyError(f"package '{error.name}' is not installed: pip install stn-edge") from error
+            raise MissingDependencyError(f"package '{error.name}' is not installed: {PIP} install stn-edge") from error
         raise MissingDependencyError(
-            f"'stn {name}' needs package '{error.name}', which is missing: pip install 'stn-edge[{command.extra}]'"
+            f"'stn {name}' needs package '{error.name}', which is missing: {PIP} install 'stn-edge[{command.extra}]'"
         ) from error
 
 
@@ -127,5 +180,5 @@ def _warn_of_several_wheels() -> None:
     wheels = opencv.installed_wheels() if opencv is not None else []
     if len(wheels) > 1:
         sys.stderr.write(
-            f"OpenCV wheels overwrite each other: {', '.join(wheels)}; keep one, pip uninstall the others\n"
+            f"OpenCV wheels overwrite each other: {', '.join(wheels)}; keep one, {PIP} uninstall the others\n"
         )

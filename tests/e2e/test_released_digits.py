@@ -11,10 +11,10 @@ import torchvision
 from stn_models import load_checkpoint
 from stn_runtime import Classifier, PreprocessSpec
 from stn_runtime.images.reading import read_image
+from stn_runtime.model.doubt import doubt
 from stn_runtime.model.golden import replay
 from stn_runtime.model.manifest import Form, Precision, read_theta
 from stn_runtime.model.network import Network
-from stn_runtime.model.trust import doubt
 from stn_runtime.model.zoo import find_model, released_models
 from stn_training.evaluation import evaluate, load_test_images, open_subject
 from tests.support.moving_digits import FRAMES_PER_DIGIT, frames, serve

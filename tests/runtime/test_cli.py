@@ -1,12 +1,16 @@
 """The commands as a user meets them: what is said where, and the exit status."""
 
 import csv
+import errno
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,10 +24,13 @@ from numpy.typing import NDArray
 
 from stn_runtime import GoldenVector, Manifest
 from stn_runtime.cli import COMMANDS
+from stn_runtime.commands.run import Summary
 from stn_runtime.images.reading import read_image
 from stn_runtime.images.writing import write_image
+from stn_runtime.machine.interpreter import PIP
 from stn_runtime.model.golden import make_golden
 from stn_runtime.sources.result_folders import MARK
+from tests.support.process import without_summary
 
 Stn = Callable[..., tuple[int, str, str]]
 Spawn = Callable[..., subprocess.Popen[bytes]]
@@ -58,7 +65,7 @@ def test_run_writes_a_json_line_for_each_picture_to_a_pipe(
     assert [record["confidence"] for record in records] == [pytest.approx(0.5, abs=1e-4), 1.0, 1.0]
     # 12 x 16 pictures: x = 8 u + 7.5, y = 6 v + 5.5; the outline starts at (-0.25, -0.75)
     assert records[0]["outline"][0][0] == [5.5, 1.0]
-    assert errors == f"{RUNS}3 frames, 0 failed\n"
+    assert without_summary(errors) == f"{RUNS}3 frames, 0 failed\n"
 
 
 def test_a_bad_picture_is_a_record_and_exit_1(stn: Stn, folder_of_pictures: Path, grey_model: Path) -> None:
@@ -73,7 +80,7 @@ def test_a_bad_picture_is_a_record_and_exit_1(stn: Stn, folder_of_pictures: Path
         "error": f"{folder_of_pictures / 'a/b/bad.jpg'}: is empty (0 bytes)",
     }
     assert len(good) == 3
-    assert errors == f"{RUNS}4 frames, 1 failed\n"
+    assert without_summary(errors) == f"{RUNS}4 frames, 1 failed\n"
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
@@ -103,7 +110,7 @@ def test_annotated_copies_keep_the_tree(stn: Stn, folder_of_pictures: Path, grey
     )
     assert saved == ["a/b/d.PNG", "a/c.png", "b.png"]
     assert read_image(tmp_path / "out" / "b.png").shape == (240, 320, 3)
-    assert errors == f"{RUNS}3 frames, 0 failed, annotated in {tmp_path / 'out'}\n"
+    assert without_summary(errors) == f"{RUNS}3 frames, 0 failed\nannotated in {tmp_path / 'out'}\n"
 
 
 def test_a_video_gives_a_record_a_frame_and_an_annotated_video(
@@ -168,10 +175,11 @@ def test_what_cannot_start_is_one_sentence_and_exit_2(
         (("--topk", "0"), "argument --topk: must be a whole number of at least 1, got '0'"),
         (("--threads", "-2"), "argument --threads: must be a whole number from 1 to 256, got '-2'"),
         (("--threads", "20000"), "argument --threads: must be a whole number from 1 to 256, got '20000'"),
-        (("--thread", "1"), "unrecognized arguments: --thread"),
+        (("--thread", "1"), "no option '--thread'; did you mean '--threads'?"),
         (("--conf", "1.5"), "argument --conf: must be a number between 0 and 1, got '1.5'"),
         (("--conf", "nan"), "argument --conf: must be a number between 0 and 1, got 'nan'"),
-        (("--confidence", "1"), "unrecognized arguments"),
+        (("--confidence", "1"), "no option '--confidence'"),
+        (("--xyz=1",), "error: no option '--xyz'\n"),
     ],
 )
 def test_a_wrong_option_is_named(stn: Stn, arguments: tuple[str, ...], told: str) -> None:
@@ -222,6 +230,67 @@ def test_a_terminal_gets_a_readable_line_a_picture(spawn: Spawn, folder_of_pictu
     assert said == f"{folder_of_pictures / 'b.png'}: dark  100.0%\r\n"
 
 
+# --- what is said at the end, and of errors
+
+
+def test_a_run_ends_with_its_rate_and_how_often_it_said_each_label(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path
+) -> None:
+    write_image(folder_of_pictures / "z.png", np.full((6, 8), 255, np.uint8))
+    (folder_of_pictures / "torn.png").write_bytes(b"")
+    _, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "--conf", "0.9")
+    assert re.search(r"\n5 frames, 1 failed, [\d.]+ a second\nlabels: bright: 2, \w+: 1, \w+: 1\n$", errors)
+    assert sorted(re.findall(r"(\w+): 1\b", errors)) == ["dark", "unsure"]
+
+
+def test_the_summary_names_the_ten_most_frequent_labels_and_shows_no_control_characters() -> None:
+    summary = Summary(labels=Counter({"\x1b[2Jx": 30} | {f"l{count}": count for count in range(1, 13)}))
+    shown = ", ".join(f"l{count}: {count}" for count in range(12, 3, -1))
+    assert summary.text() == f"0 frames, 0 failed\nlabels: \\x1b[2Jx: 30, {shown}, 3 other labels"
+
+
+def test_an_error_in_verbose_mode_shows_where_it_comes_from_and_no_password(stn: Stn) -> None:
+    address = "http://me:secret@127.0.0.1:9/x"
+    status, _, quiet = stn("run", address)
+    assert (status, quiet.count("\n")) == (2, 1)
+    for option in ("-v", "--verbose"):
+        _, _, errors = stn("run", address, option)
+        assert errors.count("Traceback (most recent call last):\n") >= 2  # of the camera's thread, and of the command
+        assert "ConnectionRefusedError" in errors
+        assert errors.endswith(f"\n{quiet}")
+        assert "secret" not in errors
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_verbose(stn: Stn, command: str) -> None:
+    if COMMANDS[command].extra:
+        pytest.importorskip("torch")
+    assert "-v, --verbose " in stn(command, "--help")[1]
+
+
+def test_an_error_of_the_system_is_told_as_it_is(stn: Stn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("stn_runtime.commands.verify.verify", fail)
+    status, out, errors = stn("verify", "digits")
+    assert (status, out) == (2, "")
+    assert errors == "stn: the system refused: Too many open files (option --verbose shows where)\n"
+
+
+def test_the_log_of_this_project_is_shown_in_verbose_mode_alone(stn: Stn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def speak(_: object) -> int:
+        logging.getLogger("stn_runtime.x").debug("a detail")
+        logging.getLogger("stn_runtime.x").warning("a warning")
+        logging.getLogger("other").debug("of another package")
+        return 0
+
+    monkeypatch.setattr("stn_runtime.commands.verify.verify", speak)
+    assert stn("verify", "digits") == (0, "", "a warning\n")
+    assert stn("verify", "digits", "-v") == (0, "", "stn_runtime.x: a detail\nstn_runtime.x: a warning\n")
+    assert logging.getLogger("stn_runtime").level == logging.NOTSET
+
+
 # --- interruption and broken pipes, in a process of its own
 
 
@@ -254,8 +323,8 @@ def test_a_signal_ends_a_stream_with_whole_lines_and_130(
         records = _records("".join(first) + out.decode())
         assert process.returncode == 130
         assert all(record["label"] == "red" for record in records)
-        told = f"{RUNS}{len(records)} frames, 0 failed, annotated in {tmp_path / 'out.avi'}\n"
-        assert errors.decode() == told
+        told = f"{RUNS}{len(records)} frames, 0 failed\nannotated in {tmp_path / 'out.avi'}\n"
+        assert without_summary(errors) == told
         assert cv2.VideoCapture(str(tmp_path / "out.avi")).get(cv2.CAP_PROP_FRAME_COUNT) > 0
 
 
@@ -274,7 +343,7 @@ def test_a_signal_ends_a_folder_with_everything_written_and_130(
     assert process.returncode == 130
     assert 0 < len(records) < 400
     assert [Path(record["source"]).name for record in records] == [f"{n:03}.png" for n in range(len(records))]
-    assert errors.decode() == f"{RUNS}{len(records)} frames, 0 failed\n"
+    assert without_summary(errors) == f"{RUNS}{len(records)} frames, 0 failed\n"
 
 
 def test_an_unplugged_stream_is_an_event_and_the_run_goes_on(
@@ -421,7 +490,7 @@ def test_models_on_a_device_says_what_a_network_needs(spawn: Spawn) -> None:
     assert (process.returncode, out) == (2, b"")
     told = _one_sentence(errors.decode())
     assert told.startswith("no released model 'st-cnn'")
-    assert "pip install 'stn-edge[train]'" in told
+    assert f"{PIP} install 'stn-edge[train]'" in told
 
 
 @needs_torch
@@ -463,7 +532,8 @@ def test_no_command_is_help_on_stderr_and_exit_2(stn: Stn) -> None:
 def test_an_unknown_command_is_named(stn: Stn) -> None:
     status, out, errors = stn("rum", "x")
     assert (status, out) == (2, "")
-    assert "no command 'rum'; choose from run, verify, " in errors
+    assert errors.endswith("error: no command 'rum'; did you mean 'run'?\n")
+    assert "no command 'xyz'; choose from run, verify, " in stn("xyz")[2]
 
 
 def test_the_version_is_told(stn: Stn) -> None:

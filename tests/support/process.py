@@ -1,6 +1,7 @@
-"""Processes that tests start: their signals as a shell starts them, and what they use, as Linux tells it in /proc."""
+"""Processes that tests start: their signals as a shell starts them, their last words, and what they use, from /proc."""
 
 import os
+import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,12 @@ def default_signals() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+def without_summary(errors: str | bytes) -> str:
+    """Return what a run wrote to standard error without its rate and its labels, which depend on time and model."""
+    text = errors if isinstance(errors, str) else errors.decode()
+    return re.sub(r"(?m)^labels: .*\n", "", re.sub(r"(\d failed), [\d.]+ a second$", r"\1", text, flags=re.M))
 
 
 @dataclass(frozen=True)

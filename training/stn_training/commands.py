@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,6 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace) -> int:
     """Train a network, or resume a run."""
-    _log_to_stderr()
     if args.resume is not None:
         config_file = args.resume / "config.json"
         if not config_file.is_file():
@@ -105,7 +103,6 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Measure a model on labelled images."""
-    _log_to_stderr()
     subject = open_subject(args.model)
     if args.record and subject.network is None:
         raise InputError(f"{args.model}: --record writes to a checkpoint (.safetensors)")
@@ -139,7 +136,6 @@ def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sheet(args: argparse.Namespace) -> int:
     """Draw a contact sheet of training images as the network would see them."""
-    _log_to_stderr()
     if args.count < 1:
         raise InputError(f"--count must be at least 1, got {args.count}")
     config = TrainConfig(args.data, distort=args.distort, augment=_names(args.augment), seed=args.seed)
@@ -195,8 +191,3 @@ def _write_report(args: argparse.Namespace, report: Report, identity: Report | N
         "accuracy_at_identity": identity.accuracy if identity is not None else None,
     }
     write_whole(args.output / "report.json", f"{json.dumps(figures, indent=2)}\n".encode())
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("stn_training").setLevel(logging.INFO)

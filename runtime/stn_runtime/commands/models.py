@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import InputError, MissingDependencyError
+from ..machine.interpreter import PIP
 from ..model.manifest import Manifest
 from ..model.session import open_session, read_manifest
 from ..model.zoo import find_model, released_models
@@ -36,7 +37,7 @@ def models(args: argparse.Namespace) -> int:
         if args.name is None:
             return 0
         raise MissingDependencyError(
-            f"no released model '{args.name}'; networks need package '{error.name}': pip install 'stn-edge[train]'"
+            f"no released model '{args.name}'; networks need package '{error.name}': {PIP} install 'stn-edge[train]'"
         ) from error
     try:
         if args.name is None:

@@ -9,7 +9,7 @@ from ..model.classifier import Classifier
 from ..model.tuning import tuned_threads
 from ..model.zoo import find_model
 from ..preview.metrics import STALE_SECONDS
-from ..records.resuming import ResultsFile
+from ..records.results_file import ResultsFile
 from ..records.writers import JsonLines, Readable, RecordWriter
 from ..sources.opening import open_source
 from ..sources.result_folders import ResultsFolder

@@ -2,17 +2,60 @@
 
 import argparse
 import sys
+import time
+from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
+from ..errors import printable
 from ..machine.signals import StopSignals
 from ..machine.systemd import notify
 from ..pipeline.pipeline import classify
+from ..records.record import Record
 from .open_run import OpenRun
 from .run_options import RunOptions, add_run_arguments
 
 __all__ = ["add_run_arguments", "run"]
+
+
+_LABELS_SHOWN = 10
+
+
+@dataclass
+class Summary:
+    """Counts of a run.
+
+    Attributes:
+        frames: Frames that have a record.
+        failed: Those of them that could not be read.
+        labels: Frames by label; those below the threshold are counted as ``unsure``.
+        seconds: Duration from the first frame asked for to the last record.
+    """
+
+    frames: int = 0
+    failed: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def count(self, record: Record) -> None:
+        """Count one record; the event of a camera is no frame."""
+        if record.event is not None:
+            return
+        self.frames += 1
+        self.failed += record.error is not None
+        if record.prediction is not None:
+            self.labels[record.prediction.label if record.sure else "unsure"] += 1
+
+    def text(self) -> str:
+        """Return the counts as one line, and a second one with the most frequent labels where there are any."""
+        rate = f", {self.frames / self.seconds:.1f} a second" if self.seconds and self.frames else ""
+        ranked = self.labels.most_common()
+        shown = [f"{printable(label, 40)}: {count}" for label, count in ranked[:_LABELS_SHOWN]]
+        others = [f"{len(ranked) - len(shown)} other labels"] if len(ranked) > len(shown) else []
+        labels = f"\nlabels: {', '.join(shown + others)}" if shown else ""
+        return f"{self.frames} frames, {self.failed} failed{rate}{labels}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,16 +65,16 @@ def run(args: argparse.Namespace) -> int:
         with OpenRun(options) as opened:
             sys.stderr.write(f"{opened.classifier.manifest.name} runs on {', '.join(opened.classifier.providers)}\n")
             signals.ends(opened.interrupt)
-            frames, failed = _write_records(opened)
-        _report(frames, failed, opened)
+            summary = _write_records(opened)
+        _report(summary, opened)
     if signals.happened:
         return 130
-    return 1 if failed else 0
+    return 1 if summary.failed else 0
 
 
-def _write_records(opened: OpenRun) -> tuple[int, int]:
-    """Write a record for each frame; return how many frames there were, and how many failed."""
-    frames = failed = 0
+def _write_records(opened: OpenRun) -> Summary:
+    """Write a record for each frame and event."""
+    summary, started = Summary(), time.monotonic()
     options, source = opened.options, opened.source
     total = source.total if options.limit is None else min(options.limit, source.total or options.limit)
     records = classify(
@@ -47,16 +90,16 @@ def _write_records(opened: OpenRun) -> tuple[int, int]:
         for record in records:
             opened.writer.write(record)
             notify()
-            if record.event is None:
-                frames += 1
-                failed += record.error is not None
-                progress.update()
-    return frames, failed
+            summary.count(record)
+            progress.update(record.event is None)
+            summary.seconds = time.monotonic() - started
+    return summary
 
 
-def _report(frames: int, failed: int, opened: OpenRun) -> None:
-    place = f", annotated in {opened.options.save}" if opened.options.save else ""
-    sys.stderr.write(f"{frames} frames, {failed} failed{place}\n")
+def _report(summary: Summary, opened: OpenRun) -> None:
+    sys.stderr.write(f"{summary.text()}\n")
+    if opened.options.save:
+        sys.stderr.write(f"annotated in {opened.options.save}\n")
     for worker in opened.workers:
         if worker.dropped:
             sys.stderr.write(f"{worker.name}: {worker.dropped} dropped: disk, command or reader too slow\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..arguments import MOST_THREADS, above_zero, place, share, size, text, whole
 from ..errors import InputError
-from ..records.resuming import writer_for
+from ..records.results_file import writer_for
 from ..sources.captures import CameraOptions
 from ..sources.frame import Selection
 from ..sources.result_folders import check_place

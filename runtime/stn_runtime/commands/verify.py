@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import MissingDependencyError
+from ..machine.interpreter import PIP
 from ..model.golden import replay
 from ..model.network import Network
 from ..model.zoo import find_model
@@ -38,7 +39,7 @@ def verify(args: argparse.Namespace) -> int:
             verification = import_module("stn_export.proof.verification")
         except ModuleNotFoundError as error:
             raise MissingDependencyError(
-                f"--checkpoint needs package '{error.name}', which is not installed: pip install 'stn-edge[export]'"
+                f"--checkpoint needs package '{error.name}', which is not installed: {PIP} install 'stn-edge[export]'"
             ) from error
         status = max(status, verification.compare_files(path, args.checkpoint))
     return status

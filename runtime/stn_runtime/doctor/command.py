@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ..errors import InputError, MissingDependencyError
+from ..machine.interpreter import PIP
 from ..model.zoo import find_model, released_models
 from .camera_check import check_cameras
 from .display_check import check_display
@@ -117,7 +118,9 @@ def _examine_model(path: Path) -> int:
     try:
         return _examine_graph(path, "cpu")
     except MissingDependencyError:
-        _tell([Finding("graph", "note", "not checked; to check it, also for targets: pip install 'stn-edge[export]'")])
+        _tell(
+            [Finding("graph", "note", f"not checked; to check it, also for targets: {PIP} install 'stn-edge[export]'")]
+        )
         return 0
 
 
@@ -126,7 +129,8 @@ def _examine_graph(path: Path, target: str) -> int:
         commands = import_module("stn_export.commands")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"looking into a model needs package '{error.name}', which is not installed: pip install 'stn-edge[export]'"
+            f"looking into a model needs package '{error.name}', which is not installed: "
+            f"{PIP} install 'stn-edge[export]'"
         ) from error
     status: int = commands.print_findings(path, target)
     return status

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from importlib import metadata
 
+from ..machine.interpreter import PIP
 from .finding import Finding
 
 _EXTRAS = ("serve", "train", "export")
@@ -19,7 +20,7 @@ def check_extras() -> Finding:
     lacking = [extra for extra in required if extra not in there]
     sentence = f"installed: {', '.join(there) or 'none'}"
     if lacking:
-        sentence += f"; not installed: {', '.join(lacking)} (pip install 'stn-edge[{lacking[0]}]')"
+        sentence += f"; not installed: {', '.join(lacking)} ({PIP} install 'stn-edge[{lacking[0]}]')"
     return Finding("extras", "note", sentence)
 
 

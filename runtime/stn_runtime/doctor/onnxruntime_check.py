@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from typing import Literal
 
+from ..machine.interpreter import PIP
 from ..machine.processor import processor_flags
 from .finding import Finding
 from .package_check import COMPILED_FOR_NUMPY_1, Attempt, numbers
@@ -78,7 +79,7 @@ def _several(wheels: list[str], keep: str) -> list[Finding]:
     if len(wheels) < 2:
         return []
     sentence = f"{len(wheels)} packages overwrite each other: {', '.join(wheels)}"
-    remedy = f"keep one: pip uninstall -y {' '.join(wheels)} && pip install {keep}"
+    remedy = f"keep one: {PIP} uninstall -y {' '.join(wheels)} && {PIP} install {keep}"
     return [Finding("onnxruntime", "warning", sentence, remedy)]
 
 
@@ -87,20 +88,20 @@ def _too_old(version: str, wheel: str) -> list[Finding]:
         return []
     oldest = ".".join(map(str, _OLDEST))
     sentence = f"{version} is older than {oldest}, the first that stn-edge takes"
-    return [Finding("onnxruntime", "warning", sentence, f"pip install '{wheel}>={oldest}'")]
+    return [Finding("onnxruntime", "warning", sentence, f"{PIP} install '{wheel}>={oldest}'")]
 
 
 def _broken(attempt: Attempt, wheel: str) -> Finding:
     if attempt.missing == "onnxruntime":
-        return Finding("onnxruntime", "BROKEN", "is not installed", "pip install onnxruntime")
+        return Finding("onnxruntime", "BROKEN", "is not installed", f"{PIP} install onnxruntime")
     version = _version_of(wheel)
     fault = _ILLEGAL_INSTRUCTION
     if "llegal instruction" in attempt.reason and fault.first <= numbers(version) < fault.mended:
         return Finding("onnxruntime", "BROKEN", f"{version} {fault.sentence}", _update(fault, wheel))
     if COMPILED_FOR_NUMPY_1 in attempt.reason:
         sentence = f"{version} is {COMPILED_FOR_NUMPY_1} and does not load with {_version_of('numpy')}"
-        return Finding("onnxruntime", "BROKEN", sentence, f"pip install '{wheel}>={_FOR_NUMPY_2}'")
-    sentence, remedy = f"{version}: {attempt.reason}", f"pip install --upgrade --force-reinstall {wheel}"
+        return Finding("onnxruntime", "BROKEN", sentence, f"{PIP} install '{wheel}>={_FOR_NUMPY_2}'")
+    sentence, remedy = f"{version}: {attempt.reason}", f"{PIP} install --upgrade --force-reinstall {wheel}"
     return Finding("onnxruntime", "BROKEN", sentence, remedy)
 
 
@@ -113,7 +114,7 @@ def _version_of(distribution: str) -> str:
 
 def _update(fault: KnownFault, wheel: str) -> str:
     python = ", with Python 3.11 or newer" if fault.mended >= (1, 25) and sys.version_info < (3, 11) else ""
-    return f"pip install '{wheel}>={'.'.join(map(str, fault.mended))}'{python}"
+    return f"{PIP} install '{wheel}>={'.'.join(map(str, fault.mended))}'{python}"
 
 
 def _concerns(fault: KnownFault) -> bool:

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterator
 
+from ..machine.interpreter import PIP
 from .finding import Finding
 from .package_check import Attempt, numbers
 
@@ -14,7 +15,7 @@ def check_opencv(attempt: Attempt) -> list[Finding]:
     """Return how OpenCV is: whether it loads, from which wheels, and with which windows and video readers."""
     if not attempt.version:
         # an exception's reason is a sentence of ours that names the remedy; a crash has none
-        remedy = "" if "pip " in attempt.reason else "pip install --upgrade --force-reinstall opencv-python-headless"
+        remedy = "" if "pip " in attempt.reason else f"{PIP} install --upgrade --force-reinstall opencv-python-headless"
         return [Finding("OpenCV", "BROKEN", attempt.reason.removeprefix("OpenCV "), remedy)]
     from ..images.opencv import cv2, installed_wheels
 
@@ -31,20 +32,20 @@ def _warnings(version: tuple[int, ...], wheels: list[str], readers: list[str]) -
     wheel = wheels[0] if wheels else "opencv-python-headless"
     if len(wheels) > 1:
         remedy = (
-            f"keep one: pip uninstall -y {' '.join(wheels)} && pip install opencv-python-headless "
+            f"keep one: {PIP} uninstall -y {' '.join(wheels)} && {PIP} install opencv-python-headless "
             "(opencv-python where there is a screen)"
         )
         sentence = f"{len(wheels)} wheels overwrite each other: {', '.join(wheels)}"
         yield Finding("OpenCV", "warning", sentence, remedy)
     if version < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
-        yield Finding("OpenCV", "warning", f"older than {oldest}", f"pip install '{wheel}>={oldest}'")
+        yield Finding("OpenCV", "warning", f"older than {oldest}", f"{PIP} install '{wheel}>={oldest}'")
     if "FFMPEG" not in readers:
         sentence = "without FFmpeg: no rtsp address, of http only MJPEG, and few videos can be read"
-        yield Finding("OpenCV", "warning", sentence, f"pip install --force-reinstall {wheel}")
+        yield Finding("OpenCV", "warning", sentence, f"{PIP} install --force-reinstall {wheel}")
     if sys.platform == "linux" and "V4L2" not in readers:
         sentence = "without V4L2: no USB camera can be read"
-        yield Finding("OpenCV", "warning", sentence, f"pip install --force-reinstall {wheel}")
+        yield Finding("OpenCV", "warning", sentence, f"{PIP} install --force-reinstall {wheel}")
 
 
 def _video_readers() -> list[str]:

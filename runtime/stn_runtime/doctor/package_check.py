@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from ..machine.interpreter import python_command
+from ..machine.interpreter import PIP, python_command
 from .finding import Finding
 
 _SECONDS = 30
@@ -83,7 +83,7 @@ def check_numpy(attempt: Attempt) -> Finding:
     """Return how numpy is."""
     if attempt.version:
         return Finding("numpy", "ok", attempt.version)
-    return Finding("numpy", "BROKEN", attempt.reason, "pip install --upgrade --force-reinstall numpy")
+    return Finding("numpy", "BROKEN", attempt.reason, f"{PIP} install --upgrade --force-reinstall numpy")
 
 
 def numbers(version: str) -> tuple[int, ...]:

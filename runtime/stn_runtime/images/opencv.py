@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, MissingDependencyError
+from ..machine.interpreter import PIP
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels are not decoded; the environment variable OPENCV_IO_MAX_IMAGE_PIXELS overrides it.
@@ -49,19 +50,19 @@ def remedy(error: ImportError) -> str:
     if len(wheels) > 1:
         return (
             f"OpenCV wheels overwrite each other ({', '.join(wheels)}); keep one: "
-            f"pip uninstall -y {' '.join(wheels)} && pip install opencv-python-headless"
+            f"{PIP} uninstall -y {' '.join(wheels)} && {PIP} install opencv-python-headless"
         )
     if not wheels:
         return (
-            "OpenCV is not installed: pip install 'stn-edge[gui]' where there is a screen, "
+            f"OpenCV is not installed: {PIP} install 'stn-edge[gui]' where there is a screen, "
             "'stn-edge[headless]' where there is none"
         )
     if "libGL" in str(error) or "libgthread" in str(error) or "libxcb" in str(error):
         return (
             f"{wheels[0]} needs a system library that is missing ({error}): apt-get install libgl1 libglib2.0-0, "
-            f"or, without a screen, pip uninstall -y {wheels[0]} && pip install opencv-python-headless"
+            f"or, without a screen, {PIP} uninstall -y {wheels[0]} && {PIP} install opencv-python-headless"
         )
-    return f"{wheels[0]} is installed but cannot be loaded ({error}): pip install --force-reinstall {wheels[0]}"
+    return f"{wheels[0]} is installed but cannot be loaded ({error}): {PIP} install --force-reinstall {wheels[0]}"
 
 
 max_pixels()  # one that is no number would be OpenCV's to refuse, with a traceback from its depths

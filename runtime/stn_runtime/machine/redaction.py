@@ -7,7 +7,7 @@ _CREDENTIAL = re.compile(
     r"((?<![a-z])[a-z]*(?:pas|pwd?|secret|token|key|auth|use?r|login|sig|session|cred)[a-z]*=)(?:(?!_[a-z]+=)[^&;#/\s])*",
     re.IGNORECASE,
 )
-_AUTHORITY = re.compile(r"(?:\[[0-9a-f:.%]*\]|[^:\[\]]*)(?::\d{1,5})?", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(?:\[[0-9a-f:.%]*\]|[^:\[\]]*\.[^:\[\]]*|localhost)(?::\d{1,5})?|[^:\[\]]*", re.IGNORECASE)
 _LONGEST_CAUSE = 200
 
 
@@ -15,13 +15,18 @@ def without_secrets(address: str) -> str:
     """Return an address without user and password, and with the values of other credentials masked.
 
     A password may hold ``@``, ``/``, ``?`` and ``#`` that should have been encoded: everything before the last ``@`` of
-    what could be the authority counts as user and password. Only digits before a slash, as in ``name:554/user@cam``,
-    are taken for a port and a path.
+    what could be the authority counts as user and password. A slash ends the host before it, as in
+    ``cam.lan:554/user@x``, only where that has a dot or brackets: ``admin:12/34@cam`` may be a password.
     """
     scheme, separator, rest = address.partition("://")
     if not separator:
         return address
     return _CREDENTIAL.sub(r"\1***", f"{scheme}://{rest[_end_of_credentials(rest) :]}")
+
+
+def mask_addresses(text: str) -> str:
+    """Return a text whose addresses are without secrets."""
+    return re.sub(r"\w+://\S+", lambda match: without_secrets(match[0]), text)
 
 
 def has_unencoded_credentials(address: str) -> bool:
@@ -31,11 +36,11 @@ def has_unencoded_credentials(address: str) -> bool:
     return bool(re.search(r"[@/?#]", credentials))
 
 
-def describe_cause(error: BaseException) -> str:
-    """Return an error's text for the brackets of a sentence: one printable line, cut, without secrets."""
-    text = " ".join(str(error).split()) or type(error).__name__
+def describe_cause(error: object) -> str:
+    """Return an error, or its text, for the brackets of a sentence: one printable line, cut, without secrets."""
+    text = re.sub(r"^\[\w+ -?\d+\] ", "", " ".join(str(error).split())) or type(error).__name__  # [Errno 111]
     text = "".join(character if character.isprintable() else "?" for character in text)
-    text = re.sub(r"\w+://\S+", lambda match: without_secrets(match[0]), text)
+    text = mask_addresses(text)
     return text if len(text) <= _LONGEST_CAUSE else f"{text[: _LONGEST_CAUSE - 3]}..."
 
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 from ..model.classifier import Classifier, Prediction
-from ..model.trust import doubt
+from ..model.doubt import doubt
 from ..records.record import Record
 from ..sources.frame import Frame
 from ..sources.source import Source

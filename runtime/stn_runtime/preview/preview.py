@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from ..errors import InputError, MissingDependencyError
+from ..machine.interpreter import PIP
 from ..records.record import Record
 from ..sources.frame import Frame
 from ..views.view import View
@@ -85,7 +86,7 @@ class Preview(View):
             from .server import Server
         except ModuleNotFoundError as error:
             raise MissingDependencyError(
-                f"--serve needs package '{error.name}', which is not installed: pip install 'stn-edge[serve]'"
+                f"--serve needs package '{error.name}', which is not installed: {PIP} install 'stn-edge[serve]'"
             ) from error
         if token == "":
             raise InputError("--token or STN_TOKEN is empty; give a secret, or leave it out to serve this machine only")

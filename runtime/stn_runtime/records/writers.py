@@ -6,6 +6,8 @@ import json
 from abc import abstractmethod
 from typing import Any, Protocol, TextIO, TypeVar
 
+from tqdm import tqdm
+
 from ..errors import InputError
 from .record import Record
 
@@ -114,7 +116,8 @@ class Readable(RecordWriter):
             text += f"  (uncertain: {record.uncertain})" if record.uncertain else ""
         encoding = self.stream.encoding or "utf-8"
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-        _write_line(self.stream, text.encode(encoding, "backslashreplace").decode(encoding))
+        with tqdm.external_write_mode(self.stream):  # a progress bar stands on the same terminal
+            _write_line(self.stream, text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _write_line(stream: TextIO, line: str) -> None:

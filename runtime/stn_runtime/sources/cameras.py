@@ -210,9 +210,11 @@ class _Grabber:
         try:
             capture = self.camera.open()
         except InputError as error:
+            log.debug("%s: cannot be opened", self.camera.name, exc_info=True)
             self._end(str(error))
             return
         except Exception as error:  # drivers raise anything; the camera is lost whatever it is
+            log.debug("%s: cannot be opened", self.camera.name, exc_info=True)
             self._end(f"cannot be opened ({describe_cause(error)}); {UNREACHABLE}")
             return
         try:
@@ -224,6 +226,7 @@ class _Grabber:
         except InputError as error:
             reason = str(error)
         except Exception as error:
+            log.debug("%s: cannot be read", self.camera.name, exc_info=True)
             reason = f"stopped sending frames ({describe_cause(error)})"
         try:
             capture.release()

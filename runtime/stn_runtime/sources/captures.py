@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -10,12 +11,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..images.opencv import cv2
+from ..machine.interpreter import PIP
+from ..machine.redaction import describe_cause
 from .mjpeg import MjpegStream, NotMjpegError
 
 PICAM = re.compile(r"picam(?::(\d+))?")
@@ -29,6 +33,7 @@ _BACKENDS = {
     "msmf": cv2.CAP_MSMF,
     "v4l2": cv2.CAP_V4L2,
 }
+_PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}  # where an address names none
 _MOST_BROKEN = 100  # frames in a row that cannot be decoded, before the camera counts as closed
 
 UNREACHABLE = "is it connected, switched on, and not in use by another program?"
@@ -216,7 +221,7 @@ class _RibbonCamera:
             ) from error
         except ValueError as error:  # picamera2#1088
             raise InputError(
-                'finds a picamera2 that was built for numpy 1: pip install "numpy<2" "opencv-python-headless<4.12"'
+                f'finds a picamera2 that was built for numpy 1: {PIP} install "numpy<2" "opencv-python-headless<4.12"'
             ) from error
         with ExitStack() as undone:
             try:
@@ -229,8 +234,9 @@ class _RibbonCamera:
                 self._camera.configure(self._camera.create_video_configuration(main=main, controls=controls))
                 self._camera.start()
             except (IndexError, RuntimeError) as error:
+                cause = describe_cause(error)
                 raise InputError(
-                    f"cannot be opened ({error}); is its cable seated, and does no other program use it?"
+                    f"cannot be opened ({cause}); is its cable seated, and does no other program use it?"
                 ) from error
             undone.pop_all()
         self.rate = options.rate
@@ -264,7 +270,8 @@ def _open_device(name: str, options: CameraOptions) -> Capture:
         backend = cv2.CAP_V4L2  # others would try to read a device as a file
     capture = cv2.VideoCapture(source, backend)
     if not capture.isOpened():
-        raise InputError(f"cannot be opened; {_reason(Path(f'/dev/video{name}' if name.isdecimal() else name))}")
+        device = Path(f"/dev/video{name}" if name.isdecimal() else name)
+        raise InputError(f"cannot be opened ({_cause_of_device(device)}); {_remedy(device)}")
     if options.mjpg:  # before the size: it decides which sizes and rates there are
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
     if options.size:
@@ -276,7 +283,17 @@ def _open_device(name: str, options: CameraOptions) -> Capture:
     return _OpenCvCapture(capture)
 
 
-def _reason(device: Path) -> str:
+def _cause_of_device(device: Path) -> str:
+    """Return why a device cannot be opened, of which OpenCV keeps silent."""
+    if sys.platform == "linux" and device.is_absolute():
+        try:
+            os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK))
+        except OSError as error:
+            return f"{device}: {error.strerror}"
+    return "OpenCV says no more; --verbose shows its log"
+
+
+def _remedy(device: Path) -> str:
     if sys.platform == "linux" and re.match(r"video\d", os.path.basename(os.path.realpath(device))) and device.exists():
         if not os.access(device, os.R_OK | os.W_OK):
             return "this user may not: sudo usermod -aG video $USER, then log in again"
@@ -304,5 +321,27 @@ def _open_stream(address: str, options: CameraOptions) -> Capture:
     with _stream_options:
         capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)
     if not capture.isOpened():
-        raise InputError("cannot be opened as a stream; is the address right, and the camera switched on?")
+        cause = _cause_of_stream(address, min(timeout / 1000, 3.0))
+        raise InputError(f"cannot be opened as a stream ({cause}); is the address right, and the camera switched on?")
     return _OpenCvCapture(capture)
+
+
+def _cause_of_stream(address: str, timeout: float) -> str:
+    """Return why a stream cannot be opened, of which OpenCV keeps silent: ask its server ourselves (RFC 2326, 10.2)."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        with socket.create_connection((host, port), timeout) as connection:
+            if parts.scheme != "rtsp":
+                return "it answers with no video that FFmpeg knows; --verbose shows FFmpeg's log"
+            bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+            connection.settimeout(timeout)
+            connection.sendall(f"DESCRIBE {bare} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n".encode())
+            answer = connection.recv(200).partition(b"\r\n")[0].decode("latin-1").partition(" ")[2]
+    except (OSError, ValueError) as error:
+        return describe_cause(getattr(error, "strerror", None) or error)
+    if answer.startswith("401"):
+        return "user or password is wrong" if parts.username else "it wants rtsp://USER:PASSWORD@..."
+    if answer.startswith("200"):
+        return "it sends no video that FFmpeg knows; --verbose shows FFmpeg's log"
+    return f"it answers '{printable(answer, 60)}'" if answer else "it does not answer as an RTSP server"

@@ -1,16 +1,25 @@
 """MJPEG over HTTP, as network cameras send it: whole pictures only, undecoded, with the moment when they began."""
 
+import base64
 import re
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from http.client import HTTPException, HTTPResponse
-from urllib.parse import unquote, urlsplit, urlunsplit
+from email import message_from_bytes
+from email.message import Message
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected
+from io import BufferedReader
+from typing import Protocol
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from ..errors import InputError
 from ..images.headers import first_scan
+from ..machine.redaction import describe_cause
 
+_PORTS = {"http": 80, "https": 443}
 _CHUNK = 1 << 16
 _MOST_HEADER = 1 << 14
 _MOST_PICTURE = 1 << 26
@@ -154,7 +163,57 @@ def _ends_whole(buffer: bytearray) -> bool:
     return buffer[-4:].rstrip(b"\r\n").endswith(b"\xff\xd9") and whole_jpeg(bytes(buffer)) is not None
 
 
-def _opened(address: str, timeout: float) -> HTTPResponse:
+class _Response(Protocol):
+    @property
+    def headers(self) -> Message: ...
+
+    def read1(self, most: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class _BareResponse:
+    """An answer without a status line, as the firmware of some cameras sends it: headers, or at once the first part."""
+
+    def __init__(self, stream: BufferedReader) -> None:
+        self._stream, self._begin = stream, b""
+        line = stream.readline(_MOST_HEADER)
+        header = bytearray(line if re.match(rb"[\w-]+:", line) else b"")
+        if line.startswith(b"--"):
+            self._begin = line
+            boundary = line[2:].strip().decode("latin-1").replace('"', "")
+            header += f'Content-Type: multipart/x-mixed-replace; boundary="{boundary}"'.encode()
+        else:
+            while (line := stream.readline(_MOST_HEADER)).strip() and len(header) < _MOST_HEADER:
+                header += line
+        self.headers = message_from_bytes(bytes(header))
+
+    def read1(self, most: int, /) -> bytes:
+        begin, self._begin = self._begin, b""
+        return begin or self._stream.read1(most)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _open_bare(parts: SplitResult, timeout: float) -> _BareResponse:
+    """Ask again a camera whose answer began without a status line."""
+    connection = socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), timeout)
+    try:
+        if parts.scheme == "https":
+            connection = ssl.create_default_context().wrap_socket(connection, server_hostname=parts.hostname)
+        target = quote(urlunsplit(("", "", parts.path or "/", parts.query, "")), safe="/?=&%:;,+@!$'()*~")
+        lines = [f"GET {target} HTTP/1.0", f"Host: {parts.hostname}"]
+        if parts.username is not None:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            lines.append(f"Authorization: Basic {base64.b64encode(login.encode()).decode()}")
+        connection.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        return _BareResponse(connection.makefile("rb"))
+    finally:
+        connection.close()  # the file keeps it open for as long as it is read
+
+
+def _opened(address: str, timeout: float) -> _Response:
     handlers: list[urllib.request.BaseHandler] = []
     try:
         parts = urlsplit(address)
@@ -171,11 +230,16 @@ def _opened(address: str, timeout: float) -> HTTPResponse:
                 urllib.request.HTTPDigestAuthHandler(passwords),
             ]
         opener = urllib.request.build_opener(*handlers)
-        response: HTTPResponse = opener.open(bare, timeout=timeout)
+        try:
+            response: _Response = opener.open(bare, timeout=timeout)
+        except RemoteDisconnected as error:
+            raise InputError("cannot be opened (the connection was closed without an answer)") from error
+        except BadStatusLine:
+            response = _open_bare(parts, timeout)
     except urllib.error.HTTPError as error:
         error.close()
         wants = "; give user and password as http://USER:PASSWORD@..." if error.code == 401 else ""
         raise InputError(f"answers '{error.code} {error.reason}'{wants}") from error
     except (OSError, HTTPException, ValueError) as error:
-        raise InputError(f"cannot be opened ({getattr(error, 'reason', error)})") from error
+        raise InputError(f"cannot be opened ({describe_cause(getattr(error, 'reason', error))})") from error
     return response

@@ -9,7 +9,7 @@ from ..errors import ImageReadError, InputError
 from ..images.opencv import cv2
 from ..images.preprocessing import Image
 from ..images.writing import write_image
-from ..machine.interpreter import python_command
+from ..machine.interpreter import PIP, python_command
 from ..machine.rate import RateMeter
 from ..model.manifest import Manifest
 from ..records.record import Record
@@ -162,7 +162,8 @@ def display_problem() -> str:
     gui = next((line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")), "")
     if "NONE" in gui:
         return (
-            "this OpenCV is built without windows; pip uninstall -y opencv-python-headless && pip install opencv-python"
+            "this OpenCV is built without windows; "
+            f"{PIP} uninstall -y opencv-python-headless && {PIP} install opencv-python"
         )
     attempt = "import cv2; cv2.namedWindow('stn-edge'); cv2.waitKey(1)"
     try:

@@ -16,13 +16,14 @@ from stn_runtime.doctor.finding import Finding
 from stn_runtime.doctor.memory_check import check_memory
 from stn_runtime.doctor.processor_check import check_processor
 from stn_runtime.doctor.python_check import check_python
+from stn_runtime.machine.interpreter import PIP
 from stn_runtime.views import window
 
 
 def test_a_finding_is_one_line_with_its_remedy_under_it() -> None:
     assert str(Finding("OpenCV", "ok", "5.0.0")) == "ok       OpenCV       5.0.0"
-    told = str(Finding("onnxruntime", "BROKEN", "is not installed", "pip install onnxruntime"))
-    assert told == "BROKEN   onnxruntime  is not installed\n" + 24 * " " + "pip install onnxruntime"
+    told = str(Finding("onnxruntime", "BROKEN", "is not installed", f"{PIP} install onnxruntime"))
+    assert told == "BROKEN   onnxruntime  is not installed\n" + 24 * " " + f"{PIP} install onnxruntime"
 
 
 def test_python_and_the_system_are_told() -> None:
@@ -91,10 +92,10 @@ def test_a_system_that_does_not_tell_of_its_memory_gets_no_line(tmp_path: Path) 
 
 
 def test_a_missing_display_is_a_note_since_only_a_window_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window, "display_problem", lambda: "this OpenCV has no windows; pip install opencv-python")
+    monkeypatch.setattr(window, "display_problem", lambda: f"this OpenCV has no windows; {PIP} install opencv-python")
     found = check_display()
     assert found == Finding(
-        "display", "note", "only --show needs one: this OpenCV has no windows", "pip install opencv-python"
+        "display", "note", "only --show needs one: this OpenCV has no windows", f"{PIP} install opencv-python"
     )
     monkeypatch.setattr(window, "display_problem", lambda: "")
     assert check_display() == Finding("display", "ok", "a window can be opened")
@@ -117,7 +118,7 @@ def test_extras_are_judged_by_what_they_require(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(metadata, "requires", lambda _: lines)
     monkeypatch.setattr(metadata, "version", version)
-    assert check_extras().sentence == "installed: serve; not installed: export (pip install 'stn-edge[export]')"
+    assert check_extras().sentence == f"installed: serve; not installed: export ({PIP} install 'stn-edge[export]')"
     there |= {"onnx", "torch"}
     assert check_extras() == Finding("extras", "note", "installed: serve, export")
     there.clear()

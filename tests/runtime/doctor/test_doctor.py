@@ -14,6 +14,7 @@ from stn_runtime.doctor.finding import Finding
 from stn_runtime.doctor.package_check import Attempt
 from stn_runtime.doctor.sampler_check import SamplerResult
 from stn_runtime.errors import MissingDependencyError
+from stn_runtime.machine.interpreter import PIP
 
 Stn = Callable[..., tuple[int, str, str]]
 
@@ -194,7 +195,7 @@ def test_on_a_device_without_the_export_room_a_model_is_examined_all_the_same(
     status, out, _ = stn("doctor", grey_model)
     assert status == 0
     *_, last = out.splitlines()
-    assert last == "note     graph        not checked; to check it, also for targets: pip install 'stn-edge[export]'"
+    assert last == f"note     graph        not checked; to check it, also for targets: {PIP} install 'stn-edge[export]'"
 
 
 def test_a_model_that_is_broken_is_status_1_and_its_graph_is_left_alone(

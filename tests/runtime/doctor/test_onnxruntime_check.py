@@ -10,6 +10,7 @@ from stn_runtime.doctor import onnxruntime_check
 from stn_runtime.doctor.finding import Finding
 from stn_runtime.doctor.onnxruntime_check import check_onnxruntime
 from stn_runtime.doctor.package_check import Attempt
+from stn_runtime.machine.interpreter import PIP
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def test_a_version_without_known_faults_is_one_line() -> None:
 def test_a_missing_onnxruntime_is_a_line_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch)
     found = check_onnxruntime(Attempt(reason="No module named 'onnxruntime'", missing="onnxruntime"))
-    assert found == [Finding("onnxruntime", "BROKEN", "is not installed", "pip install onnxruntime")]
+    assert found == [Finding("onnxruntime", "BROKEN", "is not installed", f"{PIP} install onnxruntime")]
 
 
 def test_the_illegal_instruction_of_1_21_0_is_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +64,7 @@ def test_the_illegal_instruction_of_1_21_0_is_known_by_name(monkeypatch: pytest.
     assert found.sentence == (
         "1.21.0 stops with an illegal instruction on a Raspberry Pi 4 and other ARMv8.0 processors (onnxruntime#23957)"
     )
-    assert found.remedy == "pip install 'onnxruntime>=1.21.1'"
+    assert found.remedy == f"{PIP} install 'onnxruntime>=1.21.1'"
 
 
 def test_another_version_that_kills_its_process_is_broken_without_a_known_reason(
@@ -72,20 +73,20 @@ def test_another_version_that_kills_its_process_is_broken_without_a_known_reason
     _install(monkeypatch, onnxruntime_gpu="1.30.0")
     [found] = check_onnxruntime(Attempt(reason="kills its process: Illegal instruction"))
     assert (found.state, found.sentence) == ("BROKEN", "1.30.0: kills its process: Illegal instruction")
-    assert found.remedy == "pip install --upgrade --force-reinstall onnxruntime-gpu"
+    assert found.remedy == f"{PIP} install --upgrade --force-reinstall onnxruntime-gpu"
 
 
 def test_a_wheel_that_was_made_for_numpy_1_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, onnxruntime="1.18.1", numpy="2.4.6")
     [found] = check_onnxruntime(Attempt(reason="ImportError (compiled for numpy 1)"))
     assert found.sentence == "1.18.1 is compiled for numpy 1 and does not load with 2.4.6"
-    assert found.remedy == "pip install 'onnxruntime>=1.19'"
+    assert found.remedy == f"{PIP} install 'onnxruntime>=1.19'"
 
 
 def test_two_packages_overwrite_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, onnxruntime="1.31.0", onnxruntime_gpu="1.31.0")
     told = "2 packages overwrite each other: onnxruntime, onnxruntime-gpu"
-    mend = "keep one: pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+    mend = f"keep one: {PIP} uninstall -y onnxruntime onnxruntime-gpu && {PIP} install onnxruntime-gpu"
     assert _warnings("1.31.0") == [(told, mend)]
     broken, several = check_onnxruntime(Attempt(reason="undefined symbol"))
     assert (broken.state, several.sentence) == ("BROKEN", told)
@@ -94,7 +95,7 @@ def test_two_packages_overwrite_each_other(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_version_below_the_package_s_bound_is_warned_of() -> None:
     [(told, mend)] = _warnings("1.17.3")
     assert told == "1.17.3 is older than 1.18, the first that stn-edge takes"
-    assert mend == "pip install 'onnxruntime>=1.18'"
+    assert mend == f"{PIP} install 'onnxruntime>=1.18'"
 
 
 @pytest.mark.parametrize(
@@ -125,16 +126,16 @@ def test_a_mac_may_have_the_matrix_extension(monkeypatch: pytest.MonkeyPatch) ->
     _run_on(monkeypatch, "arm64", system="darwin")
     [(told, mend)] = _warnings("1.26.0")
     assert told == "1.26.0: memory grows with every picture (onnxruntime#28231)"
-    assert mend == "pip install 'onnxruntime>=1.27'"
+    assert mend == f"{PIP} install 'onnxruntime>=1.27'"
 
 
 def test_an_update_that_needs_a_newer_python_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 10, 12, "final", 0))
     [(_, mend)] = _warnings("1.22.0")
-    assert mend == "pip install 'onnxruntime>=1.25', with Python 3.11 or newer"
+    assert mend == f"{PIP} install 'onnxruntime>=1.25', with Python 3.11 or newer"
 
 
 def test_an_update_is_of_the_package_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     _install(monkeypatch, onnxruntime_openvino="1.24.1")
     [(_, mend)] = _warnings("1.24.1")
-    assert mend == "pip install 'onnxruntime-openvino>=1.25'"
+    assert mend == f"{PIP} install 'onnxruntime-openvino>=1.25'"

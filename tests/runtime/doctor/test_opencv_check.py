@@ -10,6 +10,7 @@ from stn_runtime.doctor.finding import Finding
 from stn_runtime.doctor.opencv_check import check_opencv
 from stn_runtime.doctor.package_check import Attempt
 from stn_runtime.images import opencv
+from stn_runtime.machine.interpreter import PIP
 
 READERS = ["FFMPEG", "V4L2"]
 
@@ -40,14 +41,14 @@ def test_opencv_of_the_system_has_no_wheel(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_sentence_of_a_failed_import_is_passed_on() -> None:
     reason = "opencv-python needs a system library that is missing (libGL.so.1): apt-get install libgl1, or pip ..."
     assert check_opencv(Attempt(reason=reason)) == [Finding("OpenCV", "BROKEN", reason)]
-    [missing] = check_opencv(Attempt(reason="OpenCV is not installed: pip install 'stn-edge[gui]'"))
-    assert missing.sentence == "is not installed: pip install 'stn-edge[gui]'"
+    [missing] = check_opencv(Attempt(reason=f"OpenCV is not installed: {PIP} install 'stn-edge[gui]'"))
+    assert missing.sentence == f"is not installed: {PIP} install 'stn-edge[gui]'"
 
 
 def test_a_crash_has_a_remedy_too() -> None:
     [found] = check_opencv(Attempt(reason="kills its process: Segmentation fault"))
     assert (found.state, found.sentence) == ("BROKEN", "kills its process: Segmentation fault")
-    assert found.remedy == "pip install --upgrade --force-reinstall opencv-python-headless"
+    assert found.remedy == f"{PIP} install --upgrade --force-reinstall opencv-python-headless"
 
 
 def test_two_wheels_that_load_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,13 +57,13 @@ def test_two_wheels_that_load_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.state == "warning"
     assert found.sentence == "2 wheels overwrite each other: opencv-python, opencv-python-headless"
     assert found.remedy.startswith(
-        "keep one: pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python-headless"
+        f"keep one: {PIP} uninstall -y opencv-python opencv-python-headless && {PIP} install opencv-python-headless"
     )
 
 
 def test_an_old_opencv_is_warned_of() -> None:
     _, found = check_opencv(Attempt("4.6.0"))
-    assert found == Finding("OpenCV", "warning", "older than 4.8", "pip install 'opencv-python>=4.8'")
+    assert found == Finding("OpenCV", "warning", "older than 4.8", f"{PIP} install 'opencv-python>=4.8'")
 
 
 def test_what_it_cannot_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,9 +74,13 @@ def test_what_it_cannot_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "warning",
             "without FFmpeg: no rtsp address, of http only MJPEG, and few videos can be read",
-            "pip install --force-reinstall opencv-python-headless",
+            f"{PIP} install --force-reinstall opencv-python-headless",
         ),
-        ("warning", "without V4L2: no USB camera can be read", "pip install --force-reinstall opencv-python-headless"),
+        (
+            "warning",
+            "without V4L2: no USB camera can be read",
+            f"{PIP} install --force-reinstall opencv-python-headless",
+        ),
     ]
     monkeypatch.setattr(sys, "platform", "darwin")
     assert len(check_opencv(Attempt("4.10.0"))) == 2

@@ -7,6 +7,7 @@ import pytest
 
 from stn_runtime.doctor import package_check
 from stn_runtime.doctor.package_check import PACKAGES, Attempt, check_numpy, numbers, try_package
+from stn_runtime.machine.interpreter import PIP
 
 FATAL = {
     "import os, signal; os.kill(os.getpid(), signal.SIGILL)": "kills its process: Illegal instruction",
@@ -62,7 +63,7 @@ def test_numpy_is_told_or_broken() -> None:
     assert str(check_numpy(Attempt("2.1.0"))) == "ok       numpy        2.1.0"
     broken = check_numpy(Attempt(reason="No module named 'numpy'", missing="numpy"))
     assert (broken.state, broken.sentence) == ("BROKEN", "No module named 'numpy'")
-    assert broken.remedy == "pip install --upgrade --force-reinstall numpy"
+    assert broken.remedy == f"{PIP} install --upgrade --force-reinstall numpy"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from stn_runtime.images import opencv
+from stn_runtime.machine.interpreter import PIP
 
 BLOCKED = """
 import sys
@@ -32,7 +33,7 @@ def test_missing_opencv_is_one_sentence_and_exit_2(arguments: tuple[str, ...]) -
     assert done.stdout == ""
     assert done.stderr.startswith("stn: ")
     assert done.stderr.count("\n") == 1
-    assert "pip install" in done.stderr
+    assert f"{PIP} install" in done.stderr
 
 
 def test_a_missing_system_library_is_named() -> None:
@@ -47,7 +48,7 @@ def test_missing_onnxruntime_is_one_sentence_and_exit_2() -> None:
     error = "ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')"
     done = _run("onnxruntime", error, "run", "photo.jpg")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "stn: package 'onnxruntime' is not installed: pip install stn-edge\n"
+    assert done.stderr == f"stn: package 'onnxruntime' is not installed: {PIP} install stn-edge\n"
 
 
 @pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("export", "export"), ("evaluate", "train")])
@@ -55,7 +56,7 @@ def test_a_command_without_its_extra_says_what_to_install(command: str, extra: s
     done = _run("torch", "ModuleNotFoundError(\"No module named 'torch'\", name='torch')", command, "x")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert f"pip install 'stn-edge[{extra}]'" in done.stderr
+    assert f"{PIP} install 'stn-edge[{extra}]'" in done.stderr
     assert "'torch'" in done.stderr
 
 
@@ -74,7 +75,7 @@ def test_two_wheels_mean_keep_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opencv, "installed_wheels", lambda: ["opencv-python", "opencv-python-headless"])
     told = opencv.remedy(ImportError("DLL load failed"))
     assert "OpenCV wheels overwrite each other (opencv-python, opencv-python-headless)" in told
-    assert "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python-headless" in told
+    assert f"{PIP} uninstall -y opencv-python opencv-python-headless && {PIP} install opencv-python-headless" in told
 
 
 @pytest.mark.parametrize("library", ["libGL.so.1", "libgthread-2.0.so.0", "libxcb.so.1"])
@@ -89,7 +90,7 @@ def test_any_other_reason_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opencv, "installed_wheels", lambda: ["opencv-python"])
     told = opencv.remedy(ImportError("numpy.core.multiarray failed to import"))
     assert "numpy.core.multiarray failed to import" in told
-    assert "pip install --force-reinstall opencv-python" in told
+    assert f"{PIP} install --force-reinstall opencv-python" in told
 
 
 def test_the_installed_wheels_are_found() -> None:

@@ -8,7 +8,8 @@ from stn_runtime.machine.redaction import describe_cause, has_unencoded_credenti
 
 
 @pytest.mark.parametrize(
-    "password", ["word", "p@ss", "p/w", "p?w", "p#w", "p@ss#w?x", "1234", "1234#5", "12?3", "a:b@c/d", "@", "#@/"]
+    "password",
+    ["word", "p@ss", "p/w", "p?w", "p#w", "p@ss#w?x", "1234", "1234#5", "12?3", "a:b@c/d", "@", "#@/", "12/34"],
 )
 @pytest.mark.parametrize("user", ["admin", "us@er", "us/er", "us#er", "1"])
 @pytest.mark.parametrize("host", ["host", "host:554", "[::1]:554", "192.168.0.9"])
@@ -20,7 +21,9 @@ def test_a_password_that_is_not_encoded_is_not_shown(user: str, password: str, h
 @pytest.mark.parametrize(
     "address",
     [
-        "rtsp://host:554/user@cam",
+        "rtsp://cam.lan:554/user@x",
+        "rtsp://localhost:554/user@x",
+        "rtsp://host/user@x",
         "rtsp://[::1]:554/user@cam",
         "http://host/a/b@2x.jpg?size=1",
         "http://host",

@@ -13,7 +13,7 @@ import pytest
 
 from stn_runtime import InputError, Prediction, Score
 from stn_runtime.records.record import Record
-from stn_runtime.records.resuming import ResultsFile
+from stn_runtime.records.results_file import ResultsFile
 from stn_runtime.records.writers import CSV_COLUMNS, Csv, JsonLines, Readable
 from stn_runtime.sources.done import Done
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -148,7 +149,7 @@ def test_a_device_that_gives_what_was_asked_for_is_no_news(
 
 def test_a_device_that_does_not_open_is_one_sentence(play: Callable[[FakeCapture], FakeCapture]) -> None:
     play(FakeCapture()).is_open = False
-    with pytest.raises(InputError, match=r"^cannot be opened; is it connected, switched on, and not in use by another"):
+    with pytest.raises(InputError, match=r"^cannot be opened \(/dev/video97: No such file or directory\); is it"):
         open_capture("97", CameraOptions())
 
 
@@ -173,7 +174,8 @@ def test_a_device_that_is_there_and_does_not_open_says_why(
     monkeypatch.setattr(os, "access", lambda *_: allowed)
     monkeypatch.setattr("stn_runtime.sources.v4l2.holders", lambda _: holders)
     play(FakeCapture()).is_open = False
-    with pytest.raises(InputError, match=f"^cannot be opened; {re.escape(told)}$"):
+    cause = "OpenCV says no more; --verbose shows its log"  # the file itself can be opened
+    with pytest.raises(InputError, match=f"^cannot be opened \\({cause}\\); {re.escape(told)}$"):
         open_capture(str(tmp_path / "video0"), CameraOptions())
 
 
@@ -316,9 +318,46 @@ def test_a_stream_that_does_not_open_is_one_sentence(
 ) -> None:
     monkeypatch.delenv(FFMPEG_OPTIONS, raising=False)
     play(FakeCapture()).is_open = False
-    with pytest.raises(InputError, match=r"^cannot be opened as a stream; is the address right"):
+    with pytest.raises(InputError, match=r"^cannot be opened as a stream \(.+\); is the address right"):
         open_capture(ADDRESS, CameraOptions())
     assert FFMPEG_OPTIONS not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("login", "answer", "cause"),
+    [
+        ("", b"RTSP/1.0 401 Unauthorized\r\n\r\n", "it wants rtsp://USER:PASSWORD@..."),
+        ("me:no@", b"RTSP/1.0 401 Unauthorized\r\n\r\n", "user or password is wrong"),
+        ("", b"RTSP/1.0 404 Stream Not Found\r\n\r\n", "it answers '404 Stream Not Found'"),
+        ("", b"RTSP/1.0 200 OK\r\n\r\n", "it sends no video that FFmpeg knows; --verbose shows FFmpeg's log"),
+        ("", b"\x1b[31mhello", "it does not answer as an RTSP server"),
+        ("", b"", "it does not answer as an RTSP server"),
+    ],
+)
+def test_what_an_rtsp_server_answers_stands_in_brackets(
+    play: Callable[[FakeCapture], FakeCapture], login: str, answer: bytes, cause: str
+) -> None:
+    play(FakeCapture()).is_open = False
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+
+        def serve() -> bytes:
+            connection, _ = server.accept()
+            with connection:
+                request = connection.recv(4096)
+                connection.sendall(answer)
+            return request
+
+        request = pool.submit(serve)
+        address = f"rtsp://{login}127.0.0.1:{server.getsockname()[1]}/1"
+        with pytest.raises(InputError, match=rf"^cannot be opened as a stream \({re.escape(cause)}\); is the address"):
+            open_capture(address, CameraOptions())
+        assert request.result(10).startswith(b"DESCRIBE " + address.replace(login, "").encode() + b" RTSP/1.0\r\n")
+
+
+def test_that_nobody_listens_stands_in_brackets(play: Callable[[FakeCapture], FakeCapture]) -> None:
+    play(FakeCapture()).is_open = False
+    with pytest.raises(InputError, match=r"^cannot be opened as a stream \(Connection refused\); is the address"):
+        open_capture("rtsp://127.0.0.1:9/1", CameraOptions())
 
 
 def test_the_address_of_a_single_picture_is_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import re
+import socket
 import struct
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -396,6 +398,68 @@ def test_a_page_is_no_mjpeg(serve: Callable[..., int]) -> None:
 
     with pytest.raises(NotMjpegError, match=r"^text/html$"):
         MjpegStream(f"http://127.0.0.1:{serve(page)}/", 5.0)
+
+
+@pytest.fixture
+def answer_bytes() -> Iterator[Callable[[bytes], int]]:
+    """Start a server that answers every request with these bytes and hangs up; returns its port."""
+    servers = []
+
+    def start(answer: bytes) -> int:
+        server = socket.create_server(("127.0.0.1", 0))
+        servers.append(server)
+
+        def serve() -> None:
+            with suppress(OSError):  # closed at the end
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        requests.append(connection.recv(1 << 16))
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return int(server.getsockname()[1])
+
+    requests: list[bytes] = []
+    start.requests = requests  # type: ignore[attr-defined]
+    yield start
+    for server in servers:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+
+HEADERS = b"Content-Type: multipart/x-mixed-replace;boundary=frame\r\nServer: cam\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "head", [HEADERS, b"ICY 200 OK\r\n" + HEADERS, b"\r\n" + HEADERS, b"200 OK\n" + HEADERS.replace(b"\r", b""), b""]
+)
+def test_a_camera_without_a_status_line_gives_its_pictures(answer_bytes: Callable[[bytes], int], head: bytes) -> None:
+    stream = MjpegStream(f"http://127.0.0.1:{answer_bytes(head + STREAMS['lengths'])}/s?a=b%20c", 5.0)
+    pictures = []
+    while (part := stream.read()) is not None:
+        pictures.append(part[1])
+    assert pictures == JPEGS
+    stream.release()
+
+
+def test_a_camera_without_a_status_line_gets_the_password(answer_bytes: Any) -> None:  # noqa: ANN401
+    port = answer_bytes(HEADERS + STREAMS["lengths"])
+    MjpegStream(f"http://me:p%40ss@127.0.0.1:{port}/s", 5.0).release()
+    assert b"\r\nAuthorization: Basic " + base64.b64encode(b"me:p@ss") + b"\r\n" in answer_bytes.requests[-1]
+
+
+@pytest.mark.parametrize("answer", [b"hello\r\n\r\n", b"Content-Type: text/html\r\n\r\n<html>"])
+def test_an_answer_without_status_line_and_pictures_is_no_mjpeg(
+    answer_bytes: Callable[[bytes], int], answer: bytes
+) -> None:
+    with pytest.raises(NotMjpegError, match=r"^text/(plain|html)$"):
+        MjpegStream(f"http://127.0.0.1:{answer_bytes(answer)}/", 5.0)
+
+
+def test_a_camera_that_hangs_up_is_one_sentence(answer_bytes: Callable[[bytes], int]) -> None:
+    with pytest.raises(InputError, match=r"^cannot be opened \(the connection was closed without an answer\)$"):
+        MjpegStream(f"http://127.0.0.1:{answer_bytes(b'')}/", 5.0)
 
 
 def test_where_nobody_answers_is_one_sentence() -> None:

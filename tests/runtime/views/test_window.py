@@ -1,5 +1,6 @@
 """The window and its keys, on a screen that is played."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stn_runtime import InputError, Prediction
+from stn_runtime.machine.interpreter import PIP
 from stn_runtime.model.manifest import Manifest
 from stn_runtime.records.record import Record
 from stn_runtime.sources.frame import Frame
@@ -34,8 +36,8 @@ def manifest(manifest_of: Callable[..., Manifest]) -> Manifest:
 
 def test_an_opencv_without_windows_says_so(monkeypatch: pytest.MonkeyPatch, manifest: Manifest) -> None:
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
-    told = "^--show: this OpenCV is built without windows; pip uninstall -y opencv-python-headless && pip install"
-    with pytest.raises(InputError, match=told):
+    remedy = f"{PIP} uninstall -y opencv-python-headless && {PIP} install opencv-python"
+    with pytest.raises(InputError, match=f"^--show: this OpenCV is built without windows; {re.escape(remedy)}"):
         Window(False, False, manifest)
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stn_runtime import ExportSpec, Manifest, PreprocessSpec, Score
 from stn_runtime.model.classifier import Prediction
+from stn_runtime.model.doubt import doubt, outside_share
 from stn_runtime.model.theta_statistics import ThetaStatistics
-from stn_runtime.model.trust import doubt, outside_share
 from stn_runtime.pipeline.smoothing import Smoother
 
 FRAME = (60, 80)  # ten times the input of the manifest, 6 x 8: a pixel of it is 100 pixels of the frame
