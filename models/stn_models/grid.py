@@ -16,16 +16,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-OUTLINE_POINTS_PER_SIDE = 8
-"""Points on each side of an outline: enough to see a thin-plate spline bend."""
-
 _NEAREST_HORIZON = 1e-3
 
 
 class GridGenerator(nn.Module):
     """Turns theta into a sampling grid of a fixed output size.
 
-    Subclasses say how many parameters they take, which theta is the identity, and their basis.
+    Subclasses say how many parameters they take, which theta is the identity, and their basis. Where straight edges do
+    not stay straight they also say how many points of each side an outline needs.
 
     Args:
         output_size: (height, width) of the sampled output, pixels.
@@ -34,6 +32,7 @@ class GridGenerator(nn.Module):
 
     name: str
     theta_size: int
+    outline_points_per_side: int = 1
     basis: Tensor
     outline_basis: Tensor
 
@@ -48,7 +47,7 @@ class GridGenerator(nn.Module):
         # Constants of the output size, not state: a checkpoint does not carry them.
         points = output_points(self.output_size, align_corners)
         self.register_buffer("basis", self._basis(points).float(), persistent=False)
-        border = outline_points(OUTLINE_POINTS_PER_SIDE)
+        border = outline_points(self.outline_points_per_side)
         self.register_buffer("outline_basis", self._basis(border).float(), persistent=False)
 
     def _setup(self) -> None:
@@ -88,10 +87,10 @@ class GridGenerator(nn.Module):
             theta: Transformation parameters, (N, theta_size), float.
 
         Returns:
-            Points in normalised input coordinates, (N, 4 m, 2) with m = OUTLINE_POINTS_PER_SIDE.
+            Points in normalised input coordinates, (N, 4 m, 2) with m = ``outline_points_per_side``.
         """
         self._check(theta)
-        return self._evaluate(theta, self.outline_basis.to(theta.dtype)).reshape(-1, 4 * OUTLINE_POINTS_PER_SIDE, 2)
+        return self._evaluate(theta, self.outline_basis.to(theta.dtype)).reshape(-1, 4 * self.outline_points_per_side, 2)
 
     def _check(self, theta: Tensor) -> None:
         if theta.ndim != 2 or theta.shape[1] != self.theta_size:
@@ -202,6 +201,7 @@ class ThinPlateSplineGrid(GridGenerator):
     """
 
     name = "tps"
+    outline_points_per_side = 8  # enough to see it bend
 
     def __init__(self, output_size: tuple[int, int], align_corners: bool = False, points_per_side: int = 4) -> None:
         if points_per_side < 2:

@@ -23,7 +23,6 @@ from stn_models import (
     ThinPlateSplineGrid,
     make_grid,
 )
-from stn_models.grid import OUTLINE_POINTS_PER_SIDE
 
 Points = np.ndarray  # (M, 2), (x, y), float64
 Reference = Callable[[Points, np.ndarray, tuple[int, int]], Points]
@@ -126,12 +125,14 @@ def test_convention_theta_maps_output_to_input(theta: list[float], expected: lis
 def test_convention_outline_runs_clockwise_from_the_top_left(name: str) -> None:
     grid = make_grid(name, (2, 4))
     outline = grid.outline(grid.identity()[None])[0]
-    expected = (
-        [(x, -1.0) for x in (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)]
-        + [(1.0, y) for y in (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)]
-        + [(x, 1.0) for x in (1.0, 0.75, 0.5, 0.25, 0.0, -0.25, -0.5, -0.75)]
-        + [(-1.0, y) for y in (1.0, 0.75, 0.5, 0.25, 0.0, -0.25, -0.5, -0.75)]
-    )
+    expected = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
+    if name == "tps":
+        expected = (
+            [(x, -1.0) for x in (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)]
+            + [(1.0, y) for y in (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)]
+            + [(x, 1.0) for x in (1.0, 0.75, 0.5, 0.25, 0.0, -0.25, -0.5, -0.75)]
+            + [(-1.0, y) for y in (1.0, 0.75, 0.5, 0.25, 0.0, -0.25, -0.5, -0.75)]
+        )
     torch.testing.assert_close(outline, torch.tensor(expected), atol=1e-6, rtol=0)
 
 
@@ -219,13 +220,12 @@ def test_similarity_keeps_pixel_distances_on_images_that_are_not_square(
 def test_outline_is_the_mapped_border(name: str, align_corners: bool) -> None:
     size, thetas = (3, 5), random_thetas(name, 3)
     outlines = make_grid(name, size, align_corners).outline(thetas)
-    assert outlines.shape == (3, 4 * OUTLINE_POINTS_PER_SIDE, 2)
+    per_side = 8 if name == "tps" else 1
+    assert outlines.shape == (3, 4 * per_side, 2)
     for theta, outline in zip(thetas, outlines, strict=True):
-        corners = outline[::OUTLINE_POINTS_PER_SIDE]
-        np.testing.assert_allclose(corners, REFERENCES[name](CORNERS, theta.numpy(), size), atol=2e-6)
-        middles = outline[OUTLINE_POINTS_PER_SIDE // 2 :: OUTLINE_POINTS_PER_SIDE]
-        halfway = (CORNERS + np.roll(CORNERS, -1, axis=0)) / 2
-        np.testing.assert_allclose(middles, REFERENCES[name](halfway, theta.numpy(), size), atol=2e-6)
+        for step in range(per_side):
+            along = CORNERS + step / per_side * (np.roll(CORNERS, -1, axis=0) - CORNERS)
+            np.testing.assert_allclose(outline[step::per_side], REFERENCES[name](along, theta.numpy(), size), atol=2e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -233,7 +233,7 @@ def test_outline_corners_are_the_corner_pixels_when_corners_are_aligned(name: st
     grid, thetas = make_grid(name, (4, 7), align_corners=True), random_thetas(name, 2)
     points = grid(thetas)
     corners = torch.stack([points[:, 0, 0], points[:, 0, -1], points[:, -1, -1], points[:, -1, 0]], dim=1)
-    torch.testing.assert_close(grid.outline(thetas)[:, ::OUTLINE_POINTS_PER_SIDE], corners, atol=1e-6, rtol=0)
+    torch.testing.assert_close(grid.outline(thetas)[:, :: grid.outline_points_per_side], corners, atol=1e-6, rtol=0)
 
 
 NUMBER = st.floats(-3, 3, width=32)
@@ -308,7 +308,7 @@ def test_projective_equals_the_four_point_homography_by_hand() -> None:
     # (x, y) -> (x, y) / (1 + x / 2): the right edge shrinks to 2/3, the left edge grows to 2
     outline = ProjectiveGrid((3, 5)).outline(torch.tensor([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.5, 0.0]]))[0]
     expected = torch.tensor([[-2.0, -2.0], [2 / 3, -2 / 3], [2 / 3, 2 / 3], [-2.0, 2.0]])
-    torch.testing.assert_close(outline[::OUTLINE_POINTS_PER_SIDE], expected)
+    torch.testing.assert_close(outline, expected)
 
 
 # --- thin-plate spline ---

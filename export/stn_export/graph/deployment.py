@@ -1,5 +1,6 @@
 """The network as it leaves PyTorch: uint8 pictures in, probabilities and what the transformers did out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,9 +66,27 @@ class Deployment(nn.Module):
         return Outputs(
             probabilities,
             torch.cat([call.theta for call in calls], dim=1),
-            torch.stack([call.transformer.grid.outline(call.theta) for call in calls], dim=1),
+            _stacked([call.transformer.grid.outline(call.theta) for call in calls]),
             rectified,
         )
+
+
+def _stacked(outlines: Sequence[Tensor]) -> Tensor:
+    """Return outlines (N, 4 m, 2) of several transformers as one tensor (N, T, 4 m, 2), with the largest m.
+
+    Points are added to the others on the straight lines between their corners.
+    """
+    most = max(outline.shape[1] for outline in outlines)
+    return torch.stack([_densified(outline, most) for outline in outlines], dim=1)
+
+
+def _densified(outline: Tensor, count: int) -> Tensor:
+    corners = outline.shape[1]
+    if corners == count:
+        return outline
+    steps = torch.arange(count // corners, dtype=outline.dtype)[:, None, None] * (corners / count)
+    between = outline[:, None] + steps * (outline.roll(-1, dims=1) - outline)[:, None]  # (N, steps, corners, 2)
+    return between.transpose(1, 2).flatten(1, 2)
 
 
 def describe_transformers(model: nn.Module, spec: PreprocessSpec) -> tuple[TransformerSpec, ...]:
