@@ -90,7 +90,9 @@ class GridGenerator(nn.Module):
             Points in normalised input coordinates, (N, 4 m, 2) with m = ``outline_points_per_side``.
         """
         self._check(theta)
-        return self._evaluate(theta, self.outline_basis.to(theta.dtype)).reshape(-1, 4 * self.outline_points_per_side, 2)
+        return self._evaluate(theta, self.outline_basis.to(theta.dtype)).reshape(
+            -1, 4 * self.outline_points_per_side, 2
+        )
 
     def _check(self, theta: Tensor) -> None:
         if theta.ndim != 2 or theta.shape[1] != self.theta_size:

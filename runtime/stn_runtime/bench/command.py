@@ -22,6 +22,7 @@ from ..images.reading import read_image
 from ..images.writing import write_image
 from ..machine.processor import throttling
 from ..model.classifier import Classifier
+from ..model.zoo import DEFAULT_MODEL
 from .cold_start import ColdStart, measure_cold_start
 from .comparison import Agreement, Ratio, agreement, golden_pictures, time_in_turns
 from .host import Host, this_host
@@ -36,7 +37,7 @@ _MOST_PICTURES, _MOST_SECONDS = 1024, 3600
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``stn bench`` takes."""
     parser.add_argument(
-        "model", nargs="?", default="digits", help="released model or .onnx file (default: %(default)s)"
+        "model", nargs="?", default=DEFAULT_MODEL, help="released model or .onnx file (default: %(default)s)"
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="picture to classify (default: a generated one)")
     parser.add_argument(

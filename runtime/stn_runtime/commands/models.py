@@ -9,7 +9,7 @@ from ..errors import InputError, MissingDependencyError
 from ..machine.interpreter import PIP
 from ..model.manifest import Manifest
 from ..model.session import open_session, read_manifest
-from ..model.zoo import find_model, released_models
+from ..model.zoo import DEFAULT_MODEL, find_model, released_models
 
 
 def add_models_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,9 @@ def models(args: argparse.Namespace) -> int:
             manifest = read_manifest(open_session(path), str(path))
             kind = f"{manifest.export.form} {manifest.export.precision}"
             figures = ", ".join(f"{key} {value:.2f}" for key, value in manifest.metrics.items())
-            sys.stdout.write(f"{name:<24} released, {path.stat().st_size / 1e6:.2f} MB, {kind}, {figures}\n")
+            mark = " (default)" if name == DEFAULT_MODEL else ""
+            size = f"{path.stat().st_size / 1e6:.2f} MB"
+            sys.stdout.write(f"{name:<24} released{mark}, {size}, {kind}, {figures}\n")
     try:
         networks = import_module("stn_models.registry")
     except ModuleNotFoundError as error:

@@ -131,9 +131,9 @@ class OpenRun:
     def _open_writer(self, saving: Worker | None) -> RecordWriter:
         writer: RecordWriter
         if self.options.output is None:
-            writer = Readable(sys.stdout) if sys.stdout.isatty() else JsonLines(sys.stdout)
+            writer = Readable(sys.stdout) if sys.stdout.isatty() else JsonLines(sys.stdout, self.options.fields)
         else:
-            writer = results = ResultsFile(self.options.output, self.options.resume)
+            writer = results = ResultsFile(self.options.output, self.options.resume, self.options.fields)
             if self.options.resume:
                 sys.stderr.write(f"{self.options.output}: {results.done.records} records are there already\n")
                 self.source.skip(results.done)

@@ -5,9 +5,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..arguments import MOST_THREADS, above_zero, place, share, size, text, whole
+from ..arguments import MOST_THREADS, above_zero, did_you_mean, place, share, size, text, whole
 from ..errors import InputError
+from ..model.zoo import DEFAULT_MODEL
 from ..records.results_file import writer_for
+from ..records.writers import CSV_COLUMNS
 from ..sources.captures import CameraOptions
 from ..sources.frame import Selection
 from ..sources.result_folders import check_place
@@ -30,6 +32,7 @@ class RunOptions:
         topk: Number of labels in a record.
         output: Results file; None writes to standard output.
         resume: Whether the run goes on behind what the results file holds.
+        fields: Names of the fields of a record that are written; None writes all.
         save: Folder or video file for annotated pictures.
         crops: Folder for what the classifier saw.
         show: Whether a window opens.
@@ -53,6 +56,7 @@ class RunOptions:
     topk: int
     output: Path | None
     resume: bool
+    fields: tuple[str, ...] | None
     save: Path | None
     crops: Path | None
     show: bool
@@ -91,6 +95,7 @@ class RunOptions:
             topk=args.topk,
             output=args.output,
             resume=args.resume,
+            fields=args.fields,
             save=args.save,
             crops=args.save_crops,
             show=args.show,
@@ -133,6 +138,16 @@ class RunOptions:
         return bool(self.save or self.show or self.full_decode)
 
 
+def fields(text: str) -> tuple[str, ...]:
+    """Read names of fields, separated by commas."""
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in CSV_COLUMNS:
+            hint = did_you_mean(name, CSV_COLUMNS) or f"; there are {', '.join(CSV_COLUMNS)}"
+            raise argparse.ArgumentTypeError(f"has no field '{name}'{hint}")
+    return names
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``stn run`` takes."""
     parser.usage = "stn run SOURCE ... [options]"  # the whole list would bury the sentence about a wrong one
@@ -140,9 +155,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         nargs="+",
         help="camera number, /dev path or picam; picture, folder, glob, video; list of pictures (.txt, or - for "
-        "standard input); http or rtsp address. Several cameras are read at once, several files in turn",
+        "standard input); http or rtsp address. Several cameras are read at once, several files in turn. NAME=CAMERA "
+        "gives a camera the name that its records bear",
     )
-    parser.add_argument("-m", "--model", default="digits", help="released model or .onnx file (default: %(default)s)")
+    parser.add_argument(
+        "-m", "--model", default=DEFAULT_MODEL, help="released model or .onnx file (default: %(default)s)"
+    )
     _add_selection(parser.add_argument_group("which frames"))
     _add_camera(parser.add_argument_group("cameras"))
     _add_results(parser.add_argument_group("results"))
@@ -179,7 +197,16 @@ def _add_camera(group: argparse._ArgumentGroup) -> None:
 def _add_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-o", "--output", type=place, metavar="FILE", help="write records to this .jsonl or .csv file")
     group.add_argument(
-        "--save", type=place, metavar="PATH", help="save annotated pictures (folder) or video (.mp4, .avi)"
+        "--fields",
+        type=fields,
+        metavar="NAMES",
+        help="fields of a record, such as source,label (default: all)",
+    )
+    group.add_argument(
+        "--save",
+        type=place,
+        metavar="PATH",
+        help="save annotated pictures in a folder, one picture (.jpg, .png), or a video (.mp4, .mkv, .avi, .webm)",
     )
     group.add_argument(
         "--save-crops", type=place, metavar="FOLDER", help="save what the classifier saw, a folder for each label"

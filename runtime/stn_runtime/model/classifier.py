@@ -13,7 +13,7 @@ from ..images.preprocessing import Image, place, preprocess
 from ..images.reading import read_image
 from .network import Network
 from .warping import reach
-from .zoo import find_model
+from .zoo import DEFAULT_MODEL, find_model
 
 Picture = Image | Path | str
 """An array, RGB or grey, or the path of an image file."""
@@ -73,7 +73,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: str | Path = "digits",
+        model: str | Path = DEFAULT_MODEL,
         *,
         threads: int | None = None,
         providers: Sequence[str] | None = None,

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from ..errors import ModelContractError
 
+DEFAULT_MODEL = "digits"
+"""The released model that commands take when none is named."""
+
 
 def released_models() -> dict[str, Path]:
     """Return the files of the released models by name; empty when none is installed."""

@@ -4,14 +4,14 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from ..errors import InputError
 from ..sources.done import Done
 from .record import Record
-from .writers import CSV_COLUMNS, Csv, JsonLines, RecordWriter
+from .writers import CSV_COLUMNS, Csv, JsonLines, RecordWriter, columns_of
 
 _MOST_RECORD = 1 << 24  # bytes, with tens of thousands of labels
 
@@ -37,23 +37,26 @@ class ResultsFile(RecordWriter):
     Args:
         path: A .jsonl or .csv file, made when it is missing.
         resume: Whether to keep what the file holds and to go on behind its last whole record; otherwise it is emptied.
+        fields: Names of the fields to write, see ``columns_of``; to resume, ``source`` and ``frame`` are needed.
 
     Attributes:
         done: The frames that the file holds a record of already; without ``resume`` none.
 
     Raises:
         InputError: The suffix is neither .jsonl nor .csv, another run writes to the file, or it cannot be read,
-            continued or written.
+            continued or written; or it has other columns, or ``fields`` lack what resuming needs.
     """
 
-    def __init__(self, path: Path | str, resume: bool = False) -> None:
+    def __init__(self, path: Path | str, resume: bool = False, fields: Sequence[str] | None = None) -> None:
         self.path = Path(path)
-        kind = writer_for(self.path)
+        kind, columns = writer_for(self.path), columns_of(fields)
+        if resume and not {"source", "frame"} <= set(columns):
+            raise InputError(f"{self.path}: a file is resumed by the fields source and frame; choose them too")
         end = 0
 
         def records() -> Iterator[tuple[str, int]]:
             nonlocal end
-            for record, ends_at in _whole_records(self.path, kind):
+            for record, ends_at in _whole_records(self.path, kind, columns):
                 end = ends_at
                 if record is not None:
                     yield record
@@ -68,7 +71,10 @@ class ResultsFile(RecordWriter):
             self.done = Done(records() if resume else ())
             if self.path.is_file():
                 os.truncate(self.path, end)  # the old results, or a record that the interruption cut
-            self._writer = Csv(self._stream, has_header=end > 0) if kind is Csv else JsonLines(self._stream)
+            if kind is Csv:
+                self._writer: RecordWriter = Csv(self._stream, has_header=end > 0, fields=fields)
+            else:
+                self._writer = JsonLines(self._stream, fields)
         except InputError:
             self._stream.close()
             raise
@@ -122,7 +128,9 @@ def _lock(stream: TextIO) -> None:
         pass
 
 
-def _whole_records(path: Path, writer: type[JsonLines | Csv]) -> Iterator[tuple[tuple[str, int] | None, int]]:
+def _whole_records(
+    path: Path, writer: type[JsonLines | Csv], columns: Sequence[str]
+) -> Iterator[tuple[tuple[str, int] | None, int]]:
     """Yield source and frame of each whole record of a results file, None for a header, and where it ends, bytes."""
     csv.field_size_limit(_MOST_RECORD)
     end = 0
@@ -135,20 +143,26 @@ def _whole_records(path: Path, writer: type[JsonLines | Csv]) -> Iterator[tuple[
                 raise InputError(fault)
             if not line.endswith(b"\n") or (writer is Csv and pending.count(b'"') % 2):  # a name with a line break
                 continue
-            record = _read_record(pending.decode("utf-8", "backslashreplace"), writer)
-            is_header = writer is Csv and not end and pending.startswith(CSV_COLUMNS[0].encode() + b",")
+            text = pending.decode("utf-8", "backslashreplace")
+            cells = text.strip().split(",") if writer is Csv and not end else []
+            is_header = bool(cells) and set(cells) <= set(CSV_COLUMNS)
+            if is_header and cells != list(columns):
+                raise InputError(f"{path}: has the columns {','.join(cells)}; resume it with --fields of the same")
+            record = _read_record(text, writer, columns)
             if (record is None and not is_header) or (writer is Csv and not end and not is_header):
                 raise InputError(fault)
             end, pending = end + len(pending), b""
             yield None if is_header else record, end
 
 
-def _read_record(line: str, writer: type[JsonLines | Csv]) -> tuple[str, int] | None:
+def _read_record(line: str, writer: type[JsonLines | Csv], columns: Sequence[str]) -> tuple[str, int] | None:
     """Return the source and frame number of a record; None when the line is no record."""
     try:
         if writer is Csv:
             cells = next(csv.reader(io.StringIO(line, newline="")), [])
-            return (cells[0], int(cells[1])) if len(cells) == len(CSV_COLUMNS) else None
+            if len(cells) != len(columns):
+                return None
+            return cells[columns.index("source")], int(cells[columns.index("frame")])
         record = json.loads(line)
         source, frame = record["source"], record["frame"]
     except (csv.Error, ValueError, TypeError, KeyError):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol, TextIO, TypeVar
 
 from tqdm import tqdm
@@ -25,9 +26,29 @@ CSV_COLUMNS = (
     "event",
     "error",
 )
+"""The fields of a record, in the order of a CSV file's columns."""
+
+_ALWAYS = ("event", "error")
 
 
 _Writer = TypeVar("_Writer", bound="RecordWriter")
+
+
+def columns_of(fields: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the columns that are written for the chosen fields: ``event`` and ``error`` are never left out.
+
+    Args:
+        fields: Names among ``CSV_COLUMNS``; None chooses all.
+
+    Raises:
+        ValueError: There is no field of such a name.
+    """
+    if fields is None:
+        return CSV_COLUMNS
+    for name in fields:
+        if name not in CSV_COLUMNS:
+            raise ValueError(f"records have no field '{name}'; they have {', '.join(CSV_COLUMNS)}")
+    return (*dict.fromkeys(fields), *(name for name in _ALWAYS if name not in fields))
 
 
 class RecordWriter(Protocol):
@@ -55,14 +76,17 @@ class JsonLines(RecordWriter):
 
     Args:
         stream: Stays open at the end.
+        fields: Names of the fields to write, see ``columns_of``.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO, fields: Sequence[str] | None = None) -> None:
+        self.stream, self._columns = stream, columns_of(fields)
 
     def write(self, record: Record) -> None:
         """Write one record, whole, and flush it."""
-        _write_line(self.stream, json.dumps(record.fields(), allow_nan=False))
+        values = record.fields()
+        chosen = {name: values[name] for name in self._columns if name in values}
+        _write_line(self.stream, json.dumps(chosen, allow_nan=False))
 
 
 class Csv(RecordWriter):
@@ -71,12 +95,13 @@ class Csv(RecordWriter):
     Args:
         stream: Stays open at the end.
         has_header: Whether the stream has a header already.
+        fields: Names of the fields to write, see ``columns_of``.
     """
 
-    def __init__(self, stream: TextIO, has_header: bool = False) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO, has_header: bool = False, fields: Sequence[str] | None = None) -> None:
+        self.stream, self._columns = stream, columns_of(fields)
         if not has_header:
-            self._line(dict(zip(CSV_COLUMNS, CSV_COLUMNS, strict=True)))
+            self._line({name: name for name in self._columns})
 
     def write(self, record: Record) -> None:
         """Write one record, whole, and flush it."""
@@ -89,7 +114,7 @@ class Csv(RecordWriter):
     def _line(self, cells: dict[str, Any]) -> None:
         line = io.StringIO(newline="")
         # The module quotes only what is in its line terminator, and a name may hold a carriage return.
-        csv.DictWriter(line, CSV_COLUMNS, lineterminator="\r\n").writerow(cells)
+        csv.DictWriter(line, self._columns, extrasaction="ignore", lineterminator="\r\n").writerow(cells)
         _write_line(self.stream, line.getvalue().removesuffix("\r\n"))
 
 

@@ -34,29 +34,29 @@ def open_source(
     Args:
         text: A camera's index or /dev path, ``picam``, an image, a video, a folder (searched with its subfolders), a
             glob, a list of images (.txt, or ``-`` for standard input), or an http, https or rtsp address; or several:
-            cameras, which are read at the same time, or files, which follow each other.
+            cameras, which are read at the same time, or files, which follow each other. A camera may be given the name
+            that its frames bear: ``front=rtsp://...``.
         options: Say how cameras are asked for pictures, and watched.
         selection: Says which frames are wanted.
 
     Raises:
         InputError: There is nothing of that name, or it cannot be opened; one sentence.
     """
-    names = [text] if isinstance(text, str) else list(text)
+    texts = [text] if isinstance(text, str) else list(text)
     check_backend(options.backend)
+    labels, names = zip(*(_label_and_name(name, options) for name in texts), strict=True)
     cameras = [name for name in names if _is_camera(name, options)]
     if cameras and len(cameras) < len(names):
         other = next(name for name in names if name not in cameras)
         raise InputError(f"{other}: files and cameras ({_shown(cameras[0])}) are not read in one run; start two")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{_shown(twice)}: is named twice; name it once")
+    _check_unique(names)
     if cameras:
-        for name in cameras:
-            if name.isdecimal() and os.path.exists(name) and not os.path.exists(f"/dev/video{name}"):
-                raise InputError(f"{name}: is no camera here; for the file or folder of that name write ./{name}")
-        if selection.loop or selection.watch:
-            raise InputError(f"{_shown(names[0])}: a camera has no end to loop at and is no folder to watch")
-        return LiveCameras([Camera.named(name, _shown(name), options) for name in names], options, selection)
+        _check_cameras(cameras, selection)
+        shown = [label or _shown(name) for label, name in zip(labels, names, strict=True)]
+        _check_unique(shown)
+        return LiveCameras(
+            [Camera.named(*pair, options) for pair in zip(names, shown, strict=True)], options, selection
+        )
     _check_selection(names, selection)
     sources = [_open_files(name, selection, len(names) == 1) for name in names]
     if selection.max_fps is not None and not all(source.timed for source in sources):
@@ -111,6 +111,28 @@ class Chain(Source):
         self._closed = True
         for source in self.sources:
             source.close()
+
+
+def _label_and_name(text: str, options: CameraOptions) -> tuple[str, str]:
+    """Split ``front=rtsp://...`` into the camera's label, empty where it has none, and the camera."""
+    match = re.fullmatch(r"([\w.-]+)=(.+)", text)
+    if match and _is_camera(match[2], options) and not os.path.exists(text):
+        return match[1], match[2]
+    return "", text
+
+
+def _check_unique(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{_shown(name)}: is named twice; name it once")
+
+
+def _check_cameras(names: Sequence[str], selection: Selection) -> None:
+    for name in names:
+        if name.isdecimal() and os.path.exists(name) and not os.path.exists(f"/dev/video{name}"):
+            raise InputError(f"{name}: is no camera here; for the file or folder of that name write ./{name}")
+    if selection.loop or selection.watch:
+        raise InputError(f"{_shown(names[0])}: a camera has no end to loop at and is no folder to watch")
 
 
 def _is_camera(name: str, options: CameraOptions) -> bool:

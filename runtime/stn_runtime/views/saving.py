@@ -1,5 +1,6 @@
 """Saving annotated pictures and crops in folders, and choosing the view for ``--save``."""
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -133,20 +134,47 @@ class Crops(View):
         return True
 
 
+class PictureFile(View):
+    """Saves an annotated copy of the one picture of a run.
+
+    Args:
+        path: The file; its suffix says the format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def show(self, frame: Frame, record: Record) -> bool:
+        """Save the picture; always goes on.
+
+        Raises:
+            InputError: The copy would overwrite the picture itself, or cannot be written.
+        """
+        if frame.image is not None and record.prediction is not None:
+            _refuse_overwriting(self.path, frame.source)
+            _write(self.path, draw(frame.image, record.prediction, record.sure))
+        return True
+
+
 def open_saver(path: Path, names: Sequence[str], source: Source, keep: bool = False) -> View:
     """Return the view for ``--save PATH``.
 
     Args:
-        path: A folder, or for one video or camera also a video file.
+        path: A folder, or for one video or camera also a video file, or for one picture also a picture file.
         names: The sources as the user named them.
         source: Gives the frames that are saved.
         keep: Whether the run is resumed, so that videos which exist stay.
 
     Raises:
-        InputError: The path names a picture file, or a video file for pictures, or cannot be written.
+        InputError: The path names one file for several pictures or videos, or cannot be written.
     """
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: pictures are saved in a folder under their own names; give --save FOLDER")
+        if source.streams or source.total != 1 or not os.path.isfile(names[0]):
+            raise InputError(f"{path}: is one picture, and the source is not; give --save FOLDER")
+        if path.suffix.lower() not in _WRITABLE:
+            raise InputError(f"{path}: pictures of this kind are not written; take {', '.join(sorted(_WRITABLE))}")
+        _refuse_overwriting(path, names[0])
+        return PictureFile(path)
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         return SaveFolder(path, source.live, keep)
     if len(names) > 1:

@@ -1,5 +1,6 @@
 """Annotated frames in a video file."""
 
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -12,12 +13,15 @@ from ..sources.frame import Frame
 from .overlay import draw
 from .view import View
 
+log = logging.getLogger(__name__)
+
+_NOT_IN_BROWSERS = "mp4v"  # MPEG-4 Part 2, which every OpenCV writes
+_DEFAULT_CODECS = ("avc1", _NOT_IN_BROWSERS)
+_CODECS = {".avi": ("MJPG",), ".webm": ("VP80",)}
+"""Codecs by suffix, the first that OpenCV has; others take ``_DEFAULT_CODECS``, H.264 where there is an encoder."""
+
 _FALLBACK_RATE = 25.0
-
-
 _LONGEST_HOLD = 10.0  # seconds that a saved video stands still where a camera sent nothing
-
-
 _LEAST_ROOM, _CHECK_SECONDS = 1 << 20, 2.0  # free bytes that a disk must have, and seconds between checks
 
 
@@ -104,9 +108,15 @@ class VideoFile(View):
         self.close()
         self._rate = rate or _FALLBACK_RATE
         path = self._target = self._next()
-        codec = "MJPG" if path.suffix.lower() == ".avi" else "mp4v"
-        writer = cv2.VideoWriter(encodable(path), cv2.VideoWriter.fourcc(*codec), self._rate, size)
         self._size = size
-        if not writer.isOpened():
-            raise InputError(f"{path}: OpenCV cannot write such a video; use .mp4 or .avi")
-        return writer
+        for codec in _CODECS.get(path.suffix.lower(), _DEFAULT_CODECS):
+            writer = cv2.VideoWriter(encodable(path), cv2.VideoWriter.fourcc(*codec), self._rate, size)
+            if writer.isOpened():
+                if codec == _NOT_IN_BROWSERS and self._files == 1:
+                    log.warning(
+                        "%s: this OpenCV has no H.264 encoder, so browsers will not play it (players such as VLC do); "
+                        "a .webm they play, which takes longer to encode",
+                        path,
+                    )
+                return writer
+        raise InputError(f"{path}: OpenCV cannot write such a video; use .mp4, .mkv, .avi or .webm")

@@ -297,3 +297,69 @@ def test_a_file_that_another_run_writes_is_refused_and_kept(tmp_path: Path) -> N
     results.close()
     with ResultsFile(path, resume=True) as results:
         assert results.done.records == 1
+
+
+# --- some fields
+
+
+def test_chosen_fields_alone_are_written_and_an_error_is_never_lost() -> None:
+    stream = io.StringIO()
+    writer = JsonLines(stream, ["label", "source"])
+    writer.write(_record())
+    writer.write(_record(prediction=None, error="a.png: is empty"))
+    writer.write(_record(prediction=None, event="source_lost", error="gone"))
+    assert [_strict(line) for line in stream.getvalue().splitlines()] == [
+        {"label": "dark", "source": "a.png"},
+        {"source": "a.png", "error": "a.png: is empty"},
+        {"source": "a.png", "event": "source_lost", "error": "gone"},
+    ]
+
+
+def test_a_table_has_the_chosen_columns_in_their_order_and_those_of_errors() -> None:
+    stream = io.StringIO(newline="")
+    writer = Csv(stream, fields=["confidence", "source", "error"])
+    writer.write(_record())
+    writer.write(_record(prediction=None, error="is empty"))
+    assert stream.getvalue() == "confidence,source,error,event\n0.75,a.png,,\n,a.png,is empty,\n"
+
+
+def test_a_field_that_records_lack_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^records have no field 'lable'; they have source, frame, "):
+        JsonLines(io.StringIO(), ["lable"])
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+@pytest.mark.parametrize("fields", [("label", "frame", "source"), ("frame", "error", "source", "top")])
+def test_a_file_of_some_fields_cut_at_any_byte_is_completed(
+    tmp_path: Path, suffix: str, fields: tuple[str, ...]
+) -> None:
+    whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
+
+    def complete(path: Path, resume: bool) -> None:
+        with ResultsFile(path, resume, fields) as results:
+            for name in NAMES:
+                if not results.done.count(name):
+                    results.write(_record(name, frame=0))
+
+    complete(whole, resume=False)
+    data = whole.read_bytes()
+    for end in range(len(data)):
+        cut.write_bytes(data[:end])
+        complete(cut, resume=True)
+        assert cut.read_bytes() == data, end
+
+
+def test_a_table_is_not_resumed_with_other_columns(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    _write_all(path, NAMES, resume=False)
+    before = path.read_bytes()
+    told = rf"x\.csv: has the columns {','.join(CSV_COLUMNS)}; resume it with --fields of the same$"
+    with pytest.raises(InputError, match=told):
+        ResultsFile(path, resume=True, fields=("source", "frame"))
+    assert path.read_bytes() == before
+
+
+def test_a_file_is_not_resumed_without_the_fields_that_tell_what_is_done(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is resumed by the fields source and frame; choose them too$"):
+        ResultsFile(tmp_path / "x.jsonl", resume=True, fields=("source", "label"))
+    assert not (tmp_path / "x.jsonl").exists()

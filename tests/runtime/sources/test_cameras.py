@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stn_runtime import InputError, PreprocessSpec
+from stn_runtime.images.writing import write_image
 from stn_runtime.sources.cameras import Camera, LiveCameras
 from stn_runtime.sources.captures import CameraOptions, Capture, Grabbed
 from stn_runtime.sources.frame import Frame, Selection
@@ -516,3 +518,37 @@ def test_no_secret_of_an_address_is_shown(address: str, shown: str) -> None:
 def test_a_back_end_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match=r"^--backend nosuch: this OpenCV has .*ffmpeg"):
         open_source("0", CameraOptions(backend="nosuch"))
+
+
+# --- cameras with names
+
+
+def test_a_camera_bears_the_name_that_it_is_given(camera: SimpleNamespace) -> None:
+    source = open_source([f"front={camera.url}"])
+    assert {frame.source for frame in _take(source, 3)} == {"front"}
+
+
+def test_the_name_of_a_camera_stands_before_what_is_wrong_with_it() -> None:
+    with pytest.raises(InputError, match=r"^yard-2: cannot be opened \(.+\)"):
+        open_source("yard-2=http://me:secret@127.0.0.1:9/x")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a=http://127.0.0.1:9/x", "a=http://127.0.0.1:9/y"],
+        ["a=http://127.0.0.1:9/x", "b=http://127.0.0.1:9/x"],
+        ["a=http://127.0.0.1:9/x", "http://127.0.0.1:9/x"],
+    ],
+)
+def test_names_and_cameras_are_named_once(names: list[str]) -> None:
+    with pytest.raises(InputError, match=r"^(a|http://127.0.0.1:9/x): is named twice; name it once$"):
+        open_source(names)
+
+
+def test_a_file_with_an_equals_sign_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a=0", "a=b.png"):
+        write_image(tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8))
+        (tmp_path / "x.png").rename(tmp_path / name)
+        assert [frame.source for frame in open_source(name)] == [name]

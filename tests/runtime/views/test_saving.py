@@ -16,6 +16,7 @@ from stn_runtime.images.reading import read_image
 from stn_runtime.images.writing import write_image
 from stn_runtime.records.record import Record
 from stn_runtime.sources.frame import Frame
+from stn_runtime.sources.opening import open_source
 from stn_runtime.sources.result_folders import MARK
 from stn_runtime.sources.source import Source
 from stn_runtime.views.saving import Crops, PictureFolder, SaveFolder, open_saver
@@ -140,7 +141,9 @@ def test_a_change_of_size_starts_another_file(tmp_path: Path) -> None:
 
 def test_a_video_that_opencv_cannot_write_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.avi").mkdir()
-    with pytest.raises(InputError, match=r"x\.avi: OpenCV cannot write such a video; use \.mp4 or \.avi$"):
+    with pytest.raises(
+        InputError, match=r"x\.avi: OpenCV cannot write such a video; use \.mp4, \.mkv, \.avi or \.webm$"
+    ):
         VideoFile(tmp_path / "x.avi", live=False).show(*_shown(_picture()))
 
 
@@ -312,8 +315,87 @@ def test_a_change_of_size_starts_a_file_that_overwrites_none(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["out.jpg", "out.PNG"])
 def test_a_picture_file_is_no_place_for_pictures(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"pictures are saved in a folder under their own names; give --save FOLDER$"):
-        open_saver(tmp_path / name, ["x.png"], Gives(streams=0))
+    write_image(tmp_path / "a.png", _picture())
+    write_image(tmp_path / "b.png", _picture())
+    for names in ([str(tmp_path)], [str(tmp_path / "*.png")], [str(tmp_path / "a.png"), str(tmp_path / "b.png")]):
+        with pytest.raises(InputError, match=r"out\.\w+: is one picture, and the source is not; give --save FOLDER$"):
+            open_saver(tmp_path / name, names, open_source(names))
+    with pytest.raises(InputError, match=r"is one picture"):
+        open_saver(tmp_path / name, ["0"], Gives(streams=1))
+
+
+@pytest.mark.parametrize("name", ["out.jpg", "new/out.PNG"])
+def test_one_picture_is_saved_under_the_name_that_is_wanted(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / "a.png", _picture())
+    saver = open_saver(tmp_path / name, [str(tmp_path / "a.png")], open_source(str(tmp_path / "a.png")))
+    assert saver.show(*_shown(_picture(), str(tmp_path / "a.png")))
+    assert read_image(tmp_path / name).shape == (300, 400, 3)
+
+
+def test_a_picture_is_not_saved_over_itself_nor_in_a_format_that_is_not_written(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", _picture())
+    source = open_source(str(tmp_path / "a.png"))
+    with pytest.raises(InputError, match=r"a\.png: --save would overwrite the source"):
+        open_saver(tmp_path / "a.png", [str(tmp_path / "a.png")], source)
+    with pytest.raises(InputError, match=r"a\.gif: pictures of this kind are not written; take \.bmp, "):
+        open_saver(tmp_path / "a.gif", [str(tmp_path / "a.png")], source)
+
+
+class Encoders:
+    """Plays an OpenCV that has some encoders only."""
+
+    def __init__(self, *has: str) -> None:
+        self._has, self.asked, self.fourcc = has, list[str](), cv2.VideoWriter.fourcc
+
+    def __call__(self, path: str, code: int, *_: object) -> "Encoders":
+        self.asked.append(code.to_bytes(4, "little").decode())
+        return self
+
+    def isOpened(self) -> bool:
+        return self.asked[-1] in self._has
+
+    def write(self, _: object) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "has", "asked", "warnings"),
+    [
+        ("x.mp4", ("avc1", "mp4v"), ["avc1"], 0),
+        ("x.mp4", ("mp4v",), ["avc1", "mp4v"], 1),
+        ("x.mkv", ("mp4v",), ["avc1", "mp4v"], 1),
+        ("x.avi", ("MJPG",), ["MJPG"], 0),
+        ("x.webm", ("VP80",), ["VP80"], 0),
+    ],
+)
+def test_a_video_is_one_that_browsers_play_where_opencv_can(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    has: tuple[str, ...],
+    asked: list[str],
+    warnings: int,
+) -> None:
+    encoders = Encoders(*has)
+    monkeypatch.setattr(cv2, "VideoWriter", encoders)
+    video = VideoFile(tmp_path / name, live=False)
+    video.show(*_shown(_picture()))
+    assert encoders.asked == asked
+    assert len(caplog.messages) == warnings
+    assert all("no H.264 encoder, so browsers will not play it" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".webm"])
+def test_every_promised_kind_of_video_is_written(tmp_path: Path, suffix: str) -> None:
+    video = VideoFile(tmp_path / f"x{suffix}", live=False)
+    for _ in range(3):
+        video.show(*_shown(_picture(64, 96)))
+    video.close()
+    assert len(_frames(tmp_path / f"x{suffix}")) == 3
 
 
 def test_names_that_are_too_long_are_cut_and_told_apart(tmp_path: Path) -> None:
