@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import ImageReadError
+from ..errors import InputError
 from .opencv import cv2
 from .preprocessing import Image
 from .reading import IMAGE_SUFFIXES
@@ -12,10 +12,10 @@ def write_image(path: Path, image: Image) -> None:
     """Write a grey or RGB picture; the suffix of ``path`` says the format.
 
     Raises:
-        ImageReadError: The format is unknown or the file cannot be written.
+        InputError: The format is unknown or the file cannot be written.
     """
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise ImageReadError(f"{path}: cannot be written as '{path.suffix}'; use .png or .jpg")
+        raise InputError(f"{path}: cannot be written as '{path.suffix}'; use .png or .jpg")
     stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 and image.shape[2] == 3 else image
     done, cause = False, None
     try:
@@ -24,8 +24,8 @@ def write_image(path: Path, image: Image) -> None:
         cause = error
     if not done:
         height, width = image.shape[:2]
-        raise ImageReadError(f"{path}: {width} x {height} pixels do not fit '{path.suffix}'; use .png") from cause
+        raise InputError(f"{path}: {width} x {height} pixels do not fit '{path.suffix}'; use .png") from cause
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:
-        raise ImageReadError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -16,7 +16,7 @@ def released_models() -> dict[str, Path]:
         folder = Path(str(resources.files("stn_zoo")))
     except ModuleNotFoundError:
         return {}
-    return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+    return {path.stem: path for path in sorted(folder.glob("*.onnx"), key=lambda path: path.stem)}
 
 
 def find_model(name_or_path: str | Path) -> Path:

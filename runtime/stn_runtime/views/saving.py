@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..errors import ImageReadError, InputError
+from ..errors import InputError
 from ..images.preprocessing import Image
 from ..images.reading import IMAGE_SUFFIXES
 from ..images.writing import write_image
@@ -192,7 +192,4 @@ def _refuse_overwriting(target: Path, source: str) -> None:
 
 def _write(target: Path, picture: Image) -> None:
     make_folder(target.parent)
-    try:
-        write_image(target, picture)
-    except ImageReadError as error:
-        raise InputError(str(error)) from error
+    write_image(target, picture)

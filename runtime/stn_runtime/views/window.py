@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from ..errors import ImageReadError, InputError
+from ..errors import InputError
 from ..images.opencv import cv2
 from ..images.preprocessing import Image
 from ..images.writing import write_image
@@ -138,7 +138,7 @@ class Window(View):
             self._snapshots += 1
         try:
             write_image(path, self._picture)
-        except ImageReadError as error:  # a folder that may not be written is no reason to end the run
+        except InputError as error:  # a folder that may not be written is no reason to end the run
             log.warning("%s", error)
 
 
