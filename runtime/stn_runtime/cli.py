@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, metadata
 
-from .errors import InputError, MissingDependencyError
+from .errors import LONGEST_MESSAGE, InputError, MissingDependencyError, printable
 from .machine.environment import set_defaults
 from .machine.threads import any_daemon_alive
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         getattr(module, f"add_{name}_arguments")(parser)
         status: int = getattr(module, name)(parser.parse_args(arguments[1:]))
     except InputError as error:
-        sys.stderr.write(f"stn: {error}\n")
+        sys.stderr.write(f"stn: {printable(str(error), LONGEST_MESSAGE)}\n")
         return 2
     except KeyboardInterrupt:
         return 130
@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk, a folder that was taken away
         place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"stn: {place}cannot be read or written ({error.strerror or error})\n")
+        message = f"{place}cannot be read or written ({error.strerror or error})"
+        sys.stderr.write(f"stn: {printable(message, LONGEST_MESSAGE)}\n")
         return 2
     return status
 

@@ -6,6 +6,7 @@ from contextlib import closing
 
 from tqdm import tqdm
 
+from ..errors import printable
 from ..machine.signals import StopSignals
 from ..machine.systemd import notify
 from ..pipeline.pipeline import classify
@@ -20,7 +21,8 @@ def run(args: argparse.Namespace) -> int:
     options = RunOptions.from_arguments(args)
     with StopSignals() as signals:
         with OpenRun(options) as opened:
-            sys.stderr.write(f"{opened.classifier.manifest.name} runs on {', '.join(opened.classifier.providers)}\n")
+            name = printable(opened.classifier.manifest.name)
+            sys.stderr.write(f"{name} runs on {', '.join(opened.classifier.providers)}\n")
             signals.ends(opened.interrupt)
             frames, failed = _write_records(opened)
         _report(frames, failed, opened)
