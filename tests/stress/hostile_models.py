@@ -345,6 +345,8 @@ REFUSED: Mapping[str, tuple[Builder, str]] = {
     "split without a classifier": (partial(changed, "export.form", "split"), "is of the split form, but its outputs"),
     "opset of 4000 digits": (partial(changed, "export.opset", 10**4000), "manifest.export.opset is 1000"),
     "output of a kilometre": (partial(changed, "transformers.0.output_size", [10**9, 4]), r"transformers\[0\] makes"),
+    "transformer of a megabyte": (partial(changed, "transformers.0.name", MEGABYTE), r"\[0\].name has 1000000"),
+    "grid of a megabyte": (partial(changed, "transformers.0.grid", MEGABYTE), r"\[0\].grid has 1000000 characters"),
     "unknown form": (partial(changed, "export.form", "melted"), "manifest.export.form must be one of"),
     "a key that controls the terminal": (
         partial(changed, "metrics", {ESCAPES: "x"}),
@@ -455,7 +457,7 @@ TAKEN: Mapping[str, Builder] = {
     ),
     "target controls the terminal": partial(changed, "export.target", ESCAPES),
     "transformer controls the terminal": partial(changed, "transformers.0.name", ESCAPES),
-    "grid of a megabyte": partial(changed, "transformers.0.grid", MEGABYTE),
+    "grid controls the terminal": partial(changed, "transformers.0.grid", ESCAPES),
     "labels are turned around": partial(changed, "labels", ["\u202eabc", "\u2066d", "\u200be"]),
     "labels are markup": partial(changed, "labels", ["<script>alert(1)</script>", "=cmd|' /C calc'!A1", "../../up"]),
     "labels are alike": partial(changed, "labels", ["same", "same", "same"]),

@@ -165,3 +165,23 @@ def test_work_without_end_is_given_up_in_one_sentence(
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     bound = r"(opening it|its first run) (took longer than 2 s|took more than \d+ MiB of memory)"
     assert re.fullmatch(rf"stn: {re.escape(str(path))}: {bound}; [^\n]+\n", done.stderr)
+
+
+@pytest.mark.parametrize("name", ["an operator that controls the terminal", "foreign keys control the terminal"])
+def test_the_command_doctor_shows_nothing_that_a_terminal_obeys(name: str, tmp_path: Path, stn: Stn) -> None:
+    path = tmp_path / "evil.onnx"
+    path.write_bytes(REFUSED[name][0]())
+    status, out, err = stn("doctor", path)
+    assert status in (0, 1)
+    assert out
+    assert obeys_nothing(out + err)
+
+
+def test_a_file_larger_than_any_model_is_refused_at_once(tmp_path: Path, photo: Path, stn: Stn) -> None:
+    path = tmp_path / "sparse.onnx"
+    with path.open("wb") as file:
+        file.truncate(10 << 30)
+    for command in COMMANDS:
+        status, out, err = stn(*arguments(command, path, photo))
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"stn: {path}: onnxruntime cannot load it (")

@@ -12,6 +12,7 @@ from stn_runtime import ModelContractError
 from stn_runtime.errors import printable
 from stn_runtime.machine.filesystem import write_whole
 
+_MOST_BYTES = 1 << 31  # of a message of protocol buffers
 _MOST_NODES = 1_000_000  # of a graph whose functions have been written out
 
 STANDARD = ("", "ai.onnx")
@@ -28,6 +29,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if path.is_dir():
         raise ModelContractError(f"{path}: is a folder; give an .onnx file")
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ModelContractError(f"{path}: is larger than 2 GiB, which no ONNX file can be; export it again")
         model = onnx.load(path, load_external_data=False)
     except FileNotFoundError as error:
         raise ModelContractError(f"{path}: no such file") from error

@@ -253,6 +253,8 @@ def _check(manifest: Manifest) -> None:
             raise FieldError("manifest.export.form", "is split, but a transformer does not sample the image")
     end = 0
     for index, transformer in enumerate(manifest.transformers):
+        _check_text(transformer.name, f"manifest.transformers[{index}].name")
+        _check_text(transformer.grid, f"manifest.transformers[{index}].grid")
         first, last = transformer.theta
         if first != end or last <= first:
             raise FieldError(f"manifest.transformers[{index}].theta", f"is {first}:{last}, expected to start at {end}")

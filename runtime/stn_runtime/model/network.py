@@ -16,6 +16,8 @@ from .manifest import Manifest
 from .session import CLASSIFIER_KEY, open_session, read_manifest, reason_of, within_bounds
 from .warping import warp
 
+_MOST_BYTES = 1 << 31  # of an ONNX file, which is a message of protocol buffers
+
 
 class Network:
     """An open model file, whose answers to one picture of noise have been checked.
@@ -183,6 +185,8 @@ def _may_be_split(model: Path | bytes) -> bool:
     if isinstance(model, bytes):
         return key in model
     try:
+        if model.stat().st_size > _MOST_BYTES:  # opening it tells so
+            return False
         with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return data.find(key) >= 0
     except (OSError, ValueError):  # not there, or empty: opening it tells so

@@ -1,12 +1,14 @@
-"""Functions of a file, counted before they are written out."""
+"""Files too large to be read, and functions counted before they are written out."""
 
 import math
+from pathlib import Path
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from stn_export.graph.onnx_files import written_out_size
+from stn_export.graph.onnx_files import read_onnx, written_out_size
+from stn_runtime import ModelContractError
 from tests.stress.hostile_models import nested_functions
 
 
@@ -60,3 +62,11 @@ def test_nodes_of_inner_graphs_count_too() -> None:
     function = helper.make_function("own", "f", [], ["y"], [helper.make_node("Abs", ["x"], ["y"])] * 5, [])
     model = helper.make_model(helper.make_graph([branch], "g", [], []), functions=[function])
     assert written_out_size(model) == 11
+
+
+def test_a_file_larger_than_any_model_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.onnx"
+    with path.open("wb") as file:
+        file.truncate((2 << 30) + 1)
+    with pytest.raises(ModelContractError, match=r"sparse\.onnx: is larger than 2 GiB, which no ONNX file can be; "):
+        read_onnx(path)
