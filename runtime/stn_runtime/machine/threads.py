@@ -60,17 +60,26 @@ def run_within(action: Callable[[], T], stop: Callable[[], object], seconds: flo
     before = held_memory()
     thread = daemon_thread(work, "limited")
     thread.start()
-    for _ in range(max(1, round(seconds / _TICK_SECONDS))):
-        if done.wait(_TICK_SECONDS):
-            break
-        held = held_memory()
-        if before is not None and held is not None and held - before > memory:
-            stop()
-            raise OverLimitError(f"took more than {memory / (1 << 20):.0f} MiB of memory")
-    else:
+    try:
+        fault = _wait(done, seconds, memory, before)
+    except BaseException:  # Ctrl-C, or a signal handler that raises
         stop()
-        raise OverLimitError(f"took longer than {seconds:g} s")
+        raise
+    if fault is not None:
+        stop()
+        raise OverLimitError(fault)
     thread.join()
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _wait(done: threading.Event, seconds: float, memory: int, before: int | None) -> str | None:
+    """Return None once an action is done, or which bound it broke; ``before`` is the memory held at its start."""
+    for _ in range(max(1, round(seconds / _TICK_SECONDS))):
+        if done.wait(_TICK_SECONDS):
+            return None
+        held = held_memory()
+        if before is not None and held is not None and held - before > memory:
+            return f"took more than {memory / (1 << 20):.0f} MiB of memory"
+    return f"took longer than {seconds:g} s"

@@ -1,6 +1,7 @@
 """An action within bounds of time and memory: its result, its error, or an error of ours when it is given up."""
 
 import os
+import signal
 import threading
 import time
 
@@ -42,6 +43,22 @@ def test_an_action_that_takes_too_long_is_asked_to_stop_and_given_up() -> None:
     with pytest.raises(OverLimitError, match=r"^took longer than 0\.2 s$"):
         run_within(lambda: stopped.wait(30), stopped.set, 0.2, PLENTY)
     assert time.monotonic() - started < 10
+    assert stopped.is_set()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that signals")
+def test_a_signal_ends_the_wait_and_asks_the_action_to_stop() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            run_within(lambda: stopped.wait(30), stopped.set, 20, PLENTY)
+    finally:
+        signal.signal(signal.SIGALRM, before)
     assert stopped.is_set()
 
 
