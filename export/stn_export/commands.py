@@ -1,17 +1,22 @@
 """The commands of the shipper: export, optimize."""
 
 import argparse
+import logging
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stn_models import Checkpoint, CheckpointError, load_checkpoint
-from stn_runtime import InputError, MissingDependencyError, PreprocessSpec, preprocess
+from stn_runtime import InputError, MissingDependencyError, ModelContractError, PreprocessSpec, preprocess
+from stn_runtime.errors import LONGEST_MESSAGE, printable
 from stn_runtime.machine.interpreter import PIP
+from stn_runtime.machine.memory import free_memory
+from stn_runtime.machine.threads import OverLimitError, run_within
 from stn_runtime.model.manifest import Form, Precision, read_preprocess
 from stn_runtime.sources.image_files import ImageFiles
 from stn_runtime.sources.opening import open_source
@@ -25,6 +30,10 @@ from .proof.gates import GateError, TestSet
 from .proof.reference import BATCHES
 from .proof.verification import ParityError
 
+T = TypeVar("T")
+
+_SECONDS = 300.0  # for a look into a stranger's file
+_LEAST_MEMORY = 256 << 20  # bytes that it may take where little is free
 _MOST_IMAGES = max(BATCHES) - 3  # beside black, white and noise
 _THETA_IMAGES = 1000
 _CALIBRATION_IMAGES = 256
@@ -111,9 +120,9 @@ def optimize(args: argparse.Namespace) -> int:
     if args.output.suffix != ".onnx":
         raise InputError(f"{args.output}: the output must end in .onnx")
     try:
-        done = optimize_onnx(args.model, args.output)
+        done = _bounded(lambda: optimize_onnx(args.model, args.output), args.model)
     except DifferenceError as error:
-        sys.stderr.write(f"stn: {error}\n")
+        sys.stderr.write(f"stn: {printable(str(error), LONGEST_MESSAGE)}\n")
         return 1
     lines = [f"changed: {sentence}" for sentence in done.changes.made]
     lines += [f"kept: {sentence}" for sentence in done.changes.kept]
@@ -124,7 +133,8 @@ def optimize(args: argparse.Namespace) -> int:
     verdict = "unchanged: there is nothing to gain" if done.is_unchanged else "verified against the original"
     if done.is_unchanged and done.changes.kept:
         verdict = "unchanged: nothing in it could be improved"
-    sys.stdout.write("\n".join([*lines, f"{args.output}: {verdict}"]) + "\n")
+    shown = [printable(line, LONGEST_MESSAGE) for line in (*lines, f"{args.output}: {verdict}")]
+    sys.stdout.write("\n".join(shown) + "\n")
     return 0
 
 
@@ -135,14 +145,30 @@ def print_findings(path: Path, target_name: str) -> int:
         InputError: The file cannot be read, or there is no such target.
     """
     target = find_target(target_name)
-    findings = lint(read_onnx(path), target)
+    findings = _bounded(lambda: lint(read_onnx(path), target), path)
     for finding in findings:
-        sys.stdout.write(f"{'FAILS' if finding.fails else 'note '}  {finding.sentence}\n")
+        sentence = printable(finding.sentence, LONGEST_MESSAGE)
+        sys.stdout.write(f"{'FAILS' if finding.fails else 'note '}  {sentence}\n")
     sys.stdout.write("".join(f"known  {sentence}\n" for sentence in target.known))
     failing = sum(finding.fails for finding in findings)
     verdict = f"{failing} will fail" if failing else "nothing known will fail"
     sys.stdout.write(f"{path.name} on {target.name} ({target.summary}): {verdict}\n")
     return 1 if failing else 0
+
+
+def _bounded(look: Callable[[], T], path: Path) -> T:
+    """Return what a look into a stranger's file finds, unless it takes minutes or most of the memory."""
+    for name in ("onnx_ir", "onnxscript"):  # they log the names in the file as they are, and nothing to be mended
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    memory = max(_LEAST_MEMORY, free_memory() * 3 // 4)
+    try:
+        return run_within(look, lambda: None, _SECONDS, memory)
+    except OverLimitError as error:
+        raise ModelContractError(
+            f"{path}: looking into it {error}; take no file whose origin you do not know, or a smaller network"
+        ) from error
+    except MemoryError as error:
+        raise ModelContractError(f"{path}: it needs more memory than there is; take a smaller network") from error
 
 
 def _describe(checkpoint: Path) -> Checkpoint:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 
 from .arguments import did_you_mean
-from .errors import InputError, MissingDependencyError
+from .errors import LONGEST_MESSAGE, InputError, MissingDependencyError, printable
 from .machine.environment import set_defaults
 from .machine.interpreter import PIP
 from .machine.redaction import mask_addresses
@@ -160,7 +160,7 @@ def _say(sentence: str, verbose: bool) -> None:
     """Write an error's sentence to standard error, in verbose mode below its traceback, without secrets."""
     if verbose:
         sys.stderr.write(mask_addresses(traceback.format_exc()))
-    sys.stderr.write(f"stn: {sentence}\n")
+    sys.stderr.write(f"stn: {printable(sentence, LONGEST_MESSAGE)}\n")
 
 
 def _module(name: str) -> object:

@@ -36,6 +36,8 @@ def printable(text: str, longest: int = 100) -> str:
     Returns:
         The text with what ``str.isprintable`` does not take escaped as in Python source, cut with ``...`` at the end.
     """
+    if len(text) <= longest and text.isprintable():
+        return text
     escaped = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text[: longest + 1]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from stn_models import CheckpointError, SpatialTransformer, injected_thetas, load_checkpoint
 from stn_runtime import Classifier, InputError, PreprocessSpec
+from stn_runtime.errors import printable
 from stn_runtime.model.manifest import read_preprocess
 
 from .config import BENCHMARKS, check_channels
@@ -24,6 +25,7 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """A function that maps preprocessed pictures (N, H, W, C) to probabilities (N, K)."""
 
 _BATCH = 200
+_LONGEST_NAME = 60  # characters of a label in a table
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,11 @@ class Report:
 
     def table(self) -> str:
         """Return a line for each class: its number of images, recall, precision."""
-        width = max(5, *map(len, self.classes))
+        names = [printable(name, _LONGEST_NAME) for name in self.classes]
+        width = max(5, *map(len, names))
         right, true, predicted = np.diag(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
         lines = [f"{'class':<{width}}  images  recall  precision"]
-        for index, name in enumerate(self.classes):
+        for index, name in enumerate(names):
             recall = f"{right[index] / true[index]:.2%}" if true[index] else "-"
             precision = f"{right[index] / predicted[index]:.2%}" if predicted[index] else "-"
             lines.append(f"{name:<{width}}  {true[index]:>6}  {recall:>6}  {precision:>9}")

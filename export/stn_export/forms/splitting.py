@@ -6,7 +6,8 @@ import onnx
 import onnx_ir as ir
 
 from stn_runtime import InputError
-from stn_runtime.model.session import CLASSIFIER_KEY, GRID, WARPED
+from stn_runtime.model.contract import GRID, WARPED
+from stn_runtime.model.session import CLASSIFIER_KEY
 
 from ..graph.opsets import written_in
 from ..graph.rewrites import infer_shapes

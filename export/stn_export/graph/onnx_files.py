@@ -1,6 +1,7 @@
 """ONNX files on disk: read with every fault as one sentence, written under their name only once whole."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -8,7 +9,11 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
 
 from stn_runtime import ModelContractError
+from stn_runtime.errors import printable
 from stn_runtime.machine.filesystem import write_whole
+
+_MOST_BYTES = 1 << 31  # of a message of protocol buffers
+_MOST_NODES = 1_000_000  # of a graph whose functions have been written out
 
 STANDARD = ("", "ai.onnx")
 """The names of the standard operator domain."""
@@ -18,11 +23,14 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """Return an ONNX file, its external data included.
 
     Raises:
-        ModelContractError: It is missing, a folder, damaged, or its weights are elsewhere and not found.
+        ModelContractError: It is missing, a folder, damaged, its weights are elsewhere and not found, or its functions
+            call each other without end.
     """
     if path.is_dir():
         raise ModelContractError(f"{path}: is a folder; give an .onnx file")
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ModelContractError(f"{path}: is larger than 2 GiB, which no ONNX file can be; export it again")
         model = onnx.load(path, load_external_data=False)
     except FileNotFoundError as error:
         raise ModelContractError(f"{path}: no such file") from error
@@ -37,6 +45,11 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ModelContractError(
             f"{path}: has opset {opset_of(model)}, the onnx package here knows up to {newest}; pip install -U onnx"
         )
+    if written_out_size(model) > _MOST_NODES:
+        raise ModelContractError(
+            f"{path}: its functions call each other so often that it would have over {_MOST_NODES} nodes; "
+            "export it again without functions"
+        )
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
@@ -45,7 +58,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         lost = _external_file(path)
         if lost is not None:
             raise ModelContractError(
-                f"{path}: its weights are in '{lost}', which is not beside it; copy that file too, or export it whole"
+                f"{path}: its weights are in '{printable(lost)}', which is not beside it; copy that file too, "
+                "or export it whole"
             ) from error
         raise ModelContractError(f"{path}: is not valid ONNX ({_first_line(error)}); export it again") from error
     return model
@@ -67,6 +81,42 @@ def write_onnx(data: bytes, path: Path) -> None:
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of the standard operators that a file asks for."""
     return max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=0)
+
+
+def written_out_size(model: onnx.ModelProto) -> float:
+    """Return how many nodes a file has once its functions are written out where they are called.
+
+    Without writing them out: thirty functions, each of which calls the one before twice, make 2^30 nodes.
+
+    Returns:
+        The number of nodes; infinity where a function calls itself, also by way of others.
+    """
+    bodies = {(entry.domain, entry.name): entry.node for entry in model.functions}
+    sizes: dict[tuple[str, str], float] = {}
+    waiting = [*bodies]
+    under_way: set[tuple[str, str]] = set()
+    while waiting:  # without recursion, which thousands of functions would exhaust
+        name = waiting[-1]
+        missing = [called for called in _called(bodies[name]) if called in bodies and called not in sizes]
+        if name not in sizes and missing:
+            if name in under_way:
+                return math.inf
+            under_way.add(name)
+            waiting.extend(missing)
+            continue
+        sizes.setdefault(name, sum(sizes.get(called, 1.0) for called in _called(bodies[name])))
+        under_way.discard(name)
+        waiting.pop()
+    return sum(sizes.get(called, 1.0) for called in _called(model.graph.node))
+
+
+def _called(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[str, str]]:
+    """Yield the operator or function of each node, of those in inner graphs too."""
+    for node in nodes:
+        yield node.domain, node.op_type
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _called(graph.node)
 
 
 def dims_of(value: onnx.ValueInfoProto) -> list[int | str]:
@@ -100,4 +150,4 @@ def _external_file(path: Path) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return printable(str(error).strip().splitlines()[0], 200) if str(error).strip() else type(error).__name__

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ..errors import printable
 from .cold_start import ColdStart
 from .comparison import Agreement, Ratio
 from .host import Host
@@ -141,7 +142,7 @@ class Report:
 def _described(title: str, model: Model) -> str:
     return (
         f"{title:<11}{model.name}: {model.size / 1e6:.2f} MB, {model.form}, {model.precision}, opset {model.opset}, "
-        f"target {model.target}, sha256 {model.sha256[:16]}"
+        f"target {printable(model.target)}, sha256 {model.sha256[:16]}"
     )
 
 

@@ -2,14 +2,17 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
-from ..errors import InputError, MissingDependencyError
+from ..errors import InputError, MissingDependencyError, printable
 from ..machine.interpreter import PIP
 from ..model.manifest import Manifest
 from ..model.session import open_session, read_manifest
 from ..model.zoo import DEFAULT_MODEL, find_model, released_models
+
+_MOST_LINES = 40  # of each list in a model file
 
 
 def add_models_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +32,7 @@ def models(args: argparse.Namespace) -> int:
         for name, path in released.items():
             manifest = read_manifest(open_session(path), str(path))
             kind = f"{manifest.export.form} {manifest.export.precision}"
-            figures = ", ".join(f"{key} {value:.2f}" for key, value in manifest.metrics.items())
+            figures = ", ".join(f"{key} {_figure(value)}" for key, value in manifest.metrics.items())
             mark = " (default)" if name == DEFAULT_MODEL else ""
             size = f"{path.stat().st_size / 1e6:.2f} MB"
             sys.stdout.write(f"{name:<24} released{mark}, {size}, {kind}, {figures}\n")
@@ -56,19 +59,37 @@ def _card(path: Path, manifest: Manifest) -> str:
     spec, export = manifest.preprocess, manifest.export
     colour = "grey" if spec.channels == 1 else "RGB"
     lines = [
-        f"{manifest.name}: {len(manifest.labels)} classes, {path.stat().st_size / 1e6:.2f} MB, {manifest.license}",
+        f"{printable(manifest.name)}: {len(manifest.labels)} classes, {path.stat().st_size / 1e6:.2f} MB, "
+        f"{printable(manifest.license)}",
         f"  input      {spec.width} x {spec.height} {colour}, {spec.fit}",
-        f"  exported   {export.form}, {export.precision}, opset {export.opset}, target {export.target}",
+        f"  exported   {export.form}, {export.precision}, opset {export.opset}, target {printable(export.target)}",
     ]
-    lines += [
-        f"  transform  {entry.name}: {entry.grid}, {entry.input_size} to {entry.output_size}, {entry.interpolation}, "
-        f"padding {entry.padding}"
+    lines += _shortened(
+        f"  transform  {printable(entry.name)}: {printable(entry.grid)}, {entry.input_size} to {entry.output_size}, "
+        f"{entry.interpolation}, padding {entry.padding}"
         for entry in manifest.transformers
-    ]
-    lines += [f"  {name:<25} {value:.2f}" for name, value in manifest.metrics.items()]
-    lines += [f"  parity {name:<18} {value:.1e}" for name, value in manifest.parity.items()]
+    )
+    lines += _shortened(
+        f"  {printable(name, 60):<25} {printable(f'{value:.2f}', 30)}" for name, value in manifest.metrics.items()
+    )
+    lines += _shortened(f"  parity {printable(name, 60):<18} {value:.1e}" for name, value in manifest.parity.items())
     gate = manifest.verification.get("gate")
     if isinstance(gate, dict):
         figures = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in gate.items()}
-        lines += [f"  exported, {name:<15} {value}" for name, value in figures.items() if name != "precision"]
+        lines += _shortened(
+            f"  exported, {printable(name, 60):<15} {printable(str(value))}"
+            for name, value in figures.items()
+            if name != "precision"
+        )
     return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return printable(f"{value:.2f}", 30)  # 1e300 has 300 digits
+
+
+def _shortened(lines: Iterable[str]) -> list[str]:
+    """Return the first lines of a list in a model file, and how many more there are."""
+    every = list(lines)
+    more = [f"  and {len(every) - _MOST_LINES} more"] if len(every) > _MOST_LINES else []
+    return every[:_MOST_LINES] + more

@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     options = RunOptions.from_arguments(args)
     with StopSignals() as signals:
         with OpenRun(options) as opened:
-            sys.stderr.write(f"{opened.classifier.manifest.name} runs on {', '.join(opened.classifier.providers)}\n")
+            name = printable(opened.classifier.manifest.name)
+            sys.stderr.write(f"{name} runs on {', '.join(opened.classifier.providers)}\n")
             signals.ends(opened.interrupt)
             summary = _write_records(opened)
         _report(summary, opened)

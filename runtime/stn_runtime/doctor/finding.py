@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import LONGEST_MESSAGE, printable
+
 State = Literal["ok", "note", "warning", "BROKEN"]
 """BROKEN: ``stn run`` cannot work; warning: something may go wrong; note: it matters only for some uses."""
 
@@ -25,4 +27,4 @@ class Finding:
 
     def __str__(self) -> str:
         remedy = f"\n{'':<24}{self.remedy}" if self.remedy else ""
-        return f"{self.state:<7}  {self.name:<13}{self.sentence}{remedy}"
+        return f"{self.state:<7}  {self.name:<13}{printable(self.sentence, LONGEST_MESSAGE)}{remedy}"

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..model.golden import golden_image, replay
-from ..model.manifest import METADATA_KEY
 from ..model.network import Network
 from ..model.parity import Parity
-from ..model.profiling import profile_nodes
-from ..model.session import open_session, read_metadata
+from ..model.session import NoManifestError
 from .finding import Finding
+from .profiling import profile_nodes
 
 
 def check_released(path: Path) -> Finding | None:
@@ -24,18 +23,17 @@ def check_released(path: Path) -> Finding | None:
 def check_model(path: Path) -> list[Finding]:
     """Return how one model file fares here: whether it loads, answers as recorded, and which provider samples."""
     try:
-        if METADATA_KEY not in read_metadata(open_session(path), str(path)):
-            sentence = (
-                f"{path.name} loads here; 'stn export' did not write it, so it carries no answers to compare with"
-            )
-            return [Finding("model", "note", sentence)]
         network = Network(path)
         result = replay(network)
+    except NoManifestError:
+        sentence = f"{path.name} loads here; 'stn export' did not write it, so it carries no answers to compare with"
+        return [Finding("model", "note", sentence)]
     except InputError as error:
         return [Finding("model", "BROKEN", str(error))]
     manifest = network.manifest
     export = manifest.export
-    kind = f"{manifest.name}, {len(manifest.labels)} classes, {export.form}, {export.precision}, opset {export.opset}"
+    kind = f"{printable(manifest.name)}, {len(manifest.labels)} classes, {export.form}, {export.precision}, "
+    kind += f"opset {export.opset}"
     return [
         Finding("model", "ok", f"{path.name}: {kind}"),
         _answers(path.name, result),

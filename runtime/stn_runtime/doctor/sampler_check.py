@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model.grid_sample import Interpolation, Padding, grid_sample
-from ..model.profiling import bare_session, profile_nodes
+from .profiling import bare_session, profile_nodes
 
 Feeds = dict[str, NDArray[np.float32]]
 

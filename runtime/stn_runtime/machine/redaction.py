@@ -2,6 +2,8 @@
 
 import re
 
+from ..errors import printable
+
 # A query key that names a credential, with its value up to the next key: takes "pwd=x" of "?pwd=x&size=1".
 _CREDENTIAL = re.compile(
     r"((?<![a-z])[a-z]*(?:pas|pwd?|secret|token|key|auth|use?r|login|sig|session|cred)[a-z]*=)(?:(?!_[a-z]+=)[^&;#/\s])*",
@@ -39,9 +41,7 @@ def has_unencoded_credentials(address: str) -> bool:
 def describe_cause(error: object) -> str:
     """Return an error, or its text, for the brackets of a sentence: one printable line, cut, without secrets."""
     text = re.sub(r"^\[\w+ -?\d+\] ", "", " ".join(str(error).split())) or type(error).__name__  # [Errno 111]
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    text = mask_addresses(text)
-    return text if len(text) <= _LONGEST_CAUSE else f"{text[: _LONGEST_CAUSE - 3]}..."
+    return printable(mask_addresses(text), _LONGEST_CAUSE)
 
 
 def _end_of_credentials(rest: str) -> int:

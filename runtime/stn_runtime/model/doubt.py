@@ -1,7 +1,8 @@
 """When not to trust a prediction.
 
 A spatial transformer shows what it looked at, so two faults can be seen without knowing the label: theta is unlike any
-that training saw, or what is sampled lies outside the picture. Neither tells a digit from something that is none.
+that training saw, or what is sampled lies outside the picture. Neither tells a digit from something that is none. A
+network may also answer with numbers that are no probabilities.
 """
 
 import math
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..images.preprocessing import place
 from .classifier import Prediction
+from .contract import are_probabilities
 from .manifest import Manifest
 from .theta_statistics import Floats
 
@@ -30,6 +32,8 @@ def doubt(prediction: Prediction, frame_size: tuple[int, int], manifest: Manifes
         frame_size: (height, width) of the frame, pixels.
         manifest: Manifest of the model.
     """
+    if not are_probabilities(prediction.probabilities):
+        return "the probabilities have left the range from 0 to 1"
     if not all(map(math.isfinite, prediction.theta)) or not np.isfinite(prediction.outline).all():
         return "the transformer has left the range of numbers"
     if len(prediction.outline):

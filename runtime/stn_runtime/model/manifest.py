@@ -2,17 +2,25 @@
 
 import dataclasses
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import ModelContractError
+from ..errors import ModelContractError, printable
 from ..images.preprocessing import PreprocessSpec
 from .schema import FieldError, read_as
 from .theta_statistics import ThetaStatistics
 
 METADATA_KEY = "stn_edge"
 SCHEMA = 1
+
+_MOST_PIXELS = 1 << 26  # of the network's input
+_LONGEST_SIDE = 1 << 16  # pixels that a transformer samples, or returns
+_NEWEST_OPSET = 1000  # far above any that will be
+_LONGEST_NAME = 1000  # characters of a label, or of the model's name
+_LONGEST_FAULT = 300  # characters of what a message says of a field
 
 Form = Literal["fused", "portable", "split"]
 Precision = Literal["float32", "float16", "int8"]
@@ -138,21 +146,23 @@ class Manifest:
             ModelContractError: Not JSON, from a newer version, or a field is missing or wrong; the message names it.
         """
         try:
-            data = json.loads(text)
+            data = json.loads(text, object_pairs_hook=_without_doubles)
         except (ValueError, RecursionError) as error:
-            raise ModelContractError(f"{source}: the manifest is not JSON ({error}); export the model again") from error
+            fault = printable(str(error), _LONGEST_FAULT)
+            raise ModelContractError(f"{source}: the manifest is not JSON ({fault}); export the model again") from error
         if not isinstance(data, dict):
             raise ModelContractError(f"{source}: the manifest is not a JSON object; export the model again")
         schema = data.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
             raise ModelContractError(
-                f"{source}: the manifest has schema {schema}, this version reads up to {SCHEMA}; update stn-edge"
+                f"{source}: the manifest has schema {printable(str(schema), 20)}, this version reads up to {SCHEMA}; "
+                "update stn-edge"
             )
         try:
             manifest = read_as(cls, data, "manifest")
             _check(manifest)
         except FieldError as error:
-            raise ModelContractError(f"{source}: {error}; export the model again") from error
+            raise _unusable(source, error, "export the model again") from error
         return manifest
 
 
@@ -166,7 +176,7 @@ def read_preprocess(data: Mapping[str, Any], source: str) -> PreprocessSpec:
         spec = read_as(PreprocessSpec, data, "preprocess", refuse_unknown=True)
         _check_preprocess(spec, "preprocess")
     except FieldError as error:
-        raise ModelContractError(f"{source}: {error}; the file is damaged") from error
+        raise _unusable(source, error, "the file is damaged") from error
     return spec
 
 
@@ -180,21 +190,62 @@ def read_theta(data: Mapping[str, Any], source: str) -> ThetaStatistics:
         statistics = read_as(ThetaStatistics, data, "theta")
         _check_theta(statistics, "theta")
     except FieldError as error:
-        raise ModelContractError(f"{source}: {error}; the file is damaged") from error
+        raise _unusable(source, error, "the file is damaged") from error
     return statistics
 
 
+def _unusable(source: str, error: FieldError, remedy: str) -> ModelContractError:
+    return ModelContractError(f"{source}: {printable(str(error), _LONGEST_FAULT)}; {remedy}")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; which of two values of one key counts would be up to the reader (RFC 8259, section 4)."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key '{printable(twice)}' stands twice in an object")
+    return values
+
+
+def _check_text(text: str, path: str) -> None:
+    """Refuse lone surrogates, which no UTF-8 holds, and endless text."""
+    if len(text) > _LONGEST_NAME:
+        raise FieldError(path, f"has {len(text)} characters, at most {_LONGEST_NAME} are taken")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FieldError(path, f"holds '{printable(text[error.start])}', which is no character of a text") from error
+
+
+def _check_figures(figures: Mapping[str, float], path: str) -> None:
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise FieldError(f"{path}.{printable(name, 60)}", f"is {value}, expected a finite number")
+
+
 def _check_preprocess(spec: PreprocessSpec, path: str) -> None:
+    sizes = f"{spec.height} x {spec.width} x {spec.channels} pixels"
     if min(spec.height, spec.width) < 1 or spec.channels not in (1, 3):
-        raise FieldError(path, f"asks for {spec.height} x {spec.width} x {spec.channels} pixels")
+        raise FieldError(path, f"asks for {sizes}")
+    if spec.height * spec.width > _MOST_PIXELS:
+        raise FieldError(path, f"asks for {sizes}, at most {_MOST_PIXELS} are taken")
 
 
 def _check(manifest: Manifest) -> None:
+    if manifest.schema < 1:
+        raise FieldError("manifest.schema", f"is {manifest.schema}, the first is 1")
     _check_preprocess(manifest.preprocess, "manifest.preprocess")
+    _check_text(manifest.name, "manifest.name")
     if not manifest.labels:
         raise FieldError("manifest.labels", "is empty")
+    for index, label in enumerate(manifest.labels):
+        _check_text(label, f"manifest.labels[{index}]")
     if "probabilities" not in manifest.outputs:
         raise FieldError("manifest.outputs", "lacks 'probabilities'")
+    _check_figures(manifest.metrics, "manifest.metrics")
+    _check_figures(manifest.parity, "manifest.parity")
+    if not 1 <= manifest.export.opset <= _NEWEST_OPSET:
+        raise FieldError("manifest.export.opset", f"is {manifest.export.opset}, which is no version of ONNX")
     if manifest.export.form == "split":
         if not manifest.transformers:
             raise FieldError("manifest.export.form", "is split, but there is no transformer")
@@ -202,10 +253,13 @@ def _check(manifest: Manifest) -> None:
             raise FieldError("manifest.export.form", "is split, but a transformer does not sample the image")
     end = 0
     for index, transformer in enumerate(manifest.transformers):
+        _check_text(transformer.name, f"manifest.transformers[{index}].name")
+        _check_text(transformer.grid, f"manifest.transformers[{index}].grid")
         first, last = transformer.theta
         if first != end or last <= first:
             raise FieldError(f"manifest.transformers[{index}].theta", f"is {first}:{last}, expected to start at {end}")
-        if min(*transformer.input_size, *transformer.output_size) < 1:
+        sides = (*transformer.input_size, *transformer.output_size)
+        if min(sides) < 1 or max(sides) > _LONGEST_SIDE:
             raise FieldError(
                 f"manifest.transformers[{index}]",
                 f"makes {transformer.output_size} of {transformer.input_size} pixels",

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ..errors import printable
+
 T = TypeVar("T")
 
 _NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-_LONGEST_SHOWN = 40  # characters of a wrong value
+_LONGEST_SHOWN, _LONGEST_NAME = 40, 60  # characters of a wrong value, and of a field's name
 
 
 class FieldError(ValueError):
@@ -132,9 +134,9 @@ def _scalar(kind: type, value: object, path: str) -> object:
 
 
 def _join(path: str, name: str) -> str:
+    name = printable(name, _LONGEST_NAME)
     return f"{path}.{name}" if path else name
 
 
 def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+    return printable(repr(value), _LONGEST_SHOWN)

@@ -1,26 +1,44 @@
-"""Opening a model file in onnxruntime, with threads and execution provider chosen openly."""
+"""Opening a model file in onnxruntime, with threads and execution provider chosen openly, within bounds.
+
+A file from a stranger may ask for endless work or endless memory, while it is opened (onnxruntime computes constants
+ahead) and when it runs. Both happen on a thread that is watched; over the bounds onnxruntime is told to stop, which it
+does between two nodes and two turns of a loop, and the caller gets an exception. A single node that takes for ever goes
+on until the process ends, which the command line then does at once. A process of its own would also outlive a crash of
+onnxruntime, but would open every model twice; no hostile file has made it crash so far.
+"""
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import onnxruntime as ort
 
-from ..errors import InputError, ModelContractError
+from ..errors import InputError, ModelContractError, printable
 from ..machine.cpus import usable_cpus
+from ..machine.memory import free_memory
+from ..machine.threads import OverLimitError, run_within
+from .contract import check_graph
 from .manifest import METADATA_KEY, Manifest
+
+T = TypeVar("T")
+
+
+class NoManifestError(ModelContractError):
+    """A file that loads, but that ``stn export`` did not write."""
+
 
 CLASSIFIER_KEY = "stn_edge_classifier"
 """Metadata of a file of the split form: the graph behind the warp, an ONNX file as base64."""
 
-GRID = "grid_{}"
-"""Outputs of the split form's localisation graph: the sampling grid of the transformer of that number."""
-
-WARPED = "warped_{}"
-"""Inputs of its classifier graph: what the transformer of that number sampled, (N, C, h, w) in [0, 1]."""
-
 _AUTO_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_SECONDS = 60.0  # for opening a file, and for its first run
+_COMPILING_SECONDS = 3600.0  # TensorRT and its like build the network first, which takes minutes on small devices
+_MOST_MEMORY = 4 << 30  # bytes for the same, beside what the size of the file explains
+_FILES = 8  # so many times the size of a file, for copies of its weights in other layouts and types
+_LEAST_MEMORY = 256 << 20  # where little is free, the system may still find as much
+_LONGEST_REASON = 200  # characters of onnxruntime's own message
 
 
 def open_session(
@@ -44,20 +62,29 @@ def open_session(
         name: Name of the model in error messages; None takes the path.
 
     Raises:
-        ModelContractError: The file cannot be loaded; one sentence.
+        ModelContractError: The file cannot be loaded, or not within the bounds of time and memory; one sentence.
         InputError: A provider that was named is not available.
     """
     name = name or (str(model) if isinstance(model, Path) else "the model")
     is_auto = providers is None or list(providers) == ["auto"]
     wanted = _choose_providers(None if is_auto else providers)
     options = _session_options(threads, spin, optimize)
+    place = str(model) if isinstance(model, Path) else model
+
+    def stop() -> None:
+        if hasattr(options, "set_load_cancellation_flag"):  # onnxruntime 1.22
+            options.set_load_cancellation_flag(True)
+
     try:
         with contextlib.redirect_stdout(sys.stderr):  # where onnxruntime falls back, it prints so
-            session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=wanted)
+            session = within_bounds(
+                lambda: ort.InferenceSession(place, options, providers=wanted), stop, "opening it", name, model, wanted
+            )
+    except ModelContractError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
-        reason = " ".join(str(error).split())
         raise ModelContractError(
-            f"{name}: onnxruntime cannot load it ({reason[:200]}); export the model again"
+            f"{name}: onnxruntime cannot load it ({reason_of(error)}); export the model again"
         ) from error
     session.disable_fallback()  # in the middle of a run
     if session.get_providers()[0] != wanted[0]:
@@ -66,6 +93,54 @@ def open_session(
             raise InputError(fault)
         sys.stderr.write(f"{fault}\n")
     return session
+
+
+def within_bounds(
+    action: Callable[[], T],
+    stop: Callable[[], object],
+    what: str,
+    name: str,
+    model: Path | bytes,
+    providers: Sequence[str],
+) -> T:
+    """Return what an action of onnxruntime returns, unless it takes too long or too much memory.
+
+    The bounds are a minute, an hour where a provider compiles; and of the memory that is free three quarters, at most
+    4 GiB beside eight times the file.
+
+    Args:
+        action: Opens or runs the model.
+        stop: Tells onnxruntime to stop.
+        what: What the action does, as the subject of a sentence.
+        name: Name of the model in messages.
+        model: The file, or its bytes.
+        providers: Its execution providers.
+
+    Raises:
+        ModelContractError: It was over the bounds, and was given up.
+        Exception: Whatever the action raised.
+    """
+    size = len(model) if isinstance(model, bytes) else _size_of(model)
+    memory = max(_LEAST_MEMORY, min(free_memory() * 3 // 4, _MOST_MEMORY + _FILES * size))
+    seconds = _SECONDS if set(providers) <= set(_AUTO_PROVIDERS) else _COMPILING_SECONDS
+    try:
+        return run_within(action, stop, seconds, memory)
+    except OverLimitError as error:
+        raise ModelContractError(
+            f"{name}: {what} {error}; run no file whose origin you do not know, or take a smaller network"
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return onnxruntime's message, which may quote any name in a file, as one short printable line."""
+    return printable(" ".join(str(error)[: 10 * _LONGEST_REASON].split()), _LONGEST_REASON)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # opening it tells why
+        return 0
 
 
 def _choose_providers(providers: Sequence[str] | None) -> list[str]:
@@ -113,70 +188,13 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
     """Return the manifest of an open model file, after checking the graph against it.
 
     Raises:
-        ModelContractError: There is none, it is damaged, or the graph is not what it says.
+        NoManifestError: There is none.
+        ModelContractError: It is damaged, or the graph is not what it says.
     """
     metadata = read_metadata(session, source)
     if METADATA_KEY not in metadata:
-        found = ", ".join(sorted(metadata)) or "none"
-        raise ModelContractError(
-            f"{source}: no '{METADATA_KEY}' metadata (found: {found}); export it with 'stn export'"
-        )
+        keys = printable(", ".join(printable(key, 60) for key in sorted(metadata)), 300) or "none"
+        raise NoManifestError(f"{source}: no '{METADATA_KEY}' metadata (found: {keys}); export it with 'stn export'")
     manifest = Manifest.from_json(metadata[METADATA_KEY], source)
-    _check_input(session, manifest, source)
-    _check_outputs(session, manifest, source)
-    if manifest.export.form != "split":
-        check_probabilities(session, manifest, source)
+    check_graph(session, manifest, source)
     return manifest
-
-
-def _check_input(session: ort.InferenceSession, manifest: Manifest, source: str) -> None:
-    spec = manifest.preprocess
-    inputs = session.get_inputs()
-    expected = [spec.height, spec.width, spec.channels]
-    if [entry.name for entry in inputs] != ["image"]:
-        raise ModelContractError(f"{source}: inputs are {[entry.name for entry in inputs]}, expected only 'image'")
-    batch, *size = inputs[0].shape
-    if inputs[0].type != "tensor(uint8)" or size != expected:
-        raise ModelContractError(
-            f"{source}: input 'image' is {inputs[0].type} {inputs[0].shape}, "
-            f"the manifest says tensor(uint8) N x {expected}"
-        )
-    if isinstance(batch, int) and batch != 1:
-        raise ModelContractError(f"{source}: takes {batch} pictures at a time, expected any number, or one")
-
-
-def _check_outputs(session: ort.InferenceSession, manifest: Manifest, source: str) -> None:
-    outputs = {entry.name: entry for entry in session.get_outputs()}
-    grids = [GRID.format(number) for number in range(len(manifest.transformers))]
-    if manifest.export.form == "split":
-        if list(outputs) != ["theta", "outline", *grids]:
-            raise ModelContractError(
-                f"{source}: is of the split form, but its outputs are {list(outputs)}; export it again"
-            )
-    elif tuple(outputs) != manifest.outputs:
-        raise ModelContractError(f"{source}: outputs are {list(outputs)}, the manifest says {list(manifest.outputs)}")
-    for name, rank in (("theta", 2), ("outline", 4), ("rectified", 4)):
-        if name in outputs and len(outputs[name].shape) != rank:
-            raise ModelContractError(
-                f"{source}: output '{name}' is {outputs[name].shape}, expected {rank} dimensions; export it again"
-            )
-    parameters = manifest.transformers[-1].theta[1] if manifest.transformers else 0
-    for name, expected_size in (("theta", parameters), ("outline", len(manifest.transformers))):
-        if name in outputs and outputs[name].shape[1] != expected_size:
-            raise ModelContractError(
-                f"{source}: output '{name}' is {outputs[name].shape}, "
-                f"the manifest's transformers need N x {expected_size}"
-            )
-
-
-def check_probabilities(session: ort.InferenceSession, manifest: Manifest, source: str) -> None:
-    """Check that a graph answers one probability for each label.
-
-    Raises:
-        ModelContractError: It does not.
-    """
-    shape = {entry.name: entry.shape for entry in session.get_outputs()}.get("probabilities", [])
-    if len(shape) != 2 or shape[1] != len(manifest.labels):
-        raise ModelContractError(
-            f"{source}: output 'probabilities' is {shape}, expected N x {len(manifest.labels)} labels"
-        )

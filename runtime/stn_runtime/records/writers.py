@@ -9,7 +9,7 @@ from typing import Any, Protocol, TextIO, TypeVar
 
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import LONGEST_MESSAGE, InputError, printable
 from .record import Record
 
 CSV_COLUMNS = (
@@ -136,11 +136,12 @@ class Readable(RecordWriter):
         elif record.prediction is None:
             text = f"{where}: error: {(record.error or '').removeprefix(f'{record.source}: ')}"
         else:
-            label = record.prediction.label if record.sure else f"unsure ({record.prediction.label}?)"
+            label = printable(record.prediction.label)
+            label = label if record.sure else f"unsure ({label}?)"
             text = f"{where}: {label}  {record.prediction.confidence:.1%}"
             text += f"  (uncertain: {record.uncertain})" if record.uncertain else ""
         encoding = self.stream.encoding or "utf-8"
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        text = printable(text, LONGEST_MESSAGE)
         with tqdm.external_write_mode(self.stream):  # a progress bar stands on the same terminal
             _write_line(self.stream, text.encode(encoding, "backslashreplace").decode(encoding))
 

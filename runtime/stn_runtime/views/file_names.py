@@ -33,4 +33,12 @@ def fitting(name: str) -> str:
 def safe(name: str) -> str:
     """Return a name that every system takes, different for different names: unsafe characters are percent-encoded."""
     unsafe = re.compile(r"[^\w .-]|^\.|[. ]$")
-    return unsafe.sub(lambda match: quote(os.fsencode(match[0]), safe="").replace(".", "%2E"), name) or "%"
+    return unsafe.sub(lambda match: quote(_encoded(match[0]), safe="").replace(".", "%2E"), name) or "%"
+
+
+def _encoded(character: str) -> bytes:
+    """Return a character as a file system stores it; a lone surrogate that stands for no byte of a file name, too."""
+    try:
+        return os.fsencode(character)
+    except UnicodeEncodeError:
+        return character.encode("utf-8", "surrogatepass")

@@ -527,6 +527,15 @@ def test_a_classifier_of_one_picture_behind_a_localisation_of_any_number_is_refu
     _refused(build_split(1, head=_head(1, [LOOKED_AT], 1)), rf"/split\.onnx: {re.escape(told)}; export it again$")
 
 
+@pytest.mark.parametrize("points", [np.zeros((3, 4, 3)), np.zeros((3, 5, 2)), np.zeros((1, 1, 2)), np.zeros((3, 4))])
+def test_a_grid_of_other_points_than_the_manifest_says_is_refused(
+    build_split: Callable[..., Path], points: NDArray[Any]
+) -> None:
+    head = _head(1, [LOOKED_AT])
+    with pytest.raises(ModelContractError, match=r"output 'grid_0' is \(1, .*\), the manifest says N x 3 x 4 points"):
+        Network(build_split(grids=[points], head=head, transformers=_transformers(1)), threads=1)
+
+
 def test_a_split_file_without_its_grids_is_refused(build_split: Callable[..., Path]) -> None:
     path = build_split()
     model = onnx.load(path)
