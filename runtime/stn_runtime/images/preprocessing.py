@@ -65,6 +65,17 @@ def place(height: int, width: int, spec: PreprocessSpec) -> Placement:
     )
 
 
+def seen_part(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int, int, int]:
+    """Return which pixels of a picture become the network's input: rows and columns (top, left, bottom, right).
+
+    ``bottom`` and ``right`` are the first that are left out. Only a crop leaves any out.
+    """
+    if spec.fit != "crop":
+        return 0, 0, height, width
+    top, left, rows, columns = _cropped(height, width, spec)
+    return top, left, top + rows, left + columns
+
+
 def largest_reduction(height: int, width: int, spec: PreprocessSpec, least: int = 0) -> int:
     """Return by how much, 8, 4, 2 or 1, a picture may be reduced and keep twice the resolution of the input.
 

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.preprocessing import Image, place, preprocess
+from ..images.preprocessing import Image, place, preprocess, seen_part
 from ..images.reading import read_image
 from .network import Network
 from .warping import reach
@@ -44,6 +44,9 @@ class Prediction:
         rectified: The picture that the classifier saw, (h, w) or (h, w, 3) RGB; None when the file has no such output.
         latency_ms: Milliseconds a picture, by stage; of a batch, the batch's time divided by its size.
         probabilities: Probability of each label, (K,), in the manifest's order.
+        seen: The pixels of the picture that became the network's input, (top, left, bottom, right), the last two left
+            out; None is all of them.
+        samples_beyond: Whether the transformers sample the picture also beyond ``seen``, as in the split form.
     """
 
     label: str
@@ -54,6 +57,8 @@ class Prediction:
     rectified: Image | None
     latency_ms: Mapping[str, float]
     probabilities: NDArray[np.float32]
+    seen: tuple[int, int, int, int] | None = None
+    samples_beyond: bool = False
 
 
 class Classifier:
@@ -182,4 +187,15 @@ class Classifier:
         if "rectified" in outputs:
             rectified = outputs["rectified"][index].astype(np.uint8)
             rectified = rectified[:, :, 0] if rectified.shape[2] == 1 else rectified
-        return Prediction(top[0].label, top[0].probability, top, theta, outline, rectified, latency, probabilities)
+        return Prediction(
+            top[0].label,
+            top[0].probability,
+            top,
+            theta,
+            outline,
+            rectified,
+            latency,
+            probabilities,
+            seen=seen_part(*size, self.manifest.preprocess),
+            samples_beyond=self.manifest.export.form == "split",
+        )

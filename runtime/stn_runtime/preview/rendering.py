@@ -2,12 +2,11 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 
 from ..images.opencv import cv2
-from ..views.overlay import draw
+from ..views.overlay import Annotator
 from .latest import ClassifiedFrame, LatestResults
 
 PICTURES_A_SECOND = 15.0
@@ -17,21 +16,15 @@ _LONGEST_SIDE = 1280  # pixels
 _QUALITY = 80
 
 
-def annotated_jpeg(classified: ClassifiedFrame) -> bytes:
-    """Return the frame as JPEG with its prediction drawn on it; its longer side has at most 1280 pixels."""
-    image, prediction = classified.image, classified.record.prediction
-    if prediction is None:
-        raise ValueError(f"record {classified.number} has no prediction to draw")
+def annotated_jpeg(classified: ClassifiedFrame, annotator: Annotator) -> bytes:
+    """Return the frame as JPEG with its record drawn on it; the longer side of the picture has at most 1280 pixels."""
+    image = classified.image
     height, width = image.shape[:2]
     scale = min(1.0, _LONGEST_SIDE / max(height, width))
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    whole_height, whole_width = classified.frame.size or (height, width)
-    factors = (image.shape[1] / whole_width, image.shape[0] / whole_height)
-    if factors != (1.0, 1.0):
-        prediction = replace(prediction, outline=(prediction.outline + 0.5) * factors - 0.5)
-    drawn = draw(image, prediction, classified.record.sure)
+    drawn = annotator.draw(classified.frame, classified.record, image=image)
     _, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return data.tobytes()
 
@@ -45,6 +38,7 @@ class JpegRenderer:
 
     def __init__(self, latest: LatestResults) -> None:
         self._latest = latest
+        self._annotator = Annotator(latest.metrics.live)
         self._lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "stn-preview-renderer")
         self._number, self._jpeg, self._rendered_at = 0, b"", 0.0
@@ -58,7 +52,7 @@ class JpegRenderer:
             is_due = loop.time() - self._rendered_at >= 0.9 / PICTURES_A_SECOND
             if newest is not None and newest.number != self._number and is_due:
                 self._rendered_at = loop.time()
-                self._jpeg = await loop.run_in_executor(self._thread, annotated_jpeg, newest)
+                self._jpeg = await loop.run_in_executor(self._thread, annotated_jpeg, newest, self._annotator)
                 self._number = newest.number
             return self._number, self._jpeg
 

@@ -1,104 +1,101 @@
-"""Drawing a prediction on its picture."""
+"""Drawing a record on its picture.
+
+An orange line is the border of what the transformer samples; its upper side is white, with the word "top" at it.
+Dashes at an edge say that the region goes on beyond it. What the network does not see is dark. The inset, in a corner,
+is what the classifier saw.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..images.opencv import cv2
 from ..images.preprocessing import Image
 from ..model.classifier import Prediction
+from ..records.record import Record
+from ..sources.frame import Frame
+from .canvas import OUTLINE, SHADE, Canvas
+from .inset import SteadyCorner
+from .lettering import Line
 
-OUTLINE = (255, 170, 0)
-_INK, _PLATE = (255, 255, 255), (20, 20, 20)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_SHIFT = 4  # fractional bits of drawn coordinates
-_INSET_SHARE = 0.3
-_LEAST_SIDE = 240
+__all__ = ["OUTLINE", "SHADE", "Annotator", "Note", "draw"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Lines of text in a corner of the picture."""
+
+    lines: Sequence[str]
+    place: Literal["bottom left", "top right"]
+
+
+class Annotator:
+    """Draws the records of one view on their pictures.
+
+    The inset of a video or camera stays in its corner, so that it does not jump from frame to frame.
+
+    Args:
+        live: Whether the pictures are those of cameras, which bear the camera's name.
+    """
+
+    def __init__(self, live: bool = False) -> None:
+        self._live = live
+        self._corner = SteadyCorner()
+        self._numbers: dict[str, int] = {}
+
+    def draw(self, frame: Frame, record: Record, notes: Sequence[Note] = (), image: Image | None = None) -> Image:
+        """Return a copy of the frame's picture with its record drawn on it, RGB.
+
+        A picture with a side under 240 pixels is enlarged by a whole factor, so that the text can be read.
+
+        Args:
+            frame: Has a picture.
+            record: Has a prediction.
+            notes: More lines of text.
+            image: The picture at another size, grey or RGB; None is the frame's own.
+
+        Raises:
+            ValueError: There is no picture or no prediction.
+        """
+        prediction = record.prediction
+        if frame.image is None or prediction is None:
+            raise ValueError(f"{record.source} #{record.frame}: there is no picture with a prediction to draw")
+        whole = frame.size or (frame.image.shape[0], frame.image.shape[1])
+        canvas = Canvas(frame.image if image is None else image, prediction, whole)
+        canvas.draw_region()
+        captions = [_label_line(canvas, prediction, record.sure)]
+        if self._live:
+            captions.append(self._name_line(canvas, frame.source))
+        if record.uncertain:
+            captions += canvas.small_lines(f"uncertain: {record.uncertain}", "uncertain")
+        canvas.draw_lines(captions, "top left")
+        for note in notes:
+            canvas.draw_lines([canvas.small_line(line, ascii(line)[1:-1]) for line in note.lines], note.place)
+        canvas.draw_inset(self._corner, frame.source, frame.time)
+        canvas.draw_words()
+        return canvas.pixels
+
+    def _name_line(self, canvas: Canvas, source: str) -> Line:
+        """Return the line with the name of a picture's source: the one place where that is decided."""
+        number = self._numbers.setdefault(source, len(self._numbers) + 1)
+        return canvas.small_line(source, f"source {number}")
 
 
 def draw(image: Image, prediction: Prediction, sure: bool = True) -> Image:
-    """Return a copy of the picture with the outline, the label with its probability, and the rectified inset.
+    """Return a copy of a picture with its prediction drawn on it, RGB.
 
     Args:
         image: The picture that was classified, grey or RGB.
         prediction: The prediction for that picture.
-        sure: Whether the confidence reaches the threshold; if not, the label gets a question mark.
-
-    Returns:
-        RGB; a picture with a side under 240 pixels is enlarged by a whole factor, so that the label can be read.
+        sure: Whether the confidence reaches the threshold.
     """
-    canvas = np.ascontiguousarray(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
-    factor = -(-_LEAST_SIDE // max(1, min(canvas.shape[:2])))
-    # A strip of 4000 x 10 pixels would become 96,000 pixels long.
-    factor = max(1, min(factor, 4096 // max(canvas.shape[:2])))
-    if factor > 1:
-        canvas = canvas.repeat(factor, axis=0).repeat(factor, axis=1)
-    elif canvas is image:
-        canvas = canvas.copy()
-    thickness = max(1, round(min(canvas.shape[:2]) / 240))
-    for points in prediction.outline:
-        draw_outline(canvas, (points + 0.5) * factor - 0.5, thickness)
-    if prediction.rectified is not None:
-        _draw_inset(canvas, prediction.rectified)
-    mark = "" if sure else "?"
-    _draw_label(canvas, f"{prediction.label}{mark}  {prediction.confidence:.0%}")
-    return canvas
+    return Annotator().draw(Frame("", 0, None, image), Record("", 0, None, prediction, sure=sure))
 
 
-def draw_outline(canvas: Image, points: NDArray[np.floating], thickness: int) -> None:
-    """Draw a closed outline, pixel coordinates (M, 2), into an RGB picture; its first side (the top) is brighter."""
-    limit = 2**15  # beyond it OpenCV overflows, and nothing is visible
-    fixed = (np.clip(np.nan_to_num(points), -limit, limit) * 2**_SHIFT).round().astype(np.int32)
-    cv2.polylines(canvas, [fixed], True, _PLATE, thickness + 2, cv2.LINE_AA, _SHIFT)
-    cv2.polylines(canvas, [fixed], True, OUTLINE, thickness, cv2.LINE_AA, _SHIFT)
-    top = fixed[: len(fixed) // 4 + 1]
-    cv2.polylines(canvas, [top], False, (255, 255, 255), thickness, cv2.LINE_AA, _SHIFT)
-
-
-def _draw_inset(canvas: Image, rectified: Image) -> None:
-    side = max(8, round(min(canvas.shape[:2]) * _INSET_SHARE))
-    scale = side / max(rectified.shape[:2])
-    height, width = (max(1, round(length * scale)) for length in rectified.shape[:2])
-    if height + 4 > canvas.shape[0] or width + 4 > canvas.shape[1]:
-        return
-    inset = cv2.resize(rectified, (width, height), interpolation=cv2.INTER_NEAREST)
-    inset = cv2.cvtColor(inset, cv2.COLOR_GRAY2RGB) if inset.ndim == 2 else inset
-    canvas[-height - 4 :, -width - 4 :] = OUTLINE
-    canvas[-height - 2 : -2, -width - 2 : -2] = inset
-
-
-def _draw_label(canvas: Image, text: str) -> None:
-    text = text.encode("utf-8", "replace").decode("utf-8")  # OpenCV crashes on a lone surrogate
-    size = min(canvas.shape[:2]) / 400
-    thickness = max(1, round(size * 2))
-    (width, height), baseline = cv2.getTextSize(text, _FONT, size, thickness)
-    if width > canvas.shape[1] - 8:
-        size *= (canvas.shape[1] - 8) / width
-        (width, height), baseline = cv2.getTextSize(text, _FONT, size, thickness)
-    cv2.rectangle(canvas, (0, 0), (width + 8, height + baseline + 8), _PLATE, cv2.FILLED)
-    cv2.putText(canvas, text, (4, height + 4), _FONT, size, _INK, thickness, cv2.LINE_AA)
-
-
-def draw_lines(canvas: Image, lines: Sequence[str], place: Literal["bottom", "middle", "right"]) -> None:
-    """Draw lines of text on a dark plate into an RGB picture.
-
-    Args:
-        canvas: The picture.
-        lines: One or more lines; a font that would not fit is made smaller.
-        place: bottom and middle are at the left edge, right is the top right corner.
-    """
-    height, width = canvas.shape[:2]
-    texts = [line.encode("utf-8", "replace").decode("utf-8") for line in lines]
-    size = max(0.35, min(height, width) / 900)
-    widest = max(cv2.getTextSize(text, _FONT, size, 1)[0][0] for text in texts)
-    size *= min(1.0, (width - 8) / max(1, widest))
-    boxes = [cv2.getTextSize(text, _FONT, size, 1) for text in texts]
-    step = max(box[0][1] + box[1] for box in boxes) + 2
-    wide, high = max(box[0][0] for box in boxes) + 8, step * len(texts) + 4
-    left = max(0, width - wide) if place == "right" else 0
-    top = {"bottom": max(0, height - high), "middle": max(0, (height - high) // 2), "right": 0}[place]
-    cv2.rectangle(canvas, (left, top), (left + wide, top + high), _PLATE, cv2.FILLED)
-    for number, text in enumerate(texts):
-        cv2.putText(canvas, text, (left + 4, top + step * (number + 1) - 3), _FONT, size, _INK, 1, cv2.LINE_AA)
+def _label_line(canvas: Canvas, prediction: Prediction, is_sure: bool) -> Line:
+    """Return the line with the label; a label that OpenCV cannot draw is named by its number in the manifest."""
+    before, after = ("" if is_sure else "unsure: "), f"  {prediction.confidence:.0%}"
+    number = int(np.argmax(prediction.probabilities))
+    text = f"{before}{prediction.label}{after}"
+    return canvas.label_line(text, f"{before}class {number}{after}", is_sure)

@@ -17,7 +17,7 @@ from ..sources.result_folders import ResultsFolder
 from ..sources.source import Source
 from ..sources.video import VIDEO_SUFFIXES
 from .file_names import fitting, mirrored, safe
-from .overlay import draw
+from .overlay import Annotator
 from .video_file import VideoFile
 from .view import View
 
@@ -35,6 +35,7 @@ class PictureFolder(View):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._results = ResultsFolder(folder)
+        self._annotator = Annotator()
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Save one picture; always goes on.
@@ -49,7 +50,7 @@ class PictureFolder(View):
             target = target.with_name(fitting(target.name + ".png"))
         _refuse_overwriting(target, frame.source)
         self._results.check(target)
-        _write(target, draw(frame.image, record.prediction, record.sure))
+        _write(target, self._annotator.draw(frame, record))
         return True
 
 

@@ -10,7 +10,7 @@ from ..images.opencv import cv2, encodable
 from ..machine.filesystem import make_folder
 from ..records.record import Record
 from ..sources.frame import Frame
-from .overlay import draw
+from .overlay import Annotator
 from .view import View
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class VideoFile(View):
 
     def __init__(self, path: Path, live: bool, keep: bool = False) -> None:
         self.path, self._live, self._keep = path, live, keep
+        self._annotator = Annotator(live)
         self._writer: cv2.VideoWriter | None = None
         self._rate = _FALLBACK_RATE
         self._size = (0, 0)
@@ -53,7 +54,7 @@ class VideoFile(View):
         if frame.image is None or record.prediction is None:
             return True
         self._check_room()
-        picture = draw(frame.image, record.prediction, record.sure)
+        picture = self._annotator.draw(frame, record)
         size = (picture.shape[1], picture.shape[0])
         if self._writer is None or size != self._size:
             self._writer = self._open(size, frame.rate)

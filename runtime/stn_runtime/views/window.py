@@ -14,7 +14,7 @@ from ..machine.rate import RateMeter
 from ..model.manifest import Manifest
 from ..records.record import Record
 from ..sources.frame import Frame
-from .overlay import draw, draw_lines
+from .overlay import Annotator, Note
 from .view import View
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Window(View):
         self.wait, self.snapshots = wait, snapshots
         self.waits = True
         self._live, self._manifest = live, manifest
+        self._annotator = Annotator(live)
         self._rates: dict[str, RateMeter] = {}
         self._names: set[str] = set()
         self._shown_at = 0.0
@@ -107,15 +108,12 @@ class Window(View):
     def _draw(self, frame: Frame, record: Record, rate: float | None) -> None:
         if frame.image is None or record.prediction is None:
             return
-        picture = draw(frame.image, record.prediction, record.sure)
-        if record.uncertain:
-            draw_lines(picture, [f"uncertain: {record.uncertain}"], "middle")
         stages = [f"{name} {taken:.1f}" for name, taken in record.prediction.latency_ms.items()]
         speed = [f"{rate:.1f} frames a second"] if rate is not None and not self.wait else []
-        draw_lines(picture, [*speed, f"ms: {', '.join(stages)}"], "bottom")
+        notes = [Note([*speed, f"ms: {', '.join(stages)}"], "bottom left")]
         if self._panel:
-            draw_lines(picture, theta_lines(record, self._manifest), "right")
-        self._picture = picture
+            notes.append(Note(theta_lines(record, self._manifest), "top right"))
+        self._picture = picture = self._annotator.draw(frame, record, notes)
         name = f"{_NAME}: {frame.source}" if self._live else _NAME  # each camera has its own window
         if name not in self._names:
             self._names.add(name)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stn_runtime import PreprocessSpec, preprocess
-from stn_runtime.images.preprocessing import Fit, largest_reduction, place
+from stn_runtime.images.preprocessing import Fit, largest_reduction, place, seen_part
 
 FITS: tuple[Fit, ...] = ("stretch", "letterbox", "crop")
 
@@ -148,6 +148,20 @@ def test_corners_of_the_input_are_mapped_into_the_picture(fit: Fit, corners: lis
     placement = place(100, 200, PreprocessSpec(20, 20, 1, fit=fit))
     np.testing.assert_allclose(placement.to_pixels(np.array([[-1, -1], [1, 1]], np.float32)), corners)
     np.testing.assert_allclose(placement.to_pixels(np.zeros(2, np.float32)), (99.5, 49.5))
+
+
+@pytest.mark.parametrize(
+    ("fit", "size", "seen"),
+    [
+        ("crop", (720, 1280), (0, 280, 720, 1000)),
+        ("crop", (1280, 720), (280, 0, 1000, 720)),
+        ("crop", (100, 100), (0, 0, 100, 100)),
+        ("letterbox", (720, 1280), (0, 0, 720, 1280)),
+        ("stretch", (720, 1280), (0, 0, 720, 1280)),
+    ],
+)
+def test_only_a_crop_leaves_pixels_unseen(fit: Fit, size: tuple[int, int], seen: tuple[int, int, int, int]) -> None:
+    assert seen_part(*size, PreprocessSpec(28, 28, 1, fit)) == seen
 
 
 def test_points_of_any_leading_shape_are_mapped() -> None:

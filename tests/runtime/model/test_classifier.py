@@ -132,6 +132,18 @@ def test_the_outline_is_in_pixels_of_the_picture(build_model: Callable[..., Path
     np.testing.assert_allclose(outline[0, ::8], CORNERS[fit], atol=1e-4)
 
 
+@pytest.mark.parametrize(("fit", "seen"), [("crop", (0, 4, 12, 20)), ("letterbox", None), ("stretch", None)])
+def test_a_prediction_says_which_pixels_the_network_saw(
+    build_model: Callable[..., Path], fit: Fit, seen: tuple[int, int, int, int] | None
+) -> None:
+    classifier = Classifier(build_model(1, preprocess=PreprocessSpec(6, 8, 1, fit)))
+    prediction = classifier.predict(np.zeros((12, 24), np.uint8))
+    assert prediction.seen == (seen or (0, 0, 12, 24))
+    assert not prediction.samples_beyond
+    (of_reduced,) = classifier.predict([np.zeros((12, 24), np.uint8)], [(24, 48)])
+    assert of_reduced.seen == tuple(2 * edge for edge in prediction.seen or ())
+
+
 def test_a_transformer_inside_the_network_has_no_outline(build_model: Callable[..., Path]) -> None:
     inside = TransformerSpec("body.stn", "affine", (0, 6), (6, 8), (3, 4), "bilinear", "zeros", False, False)
     prediction = Classifier(build_model(transformers=(inside,)), threads=1).predict(_plain(5))

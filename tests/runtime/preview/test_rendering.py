@@ -16,6 +16,7 @@ from stn_runtime.preview.preview import Preview
 from stn_runtime.preview.rendering import annotated_jpeg
 from stn_runtime.records.record import Record
 from stn_runtime.sources.frame import Frame
+from stn_runtime.views.overlay import Annotator
 from tests.runtime.preview.clients import (
     SQUARE,
     classified_frame,
@@ -35,7 +36,7 @@ def test_a_large_picture_is_made_smaller(height: int, width: int, expected: tupl
     image = np.full((height, width, 3), 128, np.uint8)
     outline = np.array([[[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]]], np.float32) * (width, height)
     record = Record("cam", 0, None, make_prediction(outline.astype(np.float32)))
-    drawn = decoded(annotated_jpeg(ClassifiedFrame(1, image, Frame("cam", 0, None, image), record)))
+    drawn = decoded(annotated_jpeg(ClassifiedFrame(1, image, Frame("cam", 0, None, image), record), Annotator()))
     assert drawn.shape == (*expected, 3)
     assert is_orange(drawn[expected[0] // 2, expected[1] // 4])
 
@@ -44,7 +45,9 @@ def test_the_outline_of_a_reduced_picture_is_in_its_pixels() -> None:
     image = np.full((300, 400, 3), 128, np.uint8)
     frame = Frame("x.jpg", 0, None, image, size=(1200, 1600))
     drawn = decoded(
-        annotated_jpeg(ClassifiedFrame(1, image, frame, Record("x.jpg", 0, None, make_prediction(4 * SQUARE))))
+        annotated_jpeg(
+            ClassifiedFrame(1, image, frame, Record("x.jpg", 0, None, make_prediction(4 * SQUARE))), Annotator()
+        )
     )
     assert is_orange(drawn[150, 100])
 
@@ -54,9 +57,9 @@ def test_a_frame_is_drawn_once_for_all_clients_and_only_when_a_client_asks(
 ) -> None:
     drawn = []
 
-    def draw(classified: ClassifiedFrame) -> bytes:
+    def draw(classified: ClassifiedFrame, annotator: Annotator) -> bytes:
         drawn.append(classified.number)
-        return annotated_jpeg(classified)
+        return annotated_jpeg(classified, annotator)
 
     monkeypatch.setattr(rendering, "annotated_jpeg", draw)
     preview = serve()
@@ -74,7 +77,7 @@ def test_a_frame_is_drawn_once_for_all_clients_and_only_when_a_client_asks(
 def test_a_drawing_that_fails_is_logged_in_a_sentence_and_other_answers_go_on(
     serve: Callable[..., Preview], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(classified: ClassifiedFrame) -> bytes:
+    def fail(classified: ClassifiedFrame, annotator: Annotator) -> bytes:
         raise ValueError("no paint left")
 
     monkeypatch.setattr(rendering, "annotated_jpeg", fail)
