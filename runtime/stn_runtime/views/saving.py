@@ -143,7 +143,7 @@ class PictureFile(View):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._annotator = path, Annotator()
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Save the picture; always goes on.
@@ -153,7 +153,7 @@ class PictureFile(View):
         """
         if frame.image is not None and record.prediction is not None:
             _refuse_overwriting(self.path, frame.source)
-            _write(self.path, draw(frame.image, record.prediction, record.sure))
+            _write(self.path, self._annotator.draw(frame, record))
         return True
 
 
