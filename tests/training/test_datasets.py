@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from stn_runtime import InputError, PreprocessSpec
+from stn_runtime.images.writing import write_image
 from stn_training.datasets import LabelledImages, load_dataset, preprocessed, split_names
 
 SPEC = PreprocessSpec(8, 8, 1)
@@ -346,3 +347,33 @@ def raises(error: Exception) -> Callable[..., Tensor]:
         raise error
 
     return fail
+
+
+# --- what other programs leave
+
+
+@pytest.mark.parametrize("inside", ["", "train"])
+def test_what_other_programs_left_is_no_class_and_no_picture(
+    tmp_path: Path, inside: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("1", "2", "10", "__MACOSX", "@eaDir"):
+        for number in range(4):
+            write_image(_made(tmp_path / inside / name) / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
+            write_image(_made(tmp_path / inside / name) / f"._{number}.png", np.zeros((8, 8, 3), np.uint8))
+            write_image(_made(tmp_path / inside / name / "@eaDir") / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
+    data = load_dataset(str(tmp_path), "train", PreprocessSpec(8, 8, 3), NOWHERE)
+    others = load_dataset(str(tmp_path), "val", PreprocessSpec(8, 8, 3), NOWHERE)
+    assert data.classes == others.classes == ("1", "10", "2")
+    assert len(data) + len(others) <= 12
+    assert [message for message in caplog.messages if "--all-files" in message] == [
+        f"{tmp_path}: 48 files that other programs left are passed over "
+        f"(such as {Path(inside, '1', '@eaDir')}); --all-files takes them"
+    ]
+    everything = load_dataset(str(tmp_path), "train", PreprocessSpec(8, 8, 3), NOWHERE, all_files=True)
+    assert everything.classes == ("1", "10", "2", "@eaDir", "__MACOSX")
+    assert len(everything) > 3 * len(data)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

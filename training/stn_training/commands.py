@@ -25,6 +25,7 @@ from .fit import fit
 from .pictures import image_sheet, save_confusion, save_picture
 
 _DATA = "mnist, sklearn-digits, or a folder with a folder of images per class"
+_ALL_FILES = "take also what other programs left in folders, such as ._IMG.jpg and @eaDir"
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
     def option(name: str, text: str, **settings: Any) -> None:  # noqa: ANN401  (argparse's own)
         default = defaults[name.replace("-", "_")]
-        shown = f" (default: {default})" if default not in ("", ()) and default is not dataclasses.MISSING else ""
+        shown = (
+            f" (default: {default})" if default not in ("", (), dataclasses.MISSING) and default is not False else ""
+        )
         parser.add_argument(f"--{name}", default=None, help=text + shown, **settings)
 
     parser.add_argument("data", nargs="?", help=_DATA)
@@ -43,6 +46,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     option("model", "network", choices=list(REGISTRY))
     parser.add_argument("--options", help="of the network, as JSON, such as '{\"grid\": \"tps\"}'; see 'stn models'")
     option("data-dir", "where benchmark data sets are kept")
+    option("all-files", _ALL_FILES, action="store_true")
     option("fit", "how a picture becomes square", choices=["stretch", "letterbox", "crop"])
     option("distort", f"none, {', '.join(DISTORTIONS)}, or a mixture such as camera:0.6,rts:0.4")
     parser.add_argument("--augment", help=f"any of {', '.join(AUGMENTATIONS)}, separated by commas")
@@ -96,6 +100,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=SPLITS, default="test", help="which part (default: %(default)s)")
     parser.add_argument("--distort", default="", help=f"{', '.join(DISTORTIONS)}, or a mixture")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
+    parser.add_argument("--all-files", action="store_true", help=_ALL_FILES)
     parser.add_argument("--seed", type=_seed, default=0, help="decides the distortions (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="folder for confusion.csv, confusion.png and report.json")
     parser.add_argument("--record", metavar="NAME", help="keep the accuracy in the checkpoint, for its manifest")
@@ -108,7 +113,9 @@ def evaluate(args: argparse.Namespace) -> int:
         raise InputError(f"{args.model}: --record writes to a checkpoint (.safetensors)")
     if args.output is not None:
         make_folder(args.output)  # before the work, not after it
-    data = load_test_images(args.data, args.split, args.distort, subject.spec, args.data_dir, args.seed)
+    data = load_test_images(
+        args.data, args.split, args.distort, subject.spec, args.data_dir, args.seed, all_files=args.all_files
+    )
     report = measure(subject, data)
     sys.stdout.write(report.table() + "\n")
     identity = evaluate_at_identity(subject, data)
@@ -131,6 +138,7 @@ def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--augment", default="", help=f"any of {', '.join(AUGMENTATIONS)}, separated by commas")
     parser.add_argument("--count", type=int, default=72, help="how many images (default: %(default)s)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
+    parser.add_argument("--all-files", action="store_true", help=_ALL_FILES)
     parser.add_argument("--seed", type=_seed, default=0, help="decides choice and distortions (default: %(default)s)")
 
 
@@ -143,7 +151,7 @@ def sheet(args: argparse.Namespace) -> int:
         config = dataclasses.replace(config, options={"channels": 1, **({} if args.distort else {"image_size": 28})})
     spec = config.preprocess()
     source = dataclasses.replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec
-    data = load_dataset(args.data, "train", source, args.data_dir)
+    data = load_dataset(args.data, "train", source, args.data_dir, args.all_files)
     generator = torch.Generator().manual_seed(args.seed)
     chosen = data.select(torch.randperm(len(data), generator=generator)[: args.count])
     batches = ImageData(chosen, chosen, config, spec)

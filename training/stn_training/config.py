@@ -34,6 +34,7 @@ class TrainConfig:
         model: A name in the registry.
         options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent.
         data_dir: Folder of torchvision's files.
+        all_files: Whether to take also what other programs left in folders of images, such as ``._IMG.jpg``.
         fit: How a picture that is not square becomes the square input: stretch, letterbox or crop.
         distort: A distortion or a mixture, see ``parse_mixture``; empty for none.
         augment: Names in AUGMENTATIONS.
@@ -56,6 +57,7 @@ class TrainConfig:
     model: str = "st-vgg"
     options: Mapping[str, Any] = field(default_factory=dict)
     data_dir: str = "data"
+    all_files: bool = False
     fit: str = "stretch"
     distort: str = ""
     augment: tuple[str, ...] = ()

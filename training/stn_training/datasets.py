@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
+from stn_runtime.images.foreign_files import is_below_foreign, is_foreign, passed_over
 from stn_runtime.images.reading import IMAGE_SUFFIXES, read_image
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ class LabelledImages:
         return LabelledImages(self.images[chosen], self.labels[chosen], self.classes, self.source)
 
 
-def load_dataset(name: str, split: str, spec: PreprocessSpec | None, data_dir: Path) -> LabelledImages:
+def load_dataset(
+    name: str, split: str, spec: PreprocessSpec | None, data_dir: Path, all_files: bool = False
+) -> LabelledImages:
     """Return one split of a data set.
 
     Args:
@@ -60,6 +63,7 @@ def load_dataset(name: str, split: str, spec: PreprocessSpec | None, data_dir: P
         split: ``train``, ``val``, ``test``, or ``all``.
         spec: Size and colour to bring the images to; None keeps a benchmark's own.
         data_dir: Folder of torchvision's files.
+        all_files: Whether to take also what other programs left in folders, such as ``._IMG.jpg`` and ``@eaDir``.
 
     Raises:
         InputError: The data set does not exist or holds no usable image.
@@ -71,7 +75,7 @@ def load_dataset(name: str, split: str, spec: PreprocessSpec | None, data_dir: P
     else:
         if spec is None:
             raise InputError(f"{name}: a folder of images needs a size to bring them to; name a network")
-        return _folder(Path(name), split, spec)
+        return _folder(Path(name), split, spec, all_files)
     if spec is None or tuple(loaded.images.shape[1:]) == (spec.height, spec.width, spec.channels):
         return loaded
     return preprocessed(loaded, spec)
@@ -133,10 +137,12 @@ def _holdout(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(held_out))
 
 
-def _folder(root: Path, split: str, spec: PreprocessSpec) -> LabelledImages:
+def _folder(root: Path, split: str, spec: PreprocessSpec, all_files: bool) -> LabelledImages:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give mnist, sklearn-digits, or a folder with a folder per class")
-    classes, files = _list_files(root, split)
+    classes, files = _list_files(root, split, all_files)
+    if not all_files and split != "val":  # training says it of its own split
+        _report_passed_over(root)
     if not files:
         raise InputError(f"{root}: the split '{split}' has no images; a folder per class is expected")
     images, labels, skipped = _read_files(files, spec)
@@ -151,7 +157,7 @@ def _folder(root: Path, split: str, spec: PreprocessSpec) -> LabelledImages:
     return data
 
 
-def _list_files(root: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+def _list_files(root: Path, split: str, all_files: bool) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     """Return the class names and the (file, class) pairs of a split, sorted."""
     children = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
     folders = {
@@ -163,11 +169,13 @@ def _list_files(root: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Pat
         other = next(folder.name for folder in folders.values() if folder is not None)
         raise InputError(f"{root}: has a folder '{other}' but none called train; are these splits or classes?")
     if train is None:
-        classes = _class_names(root)
-        parts = _made_split(_class_files(root, classes), {"val": 0.1, "test": 0.1})
+        classes = _class_names(root, all_files)
+        parts = _made_split(_class_files(root, classes, all_files), {"val": 0.1, "test": 0.1})
     else:
-        classes = _class_names(train)
-        parts = {name: _class_files(folder, classes) for name, folder in folders.items() if folder is not None}
+        classes = _class_names(train, all_files)
+        parts = {
+            name: _class_files(folder, classes, all_files) for name, folder in folders.items() if folder is not None
+        }
         if "val" not in parts:
             parts = parts | _made_split(parts["train"], {"val": 0.1})
         if "test" not in parts and split == "test":
@@ -175,24 +183,38 @@ def _list_files(root: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Pat
     return classes, [pair for name in split_names(split) for pair in parts.get(name, [])]
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _class_folders(folder: Path, all_files: bool) -> set[str]:
+    names = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    return names if all_files else {name for name in names if not is_foreign(name)}
+
+
+def _class_names(folder: Path, all_files: bool) -> tuple[str, ...]:
+    names = sorted(_class_folders(folder, all_files))
     if len(names) < 2:
         raise InputError(f"{folder}: needs a folder per class, at least two; found {len(names)}")
     return tuple(names)
 
 
-def _class_files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    foreign = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")} - set(
-        classes
-    )
-    if foreign:
-        raise InputError(f"{folder}: has classes that training did not see: {', '.join(sorted(foreign))}")
+def _report_passed_over(root: Path) -> None:
+    """Say how many pictures and folders of other programs are passed over."""
+    foreign = [path for path in sorted(root.rglob("*")) if is_below_foreign(path, root)]
+    pictures = [path for path in foreign if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    folders = [path for path in foreign if path.is_dir() and not path.name.startswith(".")]
+    if pictures:
+        log.warning("%s", passed_over(root, len(pictures), [str((folders or pictures)[0].relative_to(root))]))
+
+
+def _class_files(folder: Path, classes: tuple[str, ...], all_files: bool) -> list[tuple[Path, int]]:
+    unknown = _class_folders(folder, all_files) - set(classes)
+    if unknown:
+        raise InputError(f"{folder}: has classes that training did not see: {', '.join(sorted(unknown))}")
     return [
         (path, index)
         for index, name in enumerate(classes)
         for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and (all_files or not is_below_foreign(path, folder / name))
+        and path.is_file()
     ]
 
 

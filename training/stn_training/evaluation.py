@@ -99,7 +99,14 @@ def open_subject(path: str) -> Subject:
 
 
 def load_test_images(
-    data: str, split: str, distort: str, spec: PreprocessSpec, data_dir: Path, seed: int, most: int | None = None
+    data: str,
+    split: str,
+    distort: str,
+    spec: PreprocessSpec,
+    data_dir: Path,
+    seed: int,
+    most: int | None = None,
+    all_files: bool = False,
 ) -> LabelledImages:
     """Return labelled images as the network takes them; at most ``most``, evenly spaced over the data set.
 
@@ -115,7 +122,7 @@ def load_test_images(
         source: PreprocessSpec | None = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE)
     else:
         source = None if data in BENCHMARKS else spec
-    loaded = load_dataset(data, split, source, data_dir)
+    loaded = load_dataset(data, split, source, data_dir, all_files)
     if most is not None and len(loaded) > most:
         loaded = loaded.select(torch.linspace(0, len(loaded) - 1, most).long())
     return rendered(loaded, mixture, spec, seed)

@@ -97,8 +97,8 @@ def load_data(config: TrainConfig) -> ImageData:
     """
     spec = config.preprocess()
     source = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec
-    train = load_dataset(config.data, "train", source, Path(config.data_dir))
-    val = load_dataset(config.data, "val", source, Path(config.data_dir))
+    train = load_dataset(config.data, "train", source, Path(config.data_dir), config.all_files)
+    val = load_dataset(config.data, "val", source, Path(config.data_dir), config.all_files)
     return ImageData(train, rendered(val, config.mixture(), spec, seed_for(config.seed, 4)), config, spec)
 
 

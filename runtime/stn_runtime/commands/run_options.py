@@ -79,7 +79,7 @@ class RunOptions:
         options = cls(
             sources=tuple(args.source),
             model=args.model,
-            selection=Selection(args.stride, args.max_fps, args.loop, args.watch),
+            selection=Selection(args.stride, args.max_fps, args.loop, args.watch, args.all_files),
             camera=CameraOptions(
                 args.backend,
                 args.size,
@@ -173,6 +173,9 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--limit", type=whole(), metavar="N", help="end after N frames")
     group.add_argument("--loop", action="store_true", help="start over at the end of the file or folder")
     group.add_argument("--watch", action="store_true", help="wait for new pictures in the folder")
+    group.add_argument(
+        "--all-files", action="store_true", help="take also what other programs left in folders, such as ._IMG.jpg"
+    )
     group.add_argument("--resume", action="store_true", help="continue after what --output already holds")
 
 

@@ -46,12 +46,14 @@ class Selection:
         max_fps: Most frames a second, counted by the clock for a camera, by its own time for a video.
         loop: Whether files begin again when they have ended.
         watch: Whether a folder is watched for new pictures when those that are there have been read.
+        all_files: Whether to take also what other programs left in folders, such as ``._IMG.jpg``.
     """
 
     stride: int = 1
     max_fps: float | None = None
     loop: bool = False
     watch: bool = False
+    all_files: bool = False
 
 
 EVERYTHING = Selection()

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import InputError
+from ..images.foreign_files import is_foreign, passed_over
 from ..images.reading import IMAGE_SUFFIXES
 from .result_folders import is_marked
 
@@ -19,15 +20,16 @@ _UTF8_MARK = b"\xef\xbb\xbf"  # that some editors begin a list with
 class Folder:
     """The pictures below a folder, sorted, listed while they are iterated over; links to folders are not followed.
 
-    Folders below it that hold results of a run are not searched. The names of one folder are held in memory, about
-    120 bytes each.
+    Folders below it that hold results of a run are not searched, nor what other programs left. The names of one folder
+    are held in memory, about 120 bytes each.
 
     Args:
         root: Is listed with all folders below it.
+        all_files: Whether to take also what other programs left, such as ``._IMG.jpg``.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, all_files: bool = False) -> None:
+        self.root, self._all_files = root, all_files
 
     @cached_property
     def count(self) -> int:
@@ -36,20 +38,38 @@ class Folder:
         Raises:
             InputError: The folder cannot be listed.
         """
-        paths, folders = 0, [str(self.root)]
+        return self._counted[0]
+
+    @cached_property
+    def passed_over(self) -> str | None:
+        """The sentence that says how many files of other programs are passed over; None when there are none.
+
+        Raises:
+            InputError: The folder cannot be listed.
+        """
+        _, files, example = self._counted
+        return passed_over(self.root, files, [example]) if files else None
+
+    @cached_property
+    def _counted(self) -> tuple[int, int, str]:
+        """How many paths are taken and how many passed over, and an example of the latter."""
+        paths, foreign, example = 0, 0, ""
+        folders = [(str(self.root), False)]
         while folders:
-            folder = folders.pop()
+            folder, within = folders.pop()
             try:
                 for name, is_folder in _entries(folder):
-                    path = os.path.join(folder, name)
-                    paths += not is_folder
+                    path, is_passed = os.path.join(folder, name), within or (not self._all_files and is_foreign(name))
                     if is_folder and not is_marked(path):
-                        folders.append(path)
+                        folders.append((path, is_passed))
+                    elif not is_folder:
+                        paths, foreign = paths + (not is_passed), foreign + is_passed
+                        example = example or (os.path.relpath(path, self.root) if is_passed else "")
             except InputError:
                 if folder == str(self.root):
                     raise
-                paths += 1
-        return paths
+                paths += not within
+        return paths, foreign, example
 
     def __iter__(self) -> Iterator[Path]:
         """Yield the paths of files whose suffix says that they are pictures, in the order of ``sorted``.
@@ -59,7 +79,7 @@ class Folder:
         Raises:
             InputError: The folder itself cannot be listed.
         """
-        levels = [(str(self.root), _listed(str(self.root)))]
+        levels = [(str(self.root), self._listed(str(self.root)))]
         while levels:
             folder, entries = levels[-1]
             try:
@@ -74,7 +94,13 @@ class Folder:
             elif not is_folder:
                 yield Path(path)
             elif not is_marked(path):
-                levels.append((path, _listed(path)))
+                levels.append((path, self._listed(path)))
+
+    def _listed(self, folder: str) -> Iterator[tuple[str, bool]]:
+        """Yield the pictures and folders in a folder, sorted: path, and whether it is a folder."""
+        for name, is_folder in sorted(_entries(folder)):
+            if self._all_files or not is_foreign(name):
+                yield os.path.join(folder, name), is_folder
 
 
 class ListedFiles:
@@ -107,12 +133,6 @@ class ListedFiles:
         finally:
             if self.list_file is not None:
                 os.close(number)
-
-
-def _listed(folder: str) -> Iterator[tuple[str, bool]]:
-    """Yield the pictures and folders in a folder, sorted: path, and whether it is a folder."""
-    for name, is_folder in sorted(_entries(folder)):
-        yield os.path.join(folder, name), is_folder
 
 
 def _entries(folder: str) -> Iterator[tuple[str, bool]]:

@@ -1,12 +1,14 @@
 """Opening a source by its name: files, folders, patterns, lists, videos, cameras and streams."""
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..images.foreign_files import is_below_foreign, passed_over
 from ..images.preprocessing import PreprocessSpec
 from ..images.reading import IMAGE_SUFFIXES
 from ..machine.redaction import without_secrets
@@ -19,6 +21,8 @@ from .listing import Folder, ListedFiles
 from .result_folders import is_marked
 from .source import Source
 from .video import VIDEO_SUFFIXES, Video
+
+log = logging.getLogger(__name__)
 
 LIST_SUFFIXES = frozenset({".lst", ".txt"})
 _ADDRESS = re.compile(r"(https?|rtsps?)://", re.IGNORECASE)
@@ -183,10 +187,12 @@ def _open_files(text: str, selection: Selection, is_alone: bool) -> Source:
 
 
 def _open_folder(path: Path, selection: Selection, root: Path | None) -> ImageFiles:
-    folder = Folder(path)
+    folder = Folder(path, selection.all_files)
     # Goes through all of it: a folder that cannot be listed is not passed over in the middle of a run.
     if not folder.count and not selection.watch:
-        raise InputError(f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise InputError(folder.passed_over or f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    if folder.passed_over:
+        log.warning("%s", folder.passed_over)
     return ImageFiles(folder, root, selection, count=None if selection.watch else lambda: folder.count)
 
 
@@ -199,6 +205,10 @@ def _open_pattern(text: str, selection: Selection, is_alone: bool) -> Source:
     named = os.path.dirname(re.split(r"[*?[]", text)[0])
     matches = [Path(name) for name in sorted(glob.glob(text, recursive=True)) if os.path.isfile(name)]
     paths = [path for path in matches if not _is_result(path, Path(named))]
+    foreign = [] if selection.all_files else [path for path in paths if is_below_foreign(path, Path(named))]
+    paths = sorted({*paths} - {*foreign})
+    if foreign:
+        log.warning("%s", passed_over(text, len(foreign), [str(foreign[0])]))
     if not paths:
         raise InputError(f"{text}: the pattern matches no file")
     root = Path(os.path.commonpath([name.parent for name in paths])) if is_alone else None

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from ..errors import InputError
+from ..images.foreign_files import is_foreign
 from ..machine.filesystem import make_folder
 
 MARK = ".stn-edge"
@@ -22,7 +23,7 @@ class ResultsFolder:
 
     def __init__(self, path: Path) -> None:
         make_folder(path)
-        self._is_ours = is_marked(path) or not any(path.iterdir())
+        self._is_ours = is_marked(path) or all(is_foreign(entry.name) for entry in path.iterdir())
         self._written: set[int] = set()  # hashes of the files of this run, where that matters
         if self._is_ours and not is_marked(path):
             try:
