@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _logging_to_stderr(verbose):
             module = _module(name)
             _warn_of_several_wheels()
-            status: int = getattr(module, name)(_parse(name, module, arguments[1:]))
+            status: int = getattr(module, name)(_parse(name, arguments[1:]))
     except InputError as error:
         _say(str(error), verbose)
         return 2
@@ -119,10 +119,20 @@ def _overview(arguments: list[str]) -> int:
     parser.error(f"no command '{arguments[0]}'{hint}")
 
 
-def _parse(name: str, module: object, arguments: Sequence[str]) -> argparse.Namespace:
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Return the parser of a command.
+
+    Raises:
+        MissingDependencyError: Its packages are not installed.
+    """
     parser = argparse.ArgumentParser(prog=f"stn {name}", description=COMMANDS[name].help, allow_abbrev=False)
-    getattr(module, f"add_{name}_arguments")(parser)
+    getattr(_module(name), f"add_{name}_arguments")(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the log, and where an error comes from")
+    return parser
+
+
+def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
+    parser = parser_of(name)
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
         option, kind = unknown[0].partition("=")[0], "no option" if unknown[0].startswith("-") else "unexpected"

@@ -1,17 +1,15 @@
 """What operators are given stays true: the commands of their page, the systemd unit, its settings, the Dockerfile."""
 
-import argparse
 import json
 import re
 import shlex
 import shutil
 import subprocess
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from stn_runtime.cli import COMMANDS
+from stn_runtime.cli import COMMANDS, parser_of
 from stn_runtime.images.reading import IMAGE_SUFFIXES
 from stn_runtime.machine.systemd import SIGN_OF_LIFE_SECONDS
 from stn_runtime.records.writers import CSV_COLUMNS
@@ -24,12 +22,6 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 UNIT = (DEPLOY / "stn-edge.service").read_text(encoding="utf-8")
 ON_DEVICES = [name for name, command in COMMANDS.items() if command.module.startswith("stn_runtime.")]
 OF_OTHERS = {"--system-site-packages"}  # options that the page names by themselves, of venv
-
-
-def parser_of(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"stn {name}")
-    getattr(import_module(COMMANDS[name].module), f"add_{name}_arguments")(parser)
-    return parser
 
 
 def commands_of_page() -> list[str]:
