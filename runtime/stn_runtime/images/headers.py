@@ -10,6 +10,7 @@ these lines take 0.2), for WebP it allocates the canvas, it does not see that a 
 
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -28,6 +29,10 @@ _BASELINE = frozenset({0xC0, 0xC1})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and restarts
 _TILE_BYTES = 1 << 14  # what OpenJPEG keeps for each tile of up to four channels
 _ORIENTATION_TAG = 0x0112
+_WHITE_IS_ZERO, _PALETTE = 0, 3  # photometric interpretations of TIFF
+_BIT_FIELDS = (3, 6)  # compressions of BMP, without and with a mask of opacity
+_PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_MOST_TEXT = 1 << 20  # bytes of XMP or EXIF that are searched
 
 
 class HeaderError(ValueError):
@@ -48,7 +53,10 @@ class Header:
         orientation: EXIF orientation of a PNG or WebP, 1 to 8; 1 for the other formats, which OpenCV turns itself.
         left_out: Range of bytes that the decoder must not see: first, and one behind the last.
         white: Largest value of a sample where that is not all ones; else 0.
-        premultiplied: Whether decoded colours are multiplied by alpha already.
+        whites: The same for each channel, (blue, green, red), where they differ; else empty.
+        inverted: Whether 0 is white in decoded samples.
+        transparent: Value of decoded grey samples that stands for transparency; None without one.
+        alpha: Meaning of a fourth decoded channel: opacity, by which colours are multiplied already or not; or none.
     """
 
     kind: Kind
@@ -60,7 +68,10 @@ class Header:
     orientation: int = 1
     left_out: tuple[int, int] = (0, 0)
     white: int = 0
-    premultiplied: bool = False
+    whites: tuple[int, ...] = ()
+    inverted: bool = False
+    transparent: int | None = None
+    alpha: Literal["straight", "premultiplied", "none"] = "straight"
 
     def memory(self, factor: int = 1) -> int:
         """Return what decoding at 1/``factor`` of the size takes at its peak, in bytes."""
@@ -133,18 +144,49 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _png(data: bytes) -> Header:
     """PNG, third edition, 5 and 11; without the chunk that makes it an animation its first picture is a whole PNG."""
-    height = width = each = 0
-    orientation, animation = 1, (0, 0)
+    height = width = each = depth = colour = 0
+    exif, text, animation, transparent = 0, 0, (0, 0), None
     for kind, start, end in _png_chunks(data):
         if kind == b"IHDR" and not each:
             width, height, depth, colour = struct.unpack_from(">IIBB", data, start)
             channels = {0: 1, 4: 4, 6: 4}.get(colour, 4)  # a palette or RGB may have transparency
             each = 2 * channels * (2 if depth == 16 else 1)
         elif kind == b"eXIf":
-            orientation = _exif_orientation(data[start:end])
+            exif = _exif_orientation(data[start:end])
+        elif kind in _PNG_TEXTS:
+            text = text or _text_orientation(kind, data[start:end])
+        elif kind == b"tRNS" and colour == 0:  # of colours OpenCV makes an alpha channel
+            (transparent,) = struct.unpack_from(">H", data, start)
+            transparent *= 255 // ((1 << depth) - 1) if depth < 8 else 1
         elif kind == b"acTL":
             animation = (start - 8, end + 4)
-    return Header("PNG", height, width, each, orientation=orientation, left_out=animation)
+    return Header(
+        "PNG", height, width, each, orientation=exif or text or 1, left_out=animation, transparent=transparent
+    )
+
+
+def _text_orientation(kind: bytes, text: bytes) -> int:
+    """Return the orientation in a PNG's text: XMP (its part 3, 1.1.5), or EXIF in hexadecimal; 0 without one."""
+    keyword, _, rest = text.partition(b"\0")
+    is_packed = kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")
+    body = rest[1:] if kind == b"zTXt" else rest
+    if kind == b"iTXt":
+        body = rest[2:].partition(b"\0")[2].partition(b"\0")[2]  # behind language and translated keyword
+    if keyword not in (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1"):
+        return 0
+    try:
+        body = zlib.decompressobj().decompress(body, _MOST_TEXT) if is_packed else body[:_MOST_TEXT]
+    except zlib.error:
+        return 0
+    if keyword == b"XML:com.adobe.xmp":
+        return _xmp_orientation(body)
+    profile = re.match(rb"\s*exif\s+\d+\s+([0-9a-fA-F\s]+)", body)
+    return _exif_orientation(bytes.fromhex(profile[1].decode())) if profile else 0
+
+
+def _xmp_orientation(xmp: bytes) -> int:
+    found = re.search(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\b", xmp)
+    return int(found[1]) if found else 0
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -160,7 +202,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _webp(data: bytes) -> Header:
     """RFC 9649, 2.3 to 2.7, and RFC 6386, 9.1; an animation is composed on two canvases."""
-    at, size, each, orientation = 12, (0, 0), 8, 1
+    at, size, each, exif, xmp = 12, (0, 0), 8, 0, 0
     while at + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, at)
         if kind == b"VP8X":
@@ -174,36 +216,49 @@ def _webp(data: bytes) -> Header:
             (bits,) = struct.unpack_from("<I", data, at + 9)
             size = (1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF))
         elif kind == b"EXIF":
-            orientation = _exif_orientation(data[at + 8 : at + 8 + length])
+            exif = _exif_orientation(data[at + 8 : at + 8 + length])
+        elif kind == b"XMP ":
+            xmp = _xmp_orientation(data[at + 8 : at + 8 + min(length, _MOST_TEXT)])
         at += 8 + length + length % 2
-    return Header("WebP", *size, each, orientation=orientation)
+    return Header("WebP", *size, each, orientation=exif or xmp or 1)
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """EXIF 2.32, 4.5 and tag 274."""
+    """EXIF 2.32, 4.5 and tag 274; 0 without one."""
     exif = exif.removeprefix(b"Exif\0\0")
     try:
-        value = _tiff_tags(exif).get(_ORIENTATION_TAG, 1)
+        value = _tiff_tags(exif).get(_ORIENTATION_TAG, 0)
     except (struct.error, OverflowError):  # cut short: a picture without orientation
-        return 1
-    return value if 1 <= value <= 8 else 1
+        return 0
+    return value if value <= 8 else 0
 
 
 def _tiff(data: bytes) -> Header:
     """TIFF 6.0, sections 2 and 8, and BigTIFF; the first picture, in strips or tiles."""
     tags = _tiff_tags(data)
-    bits, channels = tags.get(258, 1), max(3, tags.get(277, 1))  # a palette makes three
+    bits, samples, colours = tags.get(258, 1), tags.get(277, 1), tags.get(262, 1)
+    extra = tags.get(338, 0)  # 1 associated, 2 unassociated alpha, which libtiff multiplies in 8 bits
     if bits > 16:
         raise HeaderError(f"has {bits}-bit pixels; convert it to 8 or 16 bits")
-    each = channels * (2 if bits > 8 else 1)
-    extra = tags.get(338, 0)  # 1 associated, 2 unassociated alpha, which libtiff multiplies in 8 bits
+    # What follows OpenCV decodes wrongly, without a word.
+    if colours not in (_WHITE_IS_ZERO, 1, 2, _PALETTE, 5, 6):  # grey, RGB, CMYK, YCbCr
+        raise HeaderError(f"has colours of a kind that is not read (photometric {colours}); convert it to RGB")
+    if bits > 8 and samples > 1 and tags.get(284) == 2:
+        raise HeaderError("keeps its 16-bit channels apart (planar), which is not read; save it again as PNG")
+    if (colours == _PALETTE and bits == 1) or (samples == 2 and extra in (1, 2)):
+        raise HeaderError(
+            "has a palette of two colours, or grey with transparency, not read here; save it again as PNG"
+        )
+    each = max(3, samples) * (2 if bits > 8 else 1)  # a palette makes three
+    associated = extra == 1 or (extra == 2 and bits <= 8)
     return Header(
         "TIFF",
         tags.get(257, 0),
         tags.get(256, 0),
         3 * each,
         each * tags.get(322, 0) * tags.get(323, 0),
-        premultiplied=extra == 1 or (extra == 2 and bits <= 8),
+        inverted=colours == _WHITE_IS_ZERO and bits > 8,
+        alpha="none" if extra not in (1, 2) else "premultiplied" if associated else "straight",
     )
 
 
@@ -233,13 +288,33 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
 def _bmp(data: bytes) -> Header:
     """BITMAPFILEHEADER, then BITMAPCOREHEADER (12 bytes) or BITMAPINFOHEADER and its children; rows may go down."""
     (size,) = struct.unpack_from("<I", data, 14)
-    width, height = struct.unpack_from("<HH" if size == 12 else "<ii", data, 18)
-    return Header("BMP", abs(height), width, 8)
+    if size < 40 and size != 16:
+        raise HeaderError("is a BMP of OS/2's first kind, which OpenCV decodes wrongly; save it again as PNG")
+    width, height = struct.unpack_from("<ii", data, 18)
+    bits, compression = (0, 0) if size < 40 else struct.unpack_from("<HI", data, 28)
+    masks, opacity = (0x7C00, 0x3E0, 0x1F), 0
+    if compression in _BIT_FIELDS:
+        masks = struct.unpack_from("<3I", data, 54)
+        (opacity,) = struct.unpack_from("<I", data, 66) if size >= 56 or compression == _BIT_FIELDS[1] else (0,)
+        if bits == 32 and (masks != (0xFF0000, 0xFF00, 0xFF) or opacity not in (0, 0xFF000000)):
+            raise HeaderError("is a BMP with unusual bit fields, which OpenCV decodes wrongly; save it again as PNG")
+    whites = (248, 252 if masks[1] == 0x7E0 else 248, 248) if bits == 16 else ()  # low bits of five or six are lost
+    return Header("BMP", abs(height), width, 8, whites=whites, alpha="straight" if opacity else "none")
 
 
 def _gif(data: bytes) -> Header:
-    """GIF89a, 18: the logical screen, on which all pictures lie."""
-    width, height = struct.unpack_from("<HH", data, 6)
+    """GIF89a, 18 and 20: the logical screen, on which all pictures lie, and the first of them, which must fill it."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while data[at : at + 1] == b"\x21":  # extensions, each a chain of blocks
+        at += 2
+        while data[at : at + 1] not in (b"", b"\0"):
+            at += 1 + data[at]
+        at += 1
+    if data[at : at + 1] == b"\x2c" and struct.unpack_from("<HHHH", data, at + 1) != (0, 0, width, height):
+        raise HeaderError(
+            "is a GIF whose first picture does not fill its canvas, which OpenCV decodes wrongly; save it again as PNG"
+        )
     return Header("GIF", height, width, 13)
 
 

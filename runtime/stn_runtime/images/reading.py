@@ -165,13 +165,15 @@ def _decoded(data: bytes, header: Header, name: str, factor: int = 1, grey: bool
         flags = cv2.IMREAD_UNCHANGED
     first, last = header.left_out
     kept = data[:first] + data[last:] if last else data
+    if header.kind == "PNM" and data[1:2] in b"123":
+        kept += b"\n"  # without which the last of the spelled numbers counts as cut off
     try:
         decoded = cv2.imdecode(np.frombuffer(kept, np.uint8), flags)
         if decoded is None:
             raise ImageReadError(
                 f"{name}: cannot be decoded as an image ({len(data)} bytes of {header.kind}, OpenCV {cv2.__version__})"
             )
-        return _upright(_to_rgb(_to_8_bits(decoded, header.white, name), header.premultiplied), header.orientation)
+        return _upright(_to_rgb(_to_8_bits(decoded, header, name), header), header.orientation)
     except cv2.error as error:
         raise ImageReadError(f"{name}: cannot be decoded as an image ({_reason(error)})") from error
     except MemoryError as error:
@@ -189,21 +191,30 @@ def _upright(image: Image, orientation: int) -> Image:
     return np.ascontiguousarray(image)
 
 
-def _to_8_bits(image: NDArray[np.generic], white: int, name: str) -> Image:
+def _to_8_bits(image: NDArray[np.generic], header: Header, name: str) -> Image:
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageReadError(f"{name}: has {image.dtype} pixels; convert it to 8 or 16 bits")
     full = (1 << 8 * image.dtype.itemsize) - 1
-    if image.dtype == np.uint8 and white in (0, full):
-        return image.view(np.uint8)
     samples = image.view(f"u{image.dtype.itemsize}")
-    return np.asarray(cv2.convertScaleAbs(samples, alpha=255 / (white or full)), np.uint8)
+    if header.inverted:
+        cv2.bitwise_not(samples, dst=samples)
+    if header.transparent is not None:
+        samples[samples == header.transparent] = full
+    if header.whites:
+        scales = 255 / np.array(header.whites)
+        table = (np.arange(256)[:, None] * scales).round().clip(max=255).astype(np.uint8)
+        return np.asarray(cv2.LUT(samples, table[None]), np.uint8)
+    if samples.dtype == np.uint8 and header.white in (0, full):
+        return samples
+    return np.asarray(cv2.convertScaleAbs(samples, alpha=255 / (header.white or full)), np.uint8)
 
 
-def _to_rgb(image: Image, premultiplied: bool) -> Image:
+def _to_rgb(image: Image, header: Header) -> Image:
     if image.ndim == 2:
         return image
-    if image.shape[2] == 4:
-        return _on_white(image, premultiplied)
+    if image.shape[2] == 4 and header.alpha != "none":
+        return _on_white(image, header.alpha == "premultiplied")
+    image = image[:, :, :3]
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 

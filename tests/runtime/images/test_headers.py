@@ -90,7 +90,6 @@ SIZED = {
     "TIFF with a size twice": _tiff("<", (256, 3, 7), (257, 3, 5), (257, 3, 900)),
     "BMP": _bmp(5, 7),
     "BMP from the top": _bmp(-5, 7),
-    "BMP of OS/2": b"BM" + struct.pack("<IHHIIHHHH", 26, 0, 0, 26, 12, 7, 5, 1, 24),
     "GIF": _gif(5, 7),
     "JPEG 2000": _jp2(5, 7),
     "bare JPEG 2000": _j2k(5, 7, left=30),
