@@ -22,9 +22,9 @@ from stn_runtime.sources.image_files import ImageFiles
 from stn_runtime.sources.opening import open_source
 
 from .exporter import export_checkpoint
-from .forms.targets import find_target, plan_export, target_table
+from .forms.targets import Target, find_target, plan_export, target_table
 from .graph.onnx_files import read_onnx
-from .linting import lint
+from .linting import Finding, lint
 from .optimizer import DifferenceError, optimize_onnx
 from .proof.gates import GateError, TestSet
 from .proof.reference import BATCHES
@@ -145,7 +145,7 @@ def print_findings(path: Path, target_name: str) -> int:
         InputError: The file cannot be read, or there is no such target.
     """
     target = find_target(target_name)
-    findings = _bounded(lambda: lint(read_onnx(path), target), path)
+    findings = _bounded(lambda: _lint_file(path, target), path)
     for finding in findings:
         sentence = printable(finding.sentence, LONGEST_MESSAGE)
         sys.stdout.write(f"{'FAILS' if finding.fails else 'note '}  {sentence}\n")
@@ -154,6 +154,14 @@ def print_findings(path: Path, target_name: str) -> int:
     verdict = f"{failing} will fail" if failing else "nothing known will fail"
     sys.stdout.write(f"{path.name} on {target.name} ({target.summary}): {verdict}\n")
     return 1 if failing else 0
+
+
+def _lint_file(path: Path, target: Target) -> list[Finding]:
+    model = read_onnx(path)
+    try:
+        return lint(model, target)
+    except InputError as error:
+        raise ModelContractError(f"{path}: {error}") from error
 
 
 def _bounded(look: Callable[[], T], path: Path) -> T:

@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stn_runtime.cli import main
-from tests.stress.hostile_models import ENDLESS, ESCAPES, MEGABYTE, REFUSED, TAKEN, Builder, with_names, with_operator
+from tests.stress.hostile_models import ENDLESS, REFUSED, TAKEN, Builder
+from tests.stress.hostile_parts import ESCAPES, MEGABYTE, with_names, with_operator
 from tests.stress.test_hostile_models import SECONDS, obeys_nothing
 
 FILES: dict[str, Builder] = {name: build for name, (build, _) in REFUSED.items()} | dict(TAKEN)
@@ -76,6 +77,15 @@ def test_a_look_without_end_is_given_up_in_one_sentence(name: str, tmp_path: Pat
     bound = r"looking into it (took longer than 3 s|took more than \d+ MiB of memory)"
     assert re.fullmatch(rf"stn: {re.escape(str(path))}: {bound}; [^\n]+\n", done.stderr)
     assert not target.exists()
+
+
+def test_functions_of_a_classifier_graph_are_not_written_out_either(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "endless.onnx"
+    path.write_bytes(ENDLESS["a classifier of functions that call each other"]())
+    assert main(["doctor", str(path), "--target", "cpu"]) == 2
+    assert capsys.readouterr().err == f"stn: {path}: its classifier graph is damaged; export it again\n"
 
 
 @pytest.mark.parametrize("name", ["functions that call each other 2^40 times"])

@@ -66,7 +66,7 @@ def test_a_hostile_file_is_refused_in_one_sentence(refused: tuple[Path, str], ph
     status, out, err = stn("run", photo, "-m", path)
     assert (status, out) == (2, "")
     assert re.search(sentence, err), err
-    assert err.startswith(f"stn: {path}: ")
+    assert err.startswith(f"stn: {path}")
     assert err.count("\n") == 1
     assert obeys_nothing(err)
     assert time.monotonic() - started < SECONDS
@@ -83,7 +83,7 @@ def test_other_commands_refuse_it_so_or_tell_of_it_in_printable_text(
         assert (out.count("\n") > 2, err) == (True, "")
     else:
         assert (status, out) == (2, "")
-        assert err.startswith(f"stn: {path}: ")
+        assert err.startswith(f"stn: {path}")
         assert err.count("\n") == 1
 
 
@@ -111,6 +111,10 @@ def test_odd_text_is_escaped_and_cut_wherever_a_terminal_shows_it(
     assert saved[0].resolve().is_relative_to(crops.resolve())
     for command in COMMANDS[1:]:
         status, out, err = stn(*arguments(command, path, photo))
+        if "golden" in name and command == "verify":
+            assert (status, err.count("\n")) == (2, 1), out
+            assert "golden vector" in err
+            continue
         assert status in (0, 1), err  # 1: it does not answer as its golden vectors say
         assert obeys_nothing(out + err), command
         assert len(out) < 20_000
@@ -164,7 +168,7 @@ def test_work_without_end_is_given_up_in_one_sentence(
     assert time.monotonic() - started < 2 * SECONDS
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     bound = r"(opening it|its first run) (took longer than 2 s|took more than \d+ MiB of memory)"
-    assert re.fullmatch(rf"stn: {re.escape(str(path))}: {bound}; [^\n]+\n", done.stderr)
+    assert re.fullmatch(rf"stn: {re.escape(str(path))}(, its classifier graph)?: {bound}; [^\n]+\n", done.stderr)
 
 
 @pytest.mark.parametrize("name", ["an operator that controls the terminal", "foreign keys control the terminal"])

@@ -4,11 +4,13 @@ import base64
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with onnx
 
 from stn_runtime import InputError
 from stn_runtime.model.contract import GRID, WARPED
-from stn_runtime.model.session import CLASSIFIER_KEY
+from stn_runtime.model.session import CLASSIFIER_KEY, reason_of
 
+from ..graph.onnx_files import MOST_NODES, written_out_size
 from ..graph.opsets import written_in
 from ..graph.rewrites import infer_shapes
 
@@ -71,11 +73,17 @@ def classifier_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the classifier graph of a file of the split form, for toolchains that convert the two parts apart.
 
     Raises:
-        InputError: The file is not of the split form.
+        InputError: The file is not of the split form, or its classifier graph is damaged.
     """
     for entry in model.metadata_props:
         if entry.key == CLASSIFIER_KEY:
-            return onnx.load_from_string(base64.b64decode(entry.value))
+            try:
+                classifier = onnx.load_from_string(base64.b64decode(entry.value, validate=True))
+            except (ValueError, DecodeError) as error:
+                raise InputError(f"its classifier graph is damaged ({reason_of(error)}); export it again") from error
+            if not classifier.graph.output or written_out_size(classifier) > MOST_NODES:
+                raise InputError("its classifier graph is damaged; export it again")
+            return classifier
     raise InputError("the file is not of the split form: it carries no classifier graph")
 
 

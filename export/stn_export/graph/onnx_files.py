@@ -13,7 +13,8 @@ from stn_runtime.errors import printable
 from stn_runtime.machine.filesystem import write_whole
 
 _MOST_BYTES = 1 << 31  # of a message of protocol buffers
-_MOST_NODES = 1_000_000  # of a graph whose functions have been written out
+MOST_NODES = 1_000_000
+"""Of a graph whose functions have been written out."""
 
 STANDARD = ("", "ai.onnx")
 """The names of the standard operator domain."""
@@ -45,9 +46,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ModelContractError(
             f"{path}: has opset {opset_of(model)}, the onnx package here knows up to {newest}; pip install -U onnx"
         )
-    if written_out_size(model) > _MOST_NODES:
+    if written_out_size(model) > MOST_NODES:
         raise ModelContractError(
-            f"{path}: its functions call each other so often that it would have over {_MOST_NODES} nodes; "
+            f"{path}: its functions call each other so often that it would have over {MOST_NODES} nodes; "
             "export it again without functions"
         )
     try:

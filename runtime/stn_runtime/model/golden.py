@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelContractError
+from ..errors import ModelContractError, printable
 from ..images.preprocessing import PreprocessSpec
 from .manifest import GoldenVector
 from .network import Network
@@ -50,7 +50,9 @@ def replay(network: Network) -> Parity:
     tolerances = TOLERANCES[manifest.export.precision]
     unknown = sorted({name for vector in manifest.golden for name in vector.outputs} - set(tolerances))
     if unknown:
-        raise ModelContractError(f"{source}: golden vectors of an unknown output '{unknown[0]}'; update stn-edge")
+        raise ModelContractError(
+            f"{source}: golden vectors of an unknown output '{printable(unknown[0])}'; update stn-edge"
+        )
     if not manifest.golden:
         raise ModelContractError(f"{source}: carries no golden vectors; export it again with this version")
     parity = Parity({}, 0, 0, tolerances)
@@ -60,7 +62,7 @@ def replay(network: Network) -> Parity:
             recorded = {name: _decode(text, np.float32) for name, text in vector.outputs.items()}
         except (ValueError, zlib.error, binascii.Error) as error:
             raise ModelContractError(f"{source}: golden vector {index} is damaged ({error})") from error
-        actual = network.run(image)
+        actual = network.run_bounded(image, f"golden vector {index}")
         sizes = {name: values.size for name, values in recorded.items()}
         if "probabilities" not in recorded or sizes != {name: actual[name].size for name in sizes if name in actual}:
             raise ModelContractError(f"{source}: golden vector {index} is damaged: it has other outputs than the file")

@@ -46,6 +46,7 @@ class Network:
         spin: bool = True,
         optimize: bool = True,
     ) -> None:
+        self._model = model
         self.source = str(model) if isinstance(model, Path) else "the model"
         # The graphs and the warp take turns: threads that spin after one would take the CPUs from the next.
         spin = spin and not _may_be_split(model)
@@ -64,20 +65,32 @@ class Network:
         self._run_options: ort.RunOptions | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}  # of the outputs, for one picture
         if manifest is None:
-            self._check_first_run(model)
+            self._check_first_run()
 
-    def _check_first_run(self, model: Path | bytes) -> None:
-        """Run once, on a thread that is watched, and check what comes out; it also makes the next run faster."""
+    def run_bounded(self, batch: NDArray[np.uint8], what: str) -> dict[str, NDArray[np.generic]]:
+        """Return the outputs for a batch whose pictures the file itself may have chosen; no other run goes beside it.
+
+        Args:
+            batch: Preprocessed pictures (N, H, W, C).
+            what: What the run is, as the subject of a sentence.
+
+        Raises:
+            ModelContractError: It took more time or memory than one run may.
+        """
         options = self._run_options = ort.RunOptions()
-        picture = _noise(self.manifest.preprocess)
 
         def stop() -> None:
             options.terminate = True
 
         providers = self.session.get_providers()
-        outputs = within_bounds(lambda: self.run(picture), stop, "its first run", self.source, model, providers)
+        try:
+            return within_bounds(lambda: self.run(batch), stop, what, self.source, self._model, providers)
+        finally:
+            self._run_options = None
+
+    def _check_first_run(self) -> None:
+        outputs = self.run_bounded(_noise(self.manifest.preprocess), "its first run")
         check_answers(outputs, self.manifest, self.source)
-        self._run_options = None
         self._shapes = {name: values.shape[1:] for name, values in outputs.items()}
 
     def _check_classifier(self, classifier: ort.InferenceSession) -> None:
@@ -87,7 +100,7 @@ class Network:
             for number, transformer in enumerate(self.manifest.transformers)
         }
         inputs = {
-            entry.name: [entry.shape[0] if isinstance(entry.shape[0], int) else "N", *entry.shape[1:]]
+            entry.name: [*("N" if not isinstance(size, int) else size for size in entry.shape[:1]), *entry.shape[1:]]
             for entry in classifier.get_inputs()
         }
         if inputs != expected:

@@ -8,6 +8,7 @@ onnxruntime, but would open every model twice; no hostile file has made it crash
 """
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 import onnxruntime as ort
 
-from ..errors import InputError, ModelContractError, printable
+from ..errors import LONGEST_MESSAGE, InputError, ModelContractError, printable
 from ..machine.cpus import usable_cpus
 from ..machine.memory import free_memory
 from ..machine.threads import OverLimitError, run_within
@@ -75,8 +76,9 @@ def open_session(
         if hasattr(options, "set_load_cancellation_flag"):  # onnxruntime 1.22
             options.set_load_cancellation_flag(True)
 
+    printed = io.StringIO()  # where onnxruntime falls back to another provider, it prints why
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where onnxruntime falls back, it prints so
+        with contextlib.redirect_stdout(printed):
             session = within_bounds(
                 lambda: ort.InferenceSession(place, options, providers=wanted), stop, "opening it", name, model, wanted
             )
@@ -87,12 +89,24 @@ def open_session(
             f"{name}: onnxruntime cannot load it ({reason_of(error)}); export the model again"
         ) from error
     session.disable_fallback()  # in the middle of a run
+    for line in printed.getvalue().splitlines():
+        sys.stderr.write(f"{printable(line, LONGEST_MESSAGE)}\n")
+    _check_names(session, name)
     if session.get_providers()[0] != wanted[0]:
         fault = f"execution provider {wanted[0]} could not be started; onnxruntime took {session.get_providers()[0]}"
         if not is_auto:
             raise InputError(fault)
         sys.stderr.write(f"{fault}\n")
     return session
+
+
+def _check_names(session: ort.InferenceSession, name: str) -> None:
+    """Refuse a file whose inputs and outputs cannot be read later, since their names or sizes are not UTF-8."""
+    try:
+        for entry in (*session.get_inputs(), *session.get_outputs()):
+            _ = entry.name, entry.type, entry.shape
+    except UnicodeDecodeError as error:
+        raise ModelContractError(f"{name}: a name in its graph is not text; the file is damaged") from error
 
 
 def within_bounds(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..model.classifier import Prediction, Score
+from ..model.contract import are_probabilities
 from ..model.theta_statistics import Floats
 
 
@@ -31,7 +32,7 @@ class Smoother:
     def smooth(self, source: str, moment: float, prediction: Prediction, frame_size: tuple[int, int]) -> Prediction:
         """Return the average of a source's predictions; ``rectified`` and ``latency_ms`` are this frame's.
 
-        A prediction that is not finite is returned as it is, and forgotten.
+        A prediction that is not finite, or has no probabilities from 0 to 1, is returned as it is, and forgotten.
 
         Args:
             source: Name of the frame's source.
@@ -40,7 +41,7 @@ class Smoother:
             frame_size: (height, width) of the frame, pixels.
         """
         values = (prediction.probabilities, np.array(prediction.theta), prediction.outline)
-        if not all(np.isfinite(value).all() for value in values):
+        if not are_probabilities(values[0]) or not all(np.isfinite(value).all() for value in values):
             return prediction
         last, now = self._last.get(source), _State(moment, frame_size, values)
         if last is None or not last.leads_to(now, _GAP * self.seconds):

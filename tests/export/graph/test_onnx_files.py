@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from stn_export.graph.onnx_files import read_onnx, written_out_size
 from stn_runtime import ModelContractError
-from tests.stress.hostile_models import nested_functions
+from tests.stress.hostile_parts import nested_functions
 
 
 def _file(calls: dict[str, list[str]], nodes: list[str]) -> onnx.ModelProto:

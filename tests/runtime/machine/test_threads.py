@@ -21,7 +21,7 @@ def test_the_result_is_that_of_the_action_which_ran_on_another_thread() -> None:
     thread, value = run_within(lambda: (threading.current_thread(), 7), never, 5, PLENTY)
     assert value == 7
     assert thread is not threading.current_thread()
-    assert not any_daemon_alive()
+    assert not thread.is_alive()
 
 
 def test_a_result_may_be_none() -> None:
@@ -63,15 +63,18 @@ def test_a_signal_ends_the_wait_and_asks_the_action_to_stop() -> None:
 
 
 def test_an_action_that_does_not_stop_is_known_to_be_alive() -> None:
-    end = threading.Event()
+    end, threads = threading.Event(), []
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        end.wait(30)
+
     with pytest.raises(OverLimitError):
-        run_within(lambda: end.wait(30), lambda: None, 0.05, PLENTY)
+        run_within(work, lambda: None, 0.05, PLENTY)
     assert any_daemon_alive()
     end.set()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join(5)
-    assert not any_daemon_alive()
+    threads[0].join(5)
+    assert not threads[0].is_alive()
 
 
 @pytest.mark.skipif(held_memory() is None, reason="this system does not say how much memory a process holds")

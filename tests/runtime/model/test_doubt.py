@@ -153,6 +153,11 @@ def test_less_than_a_pixel_of_the_networks_input_is_a_collapse(
     assert mirrored == told
 
 
+@pytest.mark.parametrize("wrong", [(2.0, 0.0, 0.0), (0.5, 0.6, -0.1), (math.nan, 0.5, 0.5)])
+def test_numbers_that_are_no_probabilities_raise_doubt(wrong: tuple[float, ...], manifest: Manifest) -> None:
+    assert doubt(predicted(wrong), FRAME, manifest) == "the probabilities have left the range from 0 to 1"
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_not_finite_raise_doubt(bad: float, manifest: Manifest) -> None:
     told = "the transformer has left the range of numbers"
@@ -258,10 +263,11 @@ def test_a_source_starts_anew_after_a_reset(smoother: Smoother) -> None:
     "broken",
     [
         {"probabilities": np.array([math.nan, 0, 1], np.float32)},
+        {"probabilities": np.array([2, 0, -1], np.float32)},
         {"theta": (math.inf, 0.0, 0.0, 0.0, 1.0, 0.0)},
         {"outline": np.full((1, 4, 2), math.nan, np.float32)},
     ],
-    ids=["probabilities", "theta", "outline"],
+    ids=["probabilities", "no probabilities", "theta", "outline"],
 )
 def test_a_frame_that_is_not_finite_leaves_no_trace(broken: dict[str, Any], smoother: Smoother) -> None:
     smoother.smooth("camera", 0.0, predicted((1.0, 0.0, 0.0)), FRAME)
