@@ -16,6 +16,7 @@ from .graph.onnx_files import write_onnx
 from .graph.tracing import rewrite, trace
 from .network_graph import shape_graph
 from .proof.any_module import compare_with_module
+from .proof.graph_cuts import find_cuts
 
 
 def export_onnx(
@@ -69,8 +70,9 @@ def export_onnx(
             dynamic_batch=not plan.static if dynamic_batch is None else dynamic_batch,
             dynamic_size=dynamic_size,
         )
-        model = shape_graph(rewrite(traced, type(module).__name__), plan)
-        differences = compare_with_module(module, model, examples)
+        whole = rewrite(traced, type(module).__name__)
+        model = shape_graph(whole, plan)
+        differences = compare_with_module(module, model, examples, find_cuts(whole))
     write_onnx(model.SerializeToString(), output)
     return differences
 

@@ -1,6 +1,5 @@
 """Proof that the graph of any PyTorch module, with any inputs and outputs, answers as the module does."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -9,74 +8,67 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from stn_runtime import InputError
 from stn_runtime.model.session import open_session
 
 from ..graph.onnx_files import dims_of
-from .differences import is_nowhere_finite, relative_difference
-from .verification import CPU, ParityError
+from .differences import is_nowhere_finite
+from .graph_cuts import CPU, Cut
+from .graph_proof import GraphProof
+from .module_evaluation import ModuleOriginal
+from .rounding import DisturbedRuns
+from .verification import ParityError
 
-_TOLERANCE = 1e-5  # relative to an output's largest value
-_TOLERANCE_OF_HALF = 2e-3  # for outputs in float16: two units in the last place
 
-
-def compare_with_module(module: nn.Module, model: onnx.ModelProto, examples: Sequence[Tensor]) -> dict[str, float]:
+def compare_with_module(
+    module: nn.Module, model: onnx.ModelProto, examples: Sequence[Tensor], cuts: Sequence[Cut] = ()
+) -> dict[str, float]:
     """Return the largest difference of each output of a graph from a module, relative to the output's largest value.
 
     Both run on the example and on random tensors of its range, in batches of 1 and 3 and another size where the
-    graph leaves them open; the graph runs with all of onnxruntime's graph optimisations, and with none. The tolerance
-    is 1e-5, or twice the module's own rounding error in float32 where that is larger, up to 1e-4.
+    graph leaves them open; the graph runs with all of onnxruntime's graph optimisations, and with none. Each part of
+    the graph between its samplers is compared on the module's own values, then the whole (``by_parts.py``).
 
     Args:
         module: The module, in evaluation mode.
         model: Its graph.
         examples: One batch of the module's inputs.
+        cuts: The graph's samplers, see ``find_cuts``; without, the graph is one part.
 
     Raises:
         InputError: The module does not run on another batch or size, or its outputs cannot be compared.
-        ParityError: An output differs by more than the tolerance.
+        ParityError: A part or an output differs by more than the tolerance, and by more than rounding explains.
     """
-    differences: dict[str, float] = {}
-    tolerances: dict[str, float] = {}
+    names = [output.name for output in model.graph.output]
     data = model.SerializeToString()
     sessions = open_session(data, providers=CPU), open_session(data, providers=CPU, optimize=False)
-    names = [output.name for output in model.graph.output]
+    original, proof = ModuleOriginal(module), GraphProof(model, cuts)
     for inputs in _variations(model, examples):
-        expected = _module_outputs(module, inputs, names)
-        exact = _outputs_in_double(module, inputs)
+        runs = _module_runs(original, type(module).__name__, inputs, names)
         feeds = {value.name: tensor.numpy() for value, tensor in zip(model.graph.input, inputs, strict=True)}
-        for name, values, true in zip(names, expected, exact, strict=True):
-            tolerance = _TOLERANCE_OF_HALF if values.dtype == np.float16 else _TOLERANCE
-            rounding = relative_difference(true.astype(values.dtype), values)
-            tolerances[name] = max(tolerances.get(name, 0.0), min(max(tolerance, 2 * rounding), 10 * tolerance))
-        for session in sessions:
-            actual = _graph_outputs(session, names, feeds)
-            for name, ours, theirs in zip(names, expected, actual, strict=True):
-                differences[name] = max(differences.get(name, 0.0), relative_difference(ours, theirs))
-    _check(differences, tolerances)
-    return differences
+        outputs = [_graph_outputs(session, names, feeds) for session in sessions]
+        proof.add_parts(runs)
+        for actual in outputs:
+            proof.add_outputs(runs, actual)
+    if proof.refusal is not None:
+        raise ParityError(
+            f"the exported graph differs from PyTorch in {proof.refusal}; nothing was written. "
+            "Please report it with the module's code"
+        )
+    return {name: proof.largest(name) for name in names}
 
 
-def _check(differences: Mapping[str, float], tolerances: Mapping[str, float]) -> None:
-    """Raise ``ParityError`` where a difference is NaN or larger than its tolerance."""
-    wrong = {name: value for name, value in differences.items() if not value <= tolerances[name]}
-    if wrong:
-        named = ", ".join(f"'{name}' by {value:.1e} (allowed {tolerances[name]:.1e})" for name, value in wrong.items())
-        raise ParityError(f"the exported graph differs from PyTorch in {named}; nothing was written")
-
-
-def _module_outputs(module: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.generic]]:
-    """Return a module's output tensors, after checking that they can be compared with a graph's outputs."""
-    kind = type(module).__name__
+def _module_runs(original: ModuleOriginal, kind: str, inputs: Sequence[Tensor], names: Sequence[str]) -> DisturbedRuns:
+    """Return a module's run on some inputs, after checking that its outputs can be compared with a graph's."""
     try:
-        outputs = _leaves(module, inputs)
+        runs = DisturbedRuns(original, [tensor.numpy() for tensor in inputs])
     except Exception as error:  # whatever the module's code raises
         raise InputError(
             f"{kind} does not run on {_shapes(inputs)} ({str(error).splitlines()[0][:160]}), "
             "though batch or size were to stay open; export with fixed ones"
         ) from error
+    outputs = runs.evaluation.outputs
     if len(outputs) != len(names):
         raise InputError(f"{kind} returns {len(outputs)} tensors, its graph {len(names)}; return tensors only")
     for name, values in zip(names, outputs, strict=True):
@@ -85,7 +77,7 @@ def _module_outputs(module: nn.Module, inputs: Sequence[Tensor], names: Sequence
                 f"{kind}: PyTorch's own '{name}' is NaN or infinite everywhere, so the graph "
                 "cannot be compared; are its weights whole?"
             )
-    return outputs
+    return runs
 
 
 def _graph_outputs(
@@ -133,18 +125,3 @@ def _random_like(tensor: Tensor, shape: Sequence[int], seed: int) -> Tensor:
         spread = high - low or 1.0
         return (torch.rand(*shape, generator=generator) * spread + low).to(tensor.dtype)
     return torch.randint(int(low), int(high) + 1, tuple(shape), generator=generator).to(tensor.dtype)
-
-
-def _leaves(module: nn.Module, inputs: Sequence[Tensor]) -> list[NDArray[np.generic]]:
-    """Return every tensor that a module returns, in order."""
-    with torch.inference_mode():
-        return [leaf.numpy() for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, Tensor)]
-
-
-def _outputs_in_double(module: nn.Module, inputs: Sequence[Tensor]) -> list[NDArray[np.generic]]:
-    """Return what a module returns in float64; in float32 where its code does not allow float64."""
-    wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
-    try:
-        return _leaves(copy.deepcopy(module).double(), wide)
-    except (RuntimeError, TypeError, ValueError):
-        return _leaves(module, inputs)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +20,16 @@ class Parity:
         labels_differ: Number of pictures whose most probable label differs.
         pictures: Number of pictures that were compared.
         tolerances: Largest absolute difference allowed, by output.
-        rounding: How far the reference itself is from the same network in float64, by output; where it was measured.
     """
 
     differences: Mapping[str, float]
     labels_differ: int
     pictures: int
     tolerances: Mapping[str, float]
-    rounding: Mapping[str, float] = field(default_factory=dict)
 
     def allowed(self, name: str) -> float:
-        """Return the largest difference allowed for an output.
-
-        The tolerance, or twice the reference's own rounding error where that is larger, up to ten times the
-        tolerance: two correct float32 runs of a sensitive network may err to either side of the exact answer.
-        """
-        return min(max(self.tolerances[name], 2 * self.rounding.get(name, 0.0)), 10 * self.tolerances[name])
+        """Return the largest difference allowed for an output."""
+        return self.tolerances[name]
 
     @property
     def passed(self) -> bool:
@@ -53,7 +47,6 @@ class Parity:
             self.labels_differ + other.labels_differ,
             self.pictures + other.pictures,
             self.tolerances,
-            _larger(self.rounding, other.rounding),
         )
 
     def table(self) -> str:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from stn_export import Deployment, Parity, export_graph, verify
-from stn_export.proof.reference import SCALES, Reference, hostile_thetas, torch_outputs
+from stn_export.proof.reference import SCALES, Reference, hostile_thetas, pytorch_reference, torch_outputs
 from stn_export.proof.verification import open_both, tolerances_of, verify_against, with_theta_inputs
 from stn_models import injected_thetas, make_transformer
-from stn_runtime import InputError
+from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.model.manifest import Precision
 from stn_runtime.model.parity import compare
 from tests.support.small_network import SPEC
@@ -132,5 +132,47 @@ def test_a_theta_that_is_no_number_never_passes(
 
 @pytest.mark.parametrize("tolerance", [1e3, np.inf])
 def test_an_infinite_difference_is_not_allowed_whatever_the_tolerance(tolerance: float) -> None:
-    assert not Parity({"theta": np.inf}, 0, 1, {"theta": tolerance}, {"theta": np.inf}).passed
+    assert not Parity({"theta": np.inf}, 0, 1, {"theta": tolerance}).passed
     assert Parity({"theta": 999.0}, 0, 1, {"theta": tolerance}).passed
+
+
+class Sensitive(torch.nn.Module):
+    """A classifier whose rounding grows: its pictures hardly vary, and are normalised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer = make_transformer(1, (28, 28), "affine")
+        self.features = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.InstanceNorm2d(4), torch.nn.Flatten())
+        self.head = torch.nn.Linear(4 * 26 * 26, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.features(self.transformer(image) * 0.002 + 5))
+        return 20 * logits
+
+
+def test_a_classifier_whose_rounding_grows_passes_and_a_wrong_sampler_of_it_does_not() -> None:
+    torch.manual_seed(0)
+    sensitive = Deployment(Sensitive().eval(), SPEC).eval()
+    graph, reference = export_graph(sensitive, SPEC), pytorch_reference(sensitive, SPEC, NO_IMAGES)
+    verification = verify_against(reference, sensitive, graph, SPEC)
+    assert verification.own.differences["probabilities"] > 1e-4, "its rounding does not grow: this shows nothing"
+    assert verification.passed, verification.table()
+    for wrong, change in WRONGS.items():
+        changed = onnx.ModelProto()
+        changed.CopyFrom(graph)
+        change(changed)
+        assert not verify_against(reference, sensitive, changed, SPEC).passed, wrong
+
+
+@pytest.mark.parametrize(("count", "side"), [(0, 28), (1, 28), (61, 28), (61, 224)])
+def test_all_real_pictures_are_compared_whatever_their_size(count: int, side: int) -> None:
+    spec = PreprocessSpec(side, side, 1)
+    images = np.random.default_rng(3).integers(0, 256, (count, side, side, 1), np.uint8)
+    mean = Deployment(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten()), spec).eval()
+    reference = pytorch_reference(mean, spec, images)
+    compared = {picture.tobytes() for case in reference.own for picture in case.pictures}
+    assert {picture.tobytes() for picture in images} <= compared
+    assert max(len(case.pictures) for case in reference.own) * side * side <= 64**3
+    verification = verify_against(reference, mean, export_graph(mean, spec), spec)
+    assert verification.report()["real_pictures"] == count
+    assert verification.table().endswith(f"{count} of the pictures are real")
