@@ -78,7 +78,7 @@ def open_part(source: ir.Value | None, targets: Sequence[ir.Value], model: ir.Mo
     """
     shape = [] if source is None else list(source.shape or ())
     fixed = shape[0] if shape and isinstance(shape[0], int) else None
-    others = _measured(source, targets)
+    others = _measured(source, targets, data_dependence(model.graph))
     described = []
     for value in others:
         if value.shape is None or value.dtype is None:
@@ -100,8 +100,8 @@ def open_part(source: ir.Value | None, targets: Sequence[ir.Value], model: ir.Mo
         session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
         raise PartError(_cannot_run(error)) from error
-    sizes = tuple(int(size) for size in shape[1:])  # type: ignore[arg-type]  # a source's sizes are known
-    return Part(session, str(source.name) if source else "", sizes, fixed, tuple(described))
+    each = tuple(int(size) for size in shape[1:])  # type: ignore[arg-type]  # a source's sizes are known
+    return Part(session, str(source.name) if source else "", each, fixed, tuple(described))
 
 
 def data_dependence(graph: ir.Graph) -> dict[ir.Value, bool]:
@@ -171,8 +171,11 @@ def _is_answered(value: ir.Value) -> bool:
     return value.is_graph_output() or any(output.is_graph_output() for output in joined)
 
 
-def _measured(source: ir.Value | None, targets: Iterable[ir.Value]) -> list[ir.Value]:
-    """Return the tensors whose shape, not data, reaches ``targets`` without passing through ``source``."""
+def _measured(source: ir.Value | None, targets: Iterable[ir.Value], depends: dict[ir.Value, bool]) -> list[ir.Value]:
+    """Return the tensors whose shape, not data, reaches ``targets`` without passing through ``source``.
+
+    What depends on no data is computed, not measured: its first axis may be another than the batch.
+    """
     measured: dict[ir.Value, None] = {}
     seen = {source}
     stack = list(targets)
@@ -182,10 +185,10 @@ def _measured(source: ir.Value | None, targets: Iterable[ir.Value]) -> list[ir.V
         if value in seen or node is None:
             continue
         seen.add(value)
-        if node.op_type in _SHAPE_READERS and not _leads_from(source, read(node)):
-            measured.update(dict.fromkeys(value for value in read(node) if not value.is_initializer()))
-        else:
-            stack.extend(read(node))
+        is_measure = node.op_type in _SHAPE_READERS and not _leads_from(source, read(node))
+        from_data = [value for value in read(node) if is_measure and depends.get(value, False)]
+        measured.update(dict.fromkeys(from_data))
+        stack.extend(value for value in read(node) if value not in from_data)
     return list(measured)
 
 

@@ -1,11 +1,15 @@
 """Each sampling grid made one matrix product, and each sampler the one that has a fast path."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnxscript.rewriter.pattern import MatchResult, Var
 
+from .grid_operators import clipped, scaled, write_grid
 from .onnx_files import STANDARD
+from .pointwise_grids import Constant, Flowing, Linear, PointwiseGrid, find_pointwise_grid, leaves_of, steps_of
 from .rewrites import (
     Changes,
     Operators,
@@ -22,7 +26,7 @@ from .rewrites import (
     text_attribute,
     whole_attribute,
 )
-from .sampling_grids import LinearGrid, find_linear_grid
+from .sampling_grids import NO_THETA, LinearGrid, find_linear_grid
 
 
 def rewrite_samplers(model: ir.Model, changes: Changes, modes: bool = True) -> None:
@@ -35,16 +39,31 @@ def rewrite_samplers(model: ir.Model, changes: Changes, modes: bool = True) -> N
     """
     infer_shapes(model)
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        grid = node.inputs[1] if node.op_type == "GridSample" else None
-        if grid is not None and node.domain not in STANDARD:
+        if node.op_type == "GridSample" and node.domain not in STANDARD:
             changes.keep(f"{node_name(node.outputs[0])}: it is the GridSample of {node.domain}; export the file again")
-        elif grid is not None and is_clipped(grid):
-            changes.keep(f"{node_name(node.outputs[0])}: its grid is clipped already")
     apply_rules(model, _FastSampler(model, changes, modes))
 
 
+def find_grid(grid: ir.Value, model: ir.Model) -> PointwiseGrid | str:
+    """Return how a sampling grid is computed from theta or a flow, or a sentence that says why it cannot be told.
+
+    Args:
+        grid: The second input of a ``GridSample``.
+        model: What it belongs to, with shapes inferred.
+    """
+    linear = find_linear_grid(grid, model)
+    if isinstance(linear, LinearGrid):
+        points = linear.size[0] * linear.size[1]
+        offset = np.zeros(2 * points, np.float32) if linear.offset is None else linear.offset
+        basis = linear.basis.reshape(-1, points, 2).transpose(0, 2, 1)
+        root = Linear(basis, offset.reshape(points, 2).T)
+        return PointwiseGrid(linear.theta, root, linear.size, (), linear.is_product)
+    found = find_pointwise_grid(grid, model)
+    return linear if isinstance(found, str) and found == NO_THETA else found
+
+
 class _FastSampler(Rule):
-    """Makes a grid that is linear in theta one matrix product, and the sampler bilinear with zeros, align_corners 0.
+    """Makes a grid one matrix product and what follows it, and the sampler bilinear with zeros, align_corners 0.
 
     That is the one combination with a fast path in onnxruntime's kernel (onnxruntime#27359). With align_corners, +-1
     are the centres of the border pixels, which lie at (size - 1) / size of the way to their edges: the basis is
@@ -56,53 +75,53 @@ class _FastSampler(Rule):
         self.model = model
         self.changes = changes
         self.modes = modes
-        self.found: dict[str, LinearGrid | str] = {}
+        self.found: dict[str, PointwiseGrid | str] = {}
+        self.done: set[ir.Node] = set()  # the rewriter comes by what it wrote again
 
     def pattern(self, op: Patterns, image: Var, grid: Var) -> Var:
         return op.GridSample(image, grid, _allow_other_attributes=True, _outputs=["sampled"])
 
     def check(self, context: object, image: ir.Value, grid: ir.Value, sampled: ir.Value) -> MatchResult:
         name = node_name(sampled)
+        if sampled.producer() in self.done:
+            return match_result(False, "done")
         if grid.shape is not None and len(grid.shape) == 5:
             self.changes.keep(f"{name}: it samples volumes (5-D), this works on images (4-D)")
             return match_result(False, "5-D")
-        if is_clipped(grid):
-            return match_result(False, "done before")
-        self.found[name] = found = find_linear_grid(grid, self.model)
+        self.found[name] = found = find_grid(grid, self.model)
         improvable = self._has_fast_equal(sampled, image) and (
-            isinstance(found, LinearGrid) or grid_size(grid) is not None
+            isinstance(found, PointwiseGrid) or grid_size(grid) is not None
         )
         if isinstance(found, str):
             self.changes.keep(f"{name}: {found}")
             return match_result(improvable, found)
-        return match_result(improvable or not found.is_product, "nothing to gain")
+        return match_result(improvable or not found.is_written, "nothing to gain")
 
     def rewrite(self, op: Operators, image: ir.Value, grid: ir.Value, sampled: ir.Value) -> ir.Value:
         name, found, made = node_name(sampled), self.found[node_name(sampled)], self.changes.made
-        padding = text_attribute(sampled, "padding_mode", "zeros")
         clips = scales = False
-        size = found.size if isinstance(found, LinearGrid) else grid_size(grid) or (0, 0)
-        edges = np.ones(2 * size[0] * size[1], np.float32)
+        edges = np.ones((2, 1), np.float32)
         if self._has_fast_equal(sampled, image):
-            clips, scales = padding == "border", whole_attribute(sampled, "align_corners", 0) == 1
+            clips = text_attribute(sampled, "padding_mode", "zeros") == "border"
+            scales = whole_attribute(sampled, "align_corners", 0) == 1
             height, width = image_size(image) or (1, 1)
-            edges = np.tile(np.array([(width - 1) / width, (height - 1) / height], np.float32), size[0] * size[1])
-        if isinstance(found, LinearGrid):
-            points = _product(op, found, edges if scales else np.ones_like(edges), name)
-            if not found.is_product:
-                made.append(f"the grid of {name} ({size[1]} x {size[0]}) is one matrix product with a constant")
+            edges = np.array([[(width - 1) / width], [(height - 1) / height]], np.float32)
+        if isinstance(found, PointwiseGrid):
+            root = scaled(found.root, edges) if scales else found.root
+            root = clipped(root, edges) if clips else root
+            points = write_grid(op, replace(found, root=root), image, name)
+            if not found.is_written:
+                made.append(f"the grid of {name} ({found.size[1]} x {found.size[0]}) is {_described(found)}")
         else:
-            points = op.Reshape(grid, constant(op, np.array([-1, len(edges)]), f"{name}.flat_shape"))
-            points = op.Mul(points, constant(op, edges, f"{name}.edges")) if scales else points
+            points = _flat_edges(op, grid, edges, scales, clips, name)
         if scales:
             made.append(f"align_corners of {name} is expressed in its grid")
         if clips:
-            points = op.Max(points, constant(op, -edges, f"{name}.first_pixel"))
-            points = op.Min(points, constant(op, edges, f"{name}.last_pixel"))
             made.append(f"border padding of {name} is expressed in its grid")
-        points = op.Reshape(points, constant(op, np.array([-1, *size, 2]), f"{name}.grid_shape"))
         changed = {"padding_mode": "zeros"} if clips else {}
-        return _sampler(op, image, points, sampled, **changed, **({"align_corners": 0} if scales else {}))
+        again = _sampler(op, image, points, sampled, **changed, **({"align_corners": 0} if scales else {}))
+        self.done.add(maker_of(again))
+        return again
 
     def _has_fast_equal(self, sampled: ir.Value, image: ir.Value) -> bool:
         """Return whether a sampler may be, and is not yet, bilinear with zeros and align_corners 0."""
@@ -116,24 +135,29 @@ class _FastSampler(Rule):
         return image.dtype == ir.DataType.FLOAT and image_size(image) is not None
 
 
-def _product(op: Operators, found: LinearGrid, scale: NDArray[np.float32], name: str) -> ir.Value:
-    theta = found.theta
-    if len(theta.shape or ()) != 2:
-        theta = op.Reshape(theta, constant(op, np.array([-1, len(found.basis)]), f"{name}.theta_shape"))
-    points = op.MatMul(theta, constant(op, found.basis * scale, f"{name}.basis"))
-    if found.offset is None:
-        return points
-    return op.Add(points, constant(op, found.offset * scale, f"{name}.offset"))
+def _flat_edges(
+    op: Operators, grid: ir.Value, edges: NDArray[np.float32], scales: bool, clips: bool, name: str
+) -> ir.Value:
+    """Return a grid of known size, of which nothing else is known, scaled to the edges and clipped there."""
+    size = grid_size(grid) or (0, 0)
+    each = np.tile(edges.ravel(), size[0] * size[1])
+    points = op.Reshape(grid, constant(op, np.array([-1, len(each)]), f"{name}.flat_shape"))
+    points = op.Mul(points, constant(op, each, f"{name}.edges")) if scales else points
+    if clips:
+        points = op.Max(points, constant(op, -each, f"{name}.first_pixel"))
+        points = op.Min(points, constant(op, each, f"{name}.last_pixel"))
+    return op.Reshape(points, constant(op, np.array([-1, *size, 2]), f"{name}.grid_shape"))
 
 
-def is_clipped(grid: ir.Value) -> bool:
-    """Return whether a grid ends as border padding expressed in the grid does: Max, Min, Reshape."""
-    kinds: list[str] = []
-    value: ir.Value | None = grid
-    while len(kinds) < 3 and value is not None and (node := value.producer()) is not None:
-        kinds.append(node.op_type)
-        value = node.inputs[0]
-    return kinds == ["Reshape", "Min", "Max"]
+def _described(found: PointwiseGrid) -> str:
+    """Return what a grid becomes."""
+    steps = len(list(steps_of(found.root)))
+    behind = f" and {steps} operator{'s' * (steps > 1)} on each point" if steps else ""
+    if isinstance(found.root, Constant):
+        return "a constant"
+    if any(isinstance(leaf, Flowing) for leaf in leaves_of(found.root)):
+        return f"its flow and a constant{behind}"
+    return f"one matrix product with a constant{behind}"
 
 
 def _sampler(op: Operators, image: ir.Value, grid: ir.Value, sampled: ir.Value, **changed: str | int) -> ir.Value:
