@@ -21,8 +21,8 @@ from stn_export import DifferenceError, Optimized, optimize_onnx
 from stn_export.forms.targets import find_target
 from stn_export.graph import grid_products
 from stn_export.graph.sampling_grids import LinearGrid
+from stn_export.graph_comparison import compare_graphs
 from stn_export.linting import lint
-from stn_export.optimizer import compare_graphs
 from stn_runtime import InputError, ModelContractError
 
 pytestmark = pytest.mark.filterwarnings(

@@ -1,9 +1,6 @@
-"""Small networks whose grids people write in other ways than ``affine_grid``, and their files as PyTorch writes them."""
+"""Small networks whose grids are written in other ways than ``affine_grid`` alone, and their files by PyTorch."""
 
-import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch

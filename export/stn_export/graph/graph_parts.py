@@ -1,9 +1,10 @@
 """Parts of an ONNX graph: through which tensors they read their data, and what they compute when run alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -95,9 +96,7 @@ def open_part(source: ir.Value | None, targets: Sequence[ir.Value], model: ir.Mo
     try:
         part = ir.convenience.extract(model.graph, [*([source] if source else []), *others], list(targets))
         proto = ir.to_proto(ir.Model(part, ir_version=model.ir_version))
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(proto.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
         raise PartError(_cannot_run(error)) from error
     each = tuple(int(size) for size in shape[1:])  # type: ignore[arg-type]  # a source's sizes are known
@@ -160,6 +159,48 @@ def nodes_between(source: ir.Value | None, grid: ir.Value) -> list[ir.Node]:
     return list(ordered)
 
 
+def measure_shapes(model: ir.Model, runs: Sequence[Mapping[str, NDArray[np.generic]]]) -> None:
+    """Write shapes that cannot be inferred into a graph, as they come out when it is run; in place.
+
+    Args:
+        model: A graph whose sizes are known, except that of the batch.
+        runs: Its inputs, in batches of different sizes. A size that is not the same in all of them stays open.
+    """
+    graph = model.graph
+    values = [value for node in graph for value in node.outputs if node.domain in STANDARD and _is_half_known(value)]
+    if not values:
+        return
+    proto = ir.to_proto(model)
+    declared = {output.name for output in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in values if value.name not in declared)
+    names = [str(value.name) for value in values]
+    try:
+        session = ort.InferenceSession(proto.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
+        measured = [[np.shape(array) for array in session.run(names, dict(feeds))] for feeds in runs]
+    except Exception:  # onnxruntime's exceptions share no base class but this one; shapes stay open
+        return
+    batches = [len(next(iter(feeds.values()))) if feeds else 0 for feeds in runs]
+    batch = next((value.shape[0] for value in graph.inputs if value.shape is not None and len(value.shape)), None)
+    for value, shapes in zip(values, zip(*measured, strict=True), strict=True):
+        if len(set(map(len, shapes))) == 1:
+            value.shape = ir.Shape([_size(sizes, batches, batch) for sizes in zip(*shapes, strict=True)])
+
+
+def _is_half_known(value: ir.Value) -> bool:
+    """Return whether a tensor is of floats, and of unknown size beside the batch."""
+    sizes = None if value.shape is None else list(value.shape)[1:]
+    return value.dtype == ir.DataType.FLOAT and (sizes is None or not all(isinstance(size, int) for size in sizes))
+
+
+def _size(
+    sizes: Sequence[int], batches: Sequence[int], batch: int | ir.SymbolicDim | None
+) -> int | ir.SymbolicDim | None:
+    """Return a size that is the same in all runs, the batch where it follows that, else None."""
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    return batch if list(sizes) == list(batches) else None
+
+
 def read(node: ir.Node) -> list[ir.Value]:
     """Return the tensors that a node reads."""
     return [value for value in node.inputs if value is not None]
@@ -203,6 +244,12 @@ def _leads_from(source: ir.Value | None, values: Iterable[ir.Value]) -> bool:
             stack.extend(read(node))
         seen.add(value)
     return False
+
+
+def _quiet() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return options
 
 
 def _cannot_run(error: Exception) -> str:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from onnxscript.rewriter.pattern import MatchResult, Var
 
 from .grid_operators import clipped, scaled, write_grid
+from .half_precision import twin_in_float32
 from .onnx_files import STANDARD
 from .pointwise_grids import Constant, Flowing, Linear, PointwiseGrid, find_pointwise_grid, leaves_of, steps_of
 from .rewrites import (
@@ -29,27 +30,29 @@ from .rewrites import (
 from .sampling_grids import NO_THETA, LinearGrid, find_linear_grid
 
 
-def rewrite_samplers(model: ir.Model, changes: Changes, modes: bool = True) -> None:
+def rewrite_samplers(model: ir.Model, changes: Changes, modes: bool = True, pointwise: bool = True) -> None:
     """Make each sampling grid one matrix product, and each sampler the one that has a fast path; in place.
 
     Args:
         model: Any graph.
         changes: Receives what was done and what was not.
         modes: Whether ``align_corners`` and border padding may be expressed in the grid.
+        pointwise: Whether also grids are rewritten that are not linear in theta.
     """
     infer_shapes(model)
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.op_type == "GridSample" and node.domain not in STANDARD:
             changes.keep(f"{node_name(node.outputs[0])}: it is the GridSample of {node.domain}; export the file again")
-    apply_rules(model, _FastSampler(model, changes, modes))
+    apply_rules(model, _FastSampler(model, changes, modes, pointwise))
 
 
-def find_grid(grid: ir.Value, model: ir.Model) -> PointwiseGrid | str:
+def find_grid(grid: ir.Value, model: ir.Model, pointwise: bool = True) -> PointwiseGrid | str:
     """Return how a sampling grid is computed from theta or a flow, or a sentence that says why it cannot be told.
 
     Args:
         grid: The second input of a ``GridSample``.
         model: What it belongs to, with shapes inferred.
+        pointwise: Whether also grids are looked for that are not linear in theta.
     """
     linear = find_linear_grid(grid, model)
     if isinstance(linear, LinearGrid):
@@ -58,6 +61,8 @@ def find_grid(grid: ir.Value, model: ir.Model) -> PointwiseGrid | str:
         basis = linear.basis.reshape(-1, points, 2).transpose(0, 2, 1)
         root = Linear(basis, offset.reshape(points, 2).T)
         return PointwiseGrid(linear.theta, root, linear.size, (), linear.is_product)
+    if not pointwise or (grid.dtype is not None and grid.dtype != ir.DataType.FLOAT):
+        return linear
     found = find_pointwise_grid(grid, model)
     return linear if isinstance(found, str) and found == NO_THETA else found
 
@@ -70,9 +75,12 @@ class _FastSampler(Rule):
     scaled. What border padding reads outside is what lies nearest inside: the grid is clipped to the centres.
     """
 
-    def __init__(self, model: ir.Model, changes: Changes, modes: bool) -> None:
+    def __init__(self, model: ir.Model, changes: Changes, modes: bool, pointwise: bool) -> None:
         super().__init__("fast sampler")
+        is_half = any(value.dtype == ir.DataType.FLOAT16 for value in _values(model))
         self.model = model
+        self.wide = twin_in_float32(model) if is_half else model
+        self.pointwise = pointwise
         self.changes = changes
         self.modes = modes
         self.found: dict[str, PointwiseGrid | str] = {}
@@ -88,9 +96,9 @@ class _FastSampler(Rule):
         if grid.shape is not None and len(grid.shape) == 5:
             self.changes.keep(f"{name}: it samples volumes (5-D), this works on images (4-D)")
             return match_result(False, "5-D")
-        self.found[name] = found = find_grid(grid, self.model)
+        self.found[name] = found = self._find(grid)
         improvable = self._has_fast_equal(sampled, image) and (
-            isinstance(found, PointwiseGrid) or grid_size(grid) is not None
+            isinstance(found, PointwiseGrid) or (grid_size(grid) is not None and image.dtype == ir.DataType.FLOAT)
         )
         if isinstance(found, str):
             self.changes.keep(f"{name}: {found}")
@@ -109,7 +117,10 @@ class _FastSampler(Rule):
         if isinstance(found, PointwiseGrid):
             root = scaled(found.root, edges) if scales else found.root
             root = clipped(root, edges) if clips else root
-            points = write_grid(op, replace(found, root=root), image, name)
+            source = found.source
+            if source is not None and source.dtype == ir.DataType.FLOAT16:
+                source = _cast(op, source, ir.DataType.FLOAT)
+            points = write_grid(op, replace(found, root=root, source=source), image, name)
             if not found.is_written:
                 made.append(f"the grid of {name} ({found.size[1]} x {found.size[0]}) is {_described(found)}")
         else:
@@ -119,9 +130,24 @@ class _FastSampler(Rule):
         if clips:
             made.append(f"border padding of {name} is expressed in its grid")
         changed = {"padding_mode": "zeros"} if clips else {}
+        is_half = image.dtype == ir.DataType.FLOAT16 and isinstance(found, PointwiseGrid)
+        image = _cast(op, image, ir.DataType.FLOAT) if is_half else image  # as its grid is
         again = _sampler(op, image, points, sampled, **changed, **({"align_corners": 0} if scales else {}))
         self.done.add(maker_of(again))
-        return again
+        return _cast(op, again, ir.DataType.FLOAT16) if is_half else again
+
+    def _find(self, grid: ir.Value) -> PointwiseGrid | str:
+        """Return how a grid is computed; one that float16 has a part in as it is in float32."""
+        is_half = grid.dtype == ir.DataType.FLOAT16
+        found = NO_THETA if is_half else find_grid(grid, self.model, self.pointwise)
+        if isinstance(found, PointwiseGrid) or self.wide is self.model:
+            return found
+        same = {value.name: value for value in _values(self.wide)}
+        found = find_grid(same[grid.name], self.wide, self.pointwise) if grid.name in same else NO_THETA
+        if isinstance(found, str):
+            return found
+        source = None if found.source is None else {v.name: v for v in _values(self.model)}.get(found.source.name)
+        return replace(found, source=source, is_written=False)
 
     def _has_fast_equal(self, sampled: ir.Value, image: ir.Value) -> bool:
         """Return whether a sampler may be, and is not yet, bilinear with zeros and align_corners 0."""
@@ -132,7 +158,8 @@ class _FastSampler(Rule):
         bilinear = text_attribute(sampled, "mode", "bilinear") in ("bilinear", "linear")
         if not self.modes or not bilinear or padding == "reflection" or (padding == "zeros" and corners == 0):
             return False
-        return image.dtype == ir.DataType.FLOAT and image_size(image) is not None
+        kinds = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+        return image.dtype in kinds and image_size(image) is not None
 
 
 def _flat_edges(
@@ -167,3 +194,15 @@ def _sampler(op: Operators, image: ir.Value, grid: ir.Value, sampled: ir.Value, 
     again = op.GridSample(image, grid, **attributes)
     maker_of(again).name = node_name(sampled)
     return again
+
+
+def _cast(op: Operators, value: ir.Value, kind: ir.DataType) -> ir.Value:
+    """Return a tensor in another type, whose shape and type are written down."""
+    cast = op.Cast(value, to=int(kind))
+    cast.dtype, cast.shape = kind, value.shape
+    return cast
+
+
+def _values(model: ir.Model) -> list[ir.Value]:
+    """Return the tensors of a graph."""
+    return [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
