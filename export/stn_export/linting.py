@@ -12,10 +12,11 @@ from stn_runtime.model.session import CLASSIFIER_KEY
 
 from .forms.splitting import classifier_graph
 from .forms.targets import FUSED_OPSETS, Target
+from .graph.grid_expressions import PointwiseGrid
+from .graph.grid_products import find_grid
 from .graph.onnx_files import STANDARD, dims_of, opset_of
 from .graph.opsets import NAMES_OF_MODES, OPSET
 from .graph.rewrites import infer_shapes, node_name, text_attribute, whole_attribute
-from .graph.sampling_grids import LinearGrid, find_linear_grid
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def _about_sampler(node: ir.Node, graph: ir.Model, opset: int, target: Target) -
             f"{name} has padding {padding} and align_corners {corners}: engines are fastest with zeros and 0 "
             "(onnxruntime#27359, openvino#28448); 'stn optimize' rewrites it where that is equal",
         )
-    found = find_linear_grid(grid, graph) if grid is not None else "no grid"
-    if isinstance(found, LinearGrid) and not found.is_product:
-        yield Finding(False, f"the grid of {name} is not one matrix product, which is slow; run 'stn optimize'")
+    found = find_grid(grid, graph) if grid is not None else "no grid"
+    if isinstance(found, PointwiseGrid) and not found.is_written:
+        shape = "a constant" if found.source is None else "one matrix product"
+        yield Finding(False, f"the grid of {name} is not {shape}, which is slow; run 'stn optimize'")

@@ -10,10 +10,10 @@ from stn_runtime.model.manifest import Form
 from .forms.splitting import split_graph
 from .forms.targets import Plan
 from .graph.deployment import Deployment
+from .graph.grid_expressions import PointwiseGrid
 from .graph.grid_products import find_grid
 from .graph.onnx_files import STANDARD
 from .graph.opsets import written_in
-from .graph.pointwise_grids import PointwiseGrid
 from .graph.portable import make_portable
 from .graph.rewrites import fold_constants, infer_shapes
 from .graph.tracing import rewrite, trace

@@ -13,7 +13,7 @@ from .graph.graph_parts import measure_shapes
 from .graph.grid_products import rewrite_samplers
 from .graph.onnx_files import has_external_data, opset_of, read_onnx, write_onnx
 from .graph.opsets import OPSET, lower_opset
-from .graph.rewrites import Changes, fold_constants, infer_shapes
+from .graph.rewrites import Changes, fold_constants, infer_shapes, node_name
 from .graph_comparison import BATCHES, DifferenceError, compare_graphs, is_fixed_but_for_the_batch, random_inputs
 
 
@@ -98,7 +98,10 @@ def _rewritten(model: onnx.ModelProto, source: str) -> _Rewritten:
 def _with_fast_samplers(model: onnx.ModelProto, graph: ir.Model, source: str, pointwise: bool) -> _Rewritten:
     changes = Changes()
     before = sum(1 for _ in ir.traversal.RecursiveGraphIterator(graph.graph))
+    computed = _computed_grids(graph)
     fold_constants(graph)
+    for name in computed - _computed_grids(graph):
+        changes.made.append(f"the grid of {name} is a constant")
     if is_fixed_but_for_the_batch(model):
         infer_shapes(graph)
         measure_shapes(graph, [random_inputs(model, batch + 1, seed=batch) for batch in BATCHES])
@@ -110,6 +113,17 @@ def _with_fast_samplers(model: onnx.ModelProto, graph: ir.Model, source: str, po
     changes.made.append(f"constants are computed ahead, equal parts once: {before} nodes are now {after}")
     written = ir.to_proto(graph)
     return _Rewritten(graph, written, compare_graphs(model, written, source), changes)
+
+
+def _computed_grids(graph: ir.Model) -> set[str]:
+    """Return the names of the samplers whose grid is no constant of the graph."""
+    nodes = [node for node in ir.traversal.RecursiveGraphIterator(graph.graph) if node.op_type == "GridSample"]
+    grids = {node_name(node.outputs[0]): node.inputs[1] for node in nodes}
+    return {
+        name
+        for name, grid in grids.items()
+        if grid is not None and ir.convenience.get_const_tensor(grid, propagate_shape_type=False) is None
+    }
 
 
 def _lowered(model: onnx.ModelProto, rewritten: _Rewritten, source: str) -> _Rewritten:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .pointwise_grids import Array, Constant, Expression, Flowing, Linear, PointwiseGrid, Step, leaves_of
+from .grid_expressions import Array, Constant, Expression, Flowing, Linear, PointwiseGrid, Step, leaves_of
 from .rewrites import Operators, constant
 
 _SAME = 2 * float(np.finfo(np.float32).eps)  # relative to the largest number of a row

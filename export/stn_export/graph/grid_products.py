@@ -7,10 +7,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnxscript.rewriter.pattern import MatchResult, Var
 
+from .grid_expressions import Constant, Flowing, Linear, PointwiseGrid, leaves_of, steps_of
 from .grid_operators import clipped, scaled, write_grid
 from .half_precision import twin_in_float32
 from .onnx_files import STANDARD
-from .pointwise_grids import Constant, Flowing, Linear, PointwiseGrid, find_pointwise_grid, leaves_of, steps_of
+from .pointwise_grids import find_pointwise_grid
 from .rewrites import (
     Changes,
     Operators,

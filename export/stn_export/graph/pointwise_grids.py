@@ -6,8 +6,7 @@ coordinate of the grid is followed backwards through what only moves numbers, un
 operators on linear maps, both coordinates alike. A grid that depends on no data is a constant.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -16,6 +15,19 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from .graph_parts import Part, PartError, data_dependence, dominators, nodes_between, open_part, read
+from .grid_expressions import (
+    Array,
+    Constant,
+    Expression,
+    Flowing,
+    Linear,
+    Numbers,
+    PointwiseGrid,
+    Step,
+    leaves_of,
+    steps_of,
+    used_tensors,
+)
 from .sampling_grids import (
     CHOOSING,
     LARGEST_CONSTANT,
@@ -29,7 +41,6 @@ from .sampling_grids import (
     too_large,
 )
 
-Array = NDArray[np.generic]
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Reciprocal", "Sign", "Pow", "Sqrt", "Max", "Min", "Clip")
 _CURVES = ("Tanh", "Sigmoid", "HardSigmoid", "HardSwish", "Softsign", "Erf", "Exp", "Log", "Sin", "Cos", "Atan", "Relu")
 _COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "IsNaN", "IsInf", "And", "Or", "Not")
@@ -40,86 +51,8 @@ _JOINS = {"Concat": None, "ScatterND": (0, 2), "ScatterElements": (0, 2)}
 """Which inputs of an operator that moves numbers hold them, where that is not the first alone; None is all."""
 _TRIED_BATCH = 2
 _IR_VERSION = 8
-_LARGEST_BASE = 1 << 22
+LARGEST_BASE = 1 << 22
 _PROBED_TO = 1e-5  # relative to the largest coordinate
-
-
-@dataclass(frozen=True)
-class Constant:
-    """Numbers that depend on no data.
-
-    Attributes:
-        values: (2, points) or, where x and y have the same, (1, points).
-    """
-
-    values: Array
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear map of theta.
-
-    Attributes:
-        basis: (P, 2, points), or (P, 1, points) where x and y have the same, float32.
-        offset: The same without the first axis; all zero where there is none.
-    """
-
-    basis: NDArray[np.float32]
-    offset: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Flowing:
-    """A flow of the grid's size, scaled and moved: ``flow * scale + offset``.
-
-    Attributes:
-        scale: (2, points) float32.
-        offset: (2, points) float32.
-        is_planar: Whether the flow is (N, 2, height, width); otherwise (N, height, width, 2).
-        is_turned: Whether its first channel is y.
-    """
-
-    scale: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    is_planar: bool
-    is_turned: bool
-
-
-@dataclass(frozen=True)
-class Step:
-    """An element-wise operator.
-
-    Attributes:
-        kind: Operator of the standard domain.
-        attributes: The node's attributes.
-        inputs: What it reads; None where an optional input is left out.
-    """
-
-    kind: str
-    attributes: tuple[ir.Attr, ...]
-    inputs: tuple["Expression | None", ...]
-
-
-Expression = Constant | Linear | Flowing | Step
-
-
-@dataclass(frozen=True)
-class PointwiseGrid:
-    """A grid as element-wise operators on linear maps of theta, or on a flow, or as a constant.
-
-    Attributes:
-        source: Theta or the flow; None for a constant.
-        root: Gives the coordinates, x first, (2, points).
-        size: (height, width) of the grid.
-        nodes: The nodes that compute it from the source now.
-        is_written: Whether those are what it would be written as.
-    """
-
-    source: ir.Value | None
-    root: Expression
-    size: tuple[int, int]
-    nodes: tuple[ir.Node, ...]
-    is_written: bool
 
 
 class _Unfit(Exception):
@@ -133,6 +66,9 @@ def find_pointwise_grid(grid: ir.Value, model: ir.Model) -> PointwiseGrid | str:
         grid: The second input of a ``GridSample``, in float32.
         model: What it belongs to, with shapes inferred.
     """
+    tensor = ir.convenience.get_const_tensor(grid)
+    if tensor is not None:
+        return _folded(np.asarray(tensor.numpy()))
     if not data_dependence(model.graph).get(grid, False):
         return _best([None], grid, model)
     values = [value for value in dominators(grid, model.graph, _STEPS) if numbers_each(value) is not None]
@@ -147,6 +83,15 @@ def find_pointwise_grid(grid: ir.Value, model: ir.Model) -> PointwiseGrid | str:
     return flows if is_better or thetas == NO_THETA else thetas
 
 
+def _folded(points: Array) -> PointwiseGrid | str:
+    """Return a grid that is a constant of the graph already."""
+    if points.ndim != 4 or points.shape[3] != 2:
+        return f"its grid has shape {points.shape[1:]} instead of (height, width, 2)"
+    if not (points == points[:1]).all():
+        return "its grid is another constant for each picture of a batch"
+    return PointwiseGrid(None, Constant(points[0].reshape(-1, 2).T), points.shape[1:3], (), True)
+
+
 def _best(sources: Sequence[ir.Value | None], grid: ir.Value, model: ir.Model) -> PointwiseGrid | str:
     """Return the grid from the source from which it is the least to compute, or why it can be told from none."""
     reasons, best = [], None
@@ -159,27 +104,6 @@ def _best(sources: Sequence[ir.Value | None], grid: ir.Value, model: ir.Model) -
         if best is None or _effort(found) < _effort(best):
             best = found
     return best or (reasons[0] if reasons else NO_THETA)
-
-
-def steps_of(expression: Expression) -> Iterator[Step]:
-    """Yield each different element-wise operator of an expression once, each after those it reads."""
-    seen: set[int] = set()
-
-    def walk(part: Expression | None) -> Iterator[Step]:
-        if isinstance(part, Step) and id(part) not in seen:
-            seen.add(id(part))
-            for entry in part.inputs:
-                yield from walk(entry)
-            yield part
-
-    yield from walk(expression)
-
-
-def leaves_of(expression: Expression) -> list[Constant | Linear | Flowing]:
-    """Return what the operators of an expression work on, each once."""
-    parts = [expression] if not isinstance(expression, Step) else []
-    parts += [entry for step in steps_of(expression) for entry in step.inputs if not isinstance(entry, Step | None)]
-    return list({id(part): part for part in parts}.values())
 
 
 def _effort(found: PointwiseGrid) -> tuple[int, bool, int]:
@@ -224,32 +148,6 @@ def _is_constant(value: ir.Value | None) -> bool:
     return value is not None and ir.convenience.get_const_tensor(value) is not None
 
 
-@dataclass(frozen=True, eq=False)
-class _Numbers:
-    """The same numbers of each picture of a batch, of tensors that depend on the source or of known ones.
-
-    Attributes:
-        tensors: What the numbers are taken from; known ones are arrays.
-        chosen: The tensor of each number, (batch, M).
-        index: Its place in that tensor, flat, (batch, M).
-    """
-
-    tensors: tuple["ir.Value | Array", ...]
-    chosen: NDArray[np.intp]
-    index: NDArray[np.intp]
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What two choices of the same numbers have in common."""
-        names = [id(tensor) if isinstance(tensor, ir.Value) else tensor.tobytes() for tensor in self.tensors]
-        return (*names, self.chosen.tobytes(), self.index.tobytes())
-
-    @property
-    def values(self) -> list[ir.Value]:
-        """The tensors that depend on the source."""
-        return [tensor for tensor in self.tensors if isinstance(tensor, ir.Value)]
-
-
 class _Follower:
     """Follows the coordinates of one grid backwards to linear maps of one source."""
 
@@ -283,22 +181,22 @@ class _Follower:
         places = np.arange(self.batch * 2 * self.count).reshape(self.batch, self.count, 2)
         index = np.ascontiguousarray(places.transpose(0, 2, 1)).reshape(self.batch, -1)
         start: ir.Value | Array = self.grid if self.grid in self.dependent else self.arrays[self.grid]
-        return self._expression(_Numbers((start,), np.zeros_like(index), index))
+        return self._expression(Numbers((start,), np.zeros_like(index), index))
 
-    def _expression(self, numbers: _Numbers) -> Expression:
+    def _expression(self, numbers: Numbers) -> Expression:
         """Return how numbers are computed; numbers of one of x and y serve both where they are the same."""
         if numbers.index.shape[1] == 2 * self.count:
             x, y = (
-                _Numbers(numbers.tensors, numbers.chosen[:, part], numbers.index[:, part])
+                Numbers(numbers.tensors, numbers.chosen[:, part], numbers.index[:, part])
                 for part in (slice(0, self.count), slice(self.count, None))
             )
             numbers = x if x.key == y.key else numbers
-        numbers = _used(numbers)
+        numbers = used_tensors(numbers)
         if numbers.key not in self.known:
             self.known[numbers.key] = self._new_expression(numbers)
         return self.known[numbers.key]
 
-    def _new_expression(self, numbers: _Numbers) -> Expression:
+    def _new_expression(self, numbers: Numbers) -> Expression:
         while True:
             values = numbers.values
             if not values:
@@ -309,14 +207,14 @@ class _Follower:
             moved = [value for value in values if _kind(value) in _MOVES or _is_float_cast(value)]
             if not moved:
                 break
-            numbers = _used(self._moved(numbers, moved))
+            numbers = used_tensors(self._moved(numbers, moved))
             if numbers.key in self.known:
                 return self.known[numbers.key]
         if len(values) < len(numbers.tensors):
             raise _Unfit("its coordinates are computed in different ways")
         return self._step(numbers, [node for value in values if (node := value.producer()) is not None])
 
-    def _known(self, numbers: _Numbers) -> Array:
+    def _known(self, numbers: Numbers) -> Array:
         """Return numbers that do not depend on the source, (M,)."""
         flat = [np.asarray(tensor).ravel() for tensor in numbers.tensors]
         picked = np.empty(numbers.index.shape, flat[0].dtype)
@@ -325,11 +223,11 @@ class _Follower:
             picked[here] = array[numbers.index[here]]
         if not (picked == picked[:1]).all():
             raise _Unfit("its grid is another constant for each picture of a batch")
-        if picked[0].size > _LARGEST_BASE:
-            raise _Unfit(too_large("its constant grid", picked[0].size, _LARGEST_BASE))
+        if picked[0].size > LARGEST_BASE:
+            raise _Unfit(too_large("its constant grid", picked[0].size, LARGEST_BASE))
         return np.asarray(picked[0])
 
-    def _step(self, numbers: _Numbers, nodes: list[ir.Node]) -> Step:
+    def _step(self, numbers: Numbers, nodes: list[ir.Node]) -> Step:
         first = nodes[0] if nodes else None
         if first is None or first.op_type not in _POINTWISE:
             raise _Unfit("its grid does not depend linearly on theta")
@@ -342,7 +240,7 @@ class _Follower:
             inputs.append(None if entry is None else self._expression(self._read(numbers, nodes, slot)))
         return Step(first.op_type, tuple(first.attributes.values()), tuple(inputs))
 
-    def _read(self, numbers: _Numbers, nodes: list[ir.Node], slot: int) -> _Numbers:
+    def _read(self, numbers: Numbers, nodes: list[ir.Node], slot: int) -> Numbers:
         """Return the numbers that element-wise operators read in one slot."""
         tensors: list[ir.Value | Array] = []
         index = numbers.index.copy()
@@ -355,9 +253,9 @@ class _Follower:
             places = np.broadcast_to(np.arange(array.size).reshape(array.shape), shape).ravel()
             index[here] = places[numbers.index[here]]
             tensors.append(value if value in self.dependent else array)
-        return _Numbers(tuple(tensors), numbers.chosen, index)
+        return Numbers(tuple(tensors), numbers.chosen, index)
 
-    def _moved(self, numbers: _Numbers, moved: Sequence[ir.Value]) -> _Numbers:
+    def _moved(self, numbers: Numbers, moved: Sequence[ir.Value]) -> Numbers:
         """Return the same numbers, taken from what the nodes that moved them read."""
         tensors: list[ir.Value | Array] = []
         chosen, index = numbers.chosen.copy(), numbers.index.copy()
@@ -371,7 +269,7 @@ class _Follower:
             chosen[here] = len(tensors) + which[numbers.index[here]]
             index[here] = places[numbers.index[here]]
             tensors += inputs
-        return _Numbers(tuple(tensors), chosen, index)
+        return Numbers(tuple(tensors), chosen, index)
 
     def _origin(self, value: ir.Value) -> tuple[list[ir.Value | Array], NDArray[np.intp], NDArray[np.intp]]:
         """Return what a node that moves numbers reads, and from which of that, and where, each number is."""
@@ -408,7 +306,7 @@ class _Follower:
             raise _Unfit(NO_THETA)
         return np.asarray(tensor.numpy())
 
-    def _leaf(self, numbers: _Numbers) -> Linear | Flowing:
+    def _leaf(self, numbers: Numbers) -> Linear | Flowing:
         """Return numbers that are linear in the source, measured."""
         if self.source is None:
             raise _Unfit(NO_THETA)
@@ -426,7 +324,7 @@ class _Follower:
         basis, offset = found
         return Linear(basis.reshape(size, -1, self.count), offset.reshape(-1, self.count))
 
-    def _of_one_picture(self, numbers: _Numbers) -> _Numbers | None:
+    def _of_one_picture(self, numbers: Numbers) -> Numbers | None:
         """Return the numbers of the first picture; None where the others' are not taken alike from theirs."""
         for position, tensor in enumerate(numbers.tensors):
             size = self._array(tensor).size if isinstance(tensor, ir.Value) else 0
@@ -436,9 +334,9 @@ class _Follower:
                 return None
         if not (numbers.chosen == numbers.chosen[:1]).all():
             return None
-        return _Numbers(numbers.tensors, numbers.chosen[0], numbers.index[0])
+        return Numbers(numbers.tensors, numbers.chosen[0], numbers.index[0])
 
-    def _flowing(self, numbers: _Numbers, part: Part | None, computed: Sequence[ir.Value], size: int) -> Flowing:
+    def _flowing(self, numbers: Numbers, part: Part | None, computed: Sequence[ir.Value], size: int) -> Flowing:
         """Return numbers that are a scaled and moved flow, each of its own place."""
         sizes = list(self.source.shape or ())[1:] if self.source is not None else []
         is_planar = sizes == [2, *self.size]
@@ -464,22 +362,8 @@ def _halves(half: int) -> tuple[slice, slice]:
     return slice(0, half), slice(half, None)
 
 
-def _used(numbers: _Numbers) -> _Numbers:
-    """Return numbers without the tensors that none of them is taken from, and each tensor once."""
-    order: dict[int, int] = {}
-    kept: list[ir.Value | Array] = []
-    chosen = numbers.chosen.copy()
-    for position in np.unique(numbers.chosen):
-        tensor = numbers.tensors[position]
-        if id(tensor) not in order:
-            order[id(tensor)] = len(kept)
-            kept.append(tensor)
-        chosen[numbers.chosen == position] = order[id(tensor)]
-    return _Numbers(tuple(kept), chosen, numbers.index)
-
-
 def _at(
-    numbers: _Numbers, rows: NDArray[np.float32], part: Part | None, computed: Sequence[ir.Value]
+    numbers: Numbers, rows: NDArray[np.float32], part: Part | None, computed: Sequence[ir.Value]
 ) -> NDArray[np.generic]:
     """Return the numbers for each of some sources, (rows, M)."""
     arrays = dict(zip(map(id, computed), part.run_in_batches(rows), strict=True)) if part is not None else {}
