@@ -201,6 +201,41 @@ def _size(
     return batch if list(sizes) == list(batches) else None
 
 
+def run_moved(
+    node: ir.Node, fed: Mapping[str, NDArray[np.generic]], position: int, model: ir.Model
+) -> NDArray[np.intp]:
+    """Return an output of a node that moves numbers, for whole numbers instead.
+
+    Args:
+        node: Any node of the standard domain.
+        fed: Its inputs by position, as ``input_0``.
+        position: Which output.
+        model: What it belongs to.
+
+    Raises:
+        PartError: It does not take whole numbers.
+    """
+    renamed = ir.serde.serialize_node(node)
+    del renamed.input[:], renamed.output[:]
+    renamed.input.extend(f"input_{slot}" if entry is not None else "" for slot, entry in enumerate(node.inputs))
+    renamed.output.extend(f"output_{index}" for index in range(len(node.outputs)))
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in fed.items()
+    ]
+    output = onnx.helper.make_tensor_value_info(f"output_{position}", onnx.TensorProto.INT64, None)
+    opset = onnx.helper.make_opsetid("", model.opset_imports.get("", 18))
+    graph = onnx.helper.make_graph([renamed], "moved", inputs, [output])
+    alone = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=model.ir_version)
+    try:
+        [places] = ort.InferenceSession(alone.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"]).run(
+            None, dict(fed)
+        )
+    except Exception as error:  # onnxruntime's exceptions share no base class but this one
+        raise PartError(f"its {node.op_type} cannot be followed ({' '.join(str(error).split())[:120]})") from error
+    return np.asarray(places)
+
+
 def read(node: ir.Node) -> list[ir.Value]:
     """Return the tensors that a node reads."""
     return [value for value in node.inputs if value is not None]

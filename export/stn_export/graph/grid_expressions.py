@@ -1,6 +1,6 @@
 """What a sampling grid is computed as, point by point: element-wise operators on linear maps of theta, or on a flow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +107,31 @@ def leaves_of(expression: Expression) -> list[Constant | Linear | Flowing]:
     parts = [expression] if not isinstance(expression, Step) else []
     parts += [entry for step in steps_of(expression) for entry in step.inputs if not isinstance(entry, Step | None)]
     return list({id(part): part for part in parts}.values())
+
+
+def is_written(root: Expression, nodes: Sequence[ir.Node], grid: ir.Value) -> bool:
+    """Return whether nodes compute a grid in as few steps as its expression has."""
+    if isinstance(root, Constant):
+        producer = grid.producer()
+        return producer is None or (producer.op_type == "Expand" and _is_constant(producer.inputs[0]))
+    kinds = [node.op_type for node in nodes]
+    products = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
+    moves = [kind for kind in kinds if kind in ("Reshape", "Split", "Transpose", "Gather")]
+    steps = [step.kind for step in steps_of(root)]
+    for leaf in leaves_of(root):
+        if isinstance(leaf, Flowing):
+            steps += ["Mul"] * bool((leaf.scale != 1).any()) + ["Add"] * bool(leaf.offset.any())
+        elif isinstance(leaf, Linear) and leaf.offset.any():
+            steps.append("Add")
+    others = len(kinds) - len(products) - len(moves)
+    once = all(moves.count(kind) <= 1 for kind in ("Split", "Transpose", "Gather"))
+    foreign = set(kinds) - {"MatMul", "Gemm", "Add", "Mul", *moves, *steps}
+    second = all(_is_constant(node.inputs[1]) for node in products)
+    return once and second and not foreign and len(products) <= 1 and others <= len(steps)
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    return value is not None and ir.convenience.get_const_tensor(value) is not None
 
 
 @dataclass(frozen=True, eq=False)

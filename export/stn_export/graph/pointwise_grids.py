@@ -9,12 +9,10 @@ operators on linear maps, both coordinates alike. A grid that depends on no data
 from collections.abc import Sequence
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from .graph_parts import Part, PartError, data_dependence, dominators, nodes_between, open_part, read
+from .graph_parts import Part, PartError, data_dependence, dominators, nodes_between, open_part, read, run_moved
 from .grid_expressions import (
     Array,
     Constant,
@@ -24,6 +22,7 @@ from .grid_expressions import (
     Numbers,
     PointwiseGrid,
     Step,
+    is_written,
     leaves_of,
     steps_of,
     used_tensors,
@@ -50,7 +49,6 @@ _STEPS = LINEAR_STEPS | _POINTWISE | _MOVES
 _JOINS = {"Concat": None, "ScatterND": (0, 2), "ScatterElements": (0, 2)}
 """Which inputs of an operator that moves numbers hold them, where that is not the first alone; None is all."""
 _TRIED_BATCH = 2
-_IR_VERSION = 8
 LARGEST_BASE = 1 << 22
 _PROBED_TO = 1e-5  # relative to the largest coordinate
 
@@ -120,32 +118,7 @@ def _follow(source: ir.Value | None, grid: ir.Value, model: ir.Model) -> Pointwi
     root = follower.root()
     if isinstance(root, Constant) and source is not None:
         raise _Unfit(NO_THETA)
-    return PointwiseGrid(source, root, follower.size, tuple(nodes), _is_written(root, nodes, grid))
-
-
-def _is_written(root: Expression, nodes: Sequence[ir.Node], grid: ir.Value) -> bool:
-    """Return whether nodes compute a grid in as few steps as its expression has."""
-    if isinstance(root, Constant):
-        producer = grid.producer()
-        return producer is None or (producer.op_type == "Expand" and _is_constant(producer.inputs[0]))
-    kinds = [node.op_type for node in nodes]
-    products = [node for node in nodes if node.op_type in ("MatMul", "Gemm")]
-    moves = [kind for kind in kinds if kind in ("Reshape", "Split", "Transpose", "Gather")]
-    steps = [step.kind for step in steps_of(root)]
-    for leaf in leaves_of(root):
-        if isinstance(leaf, Flowing):
-            steps += ["Mul"] * bool((leaf.scale != 1).any()) + ["Add"] * bool(leaf.offset.any())
-        elif isinstance(leaf, Linear) and leaf.offset.any():
-            steps.append("Add")
-    others = len(kinds) - len(products) - len(moves)
-    once = all(moves.count(kind) <= 1 for kind in ("Split", "Transpose", "Gather"))
-    foreign = set(kinds) - {"MatMul", "Gemm", "Add", "Mul", *moves, *steps}
-    second = all(_is_constant(node.inputs[1]) for node in products)
-    return once and second and not foreign and len(products) <= 1 and others <= len(steps)
-
-
-def _is_constant(value: ir.Value | None) -> bool:
-    return value is not None and ir.convenience.get_const_tensor(value) is not None
+    return PointwiseGrid(source, root, follower.size, tuple(nodes), is_written(root, nodes, grid))
 
 
 class _Follower:
@@ -294,7 +267,10 @@ class _Follower:
                 starts.append(total)
                 inputs.append(entry if entry in self.dependent else array)
                 total += array.size
-        places = _run_alone(node, fed, node.outputs.index(value), self.model).ravel()
+        try:
+            places = run_moved(node, fed, node.outputs.index(value), self.model).ravel()
+        except PartError as error:
+            raise _Unfit(str(error)) from error
         which = np.searchsorted(starts, places, side="right") - 1
         return inputs, which, places - np.array(starts)[which]
 
@@ -434,24 +410,3 @@ def _kind(value: ir.Value) -> str:
 
 def _described(node: ir.Node) -> str:
     return str(sorted((name, str(attribute.value)) for name, attribute in node.attributes.items()))
-
-
-def _run_alone(node: ir.Node, fed: dict[str, Array], position: int, model: ir.Model) -> NDArray[np.intp]:
-    """Return an output of a node that moves numbers, for whole numbers instead."""
-    renamed = ir.serde.serialize_node(node)
-    del renamed.input[:], renamed.output[:]
-    renamed.input.extend(f"input_{slot}" if entry is not None else "" for slot, entry in enumerate(node.inputs))
-    renamed.output.extend(f"output_{index}" for index in range(len(node.outputs)))
-    inputs = [
-        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-        for name, array in fed.items()
-    ]
-    output = onnx.helper.make_tensor_value_info(f"output_{position}", onnx.TensorProto.INT64, None)
-    opset = onnx.helper.make_opsetid("", model.opset_imports.get("", 18))
-    graph = onnx.helper.make_graph([renamed], "moved", inputs, [output])
-    alone = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
-    try:
-        [places] = ort.InferenceSession(alone.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, fed)
-    except Exception as error:  # onnxruntime's exceptions share no base class but this one
-        raise _Unfit(f"its {node.op_type} cannot be followed ({' '.join(str(error).split())[:120]})") from error
-    return np.asarray(places)
