@@ -7,9 +7,10 @@ from .exporter import Exported, export_checkpoint, export_classifier
 from .forms.splitting import classifier_graph
 from .forms.targets import TARGETS, Plan, Target, plan_export
 from .graph.deployment import Deployment, describe_transformers
+from .graph_comparison import DifferenceError
 from .module_exporter import export_onnx
 from .network_graph import export_graph
-from .optimizer import DifferenceError, Optimized, optimize_onnx
+from .optimizer import Optimized, optimize_onnx
 from .proof.gates import Gate, GateError, TestSet
 from .proof.verification import ParityError, Verification, verify
 from .theta_lookup import copy_theta

@@ -24,8 +24,9 @@ from stn_runtime.sources.opening import open_source
 from .exporter import export_checkpoint
 from .forms.targets import Target, find_target, plan_export, target_table
 from .graph.onnx_files import read_onnx
+from .graph_comparison import DifferenceError
 from .linting import Finding, lint
-from .optimizer import DifferenceError, optimize_onnx
+from .optimizer import optimize_onnx
 from .proof.gates import GateError, TestSet
 from .proof.reference import BATCHES
 from .proof.verification import ParityError

@@ -12,10 +12,11 @@ from stn_runtime.model.session import CLASSIFIER_KEY
 
 from .forms.splitting import classifier_graph
 from .forms.targets import FUSED_OPSETS, Target
+from .graph.grid_expressions import PointwiseGrid
+from .graph.grid_products import find_grid
 from .graph.onnx_files import STANDARD, dims_of, opset_of
 from .graph.opsets import NAMES_OF_MODES, OPSET
 from .graph.rewrites import infer_shapes, node_name, text_attribute, whole_attribute
-from .graph.sampling_grids import LinearGrid, find_linear_grid
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,10 @@ def _about_sampler(node: ir.Node, graph: ir.Model, opset: int, target: Target) -
             )
         return
     yield from _about_sampling(node, target)
-    linear = find_linear_grid(grid, graph) if grid is not None else "no grid"
-    if isinstance(linear, LinearGrid) and not linear.is_product:
-        yield Finding(False, f"the grid of {name} is not one matrix product, which is slow; run 'stn optimize'")
+    pointwise = find_grid(grid, graph) if grid is not None else "no grid"
+    if isinstance(pointwise, PointwiseGrid) and not pointwise.is_written:
+        shape = "a constant" if pointwise.source is None else "one matrix product"
+        yield Finding(False, f"the grid of {name} is not {shape}, which is slow; run 'stn optimize'")
 
 
 def _fallback(target: Target) -> str:

@@ -10,12 +10,12 @@ from stn_runtime.model.manifest import Form
 from .forms.splitting import split_graph
 from .forms.targets import Plan
 from .graph.deployment import Deployment
-from .graph.grid_products import is_clipped
+from .graph.grid_expressions import PointwiseGrid
+from .graph.grid_products import find_grid
 from .graph.onnx_files import STANDARD
 from .graph.opsets import written_in
 from .graph.portable import make_portable
 from .graph.rewrites import fold_constants, infer_shapes
-from .graph.sampling_grids import LinearGrid, find_linear_grid
 from .graph.tracing import rewrite, trace
 from .proof.verification import ParityError
 
@@ -103,11 +103,11 @@ def _check_graph(model: onnx.ModelProto, deployment: Deployment) -> None:
     faults = []
     if len(samplers) < len(deployment.transformers):
         faults.append(f"{len(samplers)} GridSample for {len(deployment.transformers)} transformers")
-    linear = sum(transformer.grid != "projective" for transformer in deployment.transformers)
+    expected = len(deployment.transformers)
     grids = [node.inputs[1] for node in samplers]
-    products = sum(grid is not None and (is_clipped(grid) or _is_product(grid, graph)) for grid in grids)
-    if products < linear:
-        faults.append(f"{products} of {linear} sampling grids as one matrix product")
+    products = sum(grid is not None and _is_product(grid, graph) for grid in grids)
+    if products < expected:
+        faults.append(f"{products} of {expected} sampling grids as one matrix product")
     if any(node.domain not in STANDARD for node in model.graph.node):
         faults.append("operators outside the standard")
     if faults:
@@ -115,5 +115,5 @@ def _check_graph(model: onnx.ModelProto, deployment: Deployment) -> None:
 
 
 def _is_product(grid: ir.Value, graph: ir.Model) -> bool:
-    linear = find_linear_grid(grid, graph)
-    return isinstance(linear, LinearGrid) and linear.is_product
+    found = find_grid(grid, graph)
+    return isinstance(found, PointwiseGrid) and found.is_written

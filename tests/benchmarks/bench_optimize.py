@@ -1,6 +1,7 @@
 """``stn optimize`` on files that others exported: that they answer as before, and how much faster they are.
 
-``python -m tests.benchmarks.bench_optimize`` prints a Markdown table: medians of interleaved runs, batch 1, one thread.
+``python -m tests.benchmarks.bench_optimize`` prints two Markdown tables: medians of interleaved runs, batch 1, one
+thread. The second is of warps alone, without a classifier, so that the grid is most of the time.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from torch.nn import functional
 
 from stn_export import optimize_onnx
 from stn_export.graph.onnx_files import opset_of, read_onnx
+from tests.support import warping_networks as warp
+from tests.support.warping_networks import NETWORKS
 
 SIZE = 48
 Grid = Callable[[Tensor, Tensor], Tensor]
@@ -134,8 +137,8 @@ def write(kind: Foreign, path: Path) -> None:
             )
 
 
-def race(paths: list[Path], channels: int, rounds: int) -> list[float]:
-    """Return the median microseconds of each file, run in turns."""
+def race(paths: list[Path], channels: int, rounds: int) -> tuple[list[float], float]:
+    """Return the median microseconds of each file, run in turns, and the median ratio of the first to the last."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     sessions = [ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for path in paths]
@@ -148,7 +151,18 @@ def race(paths: list[Path], channels: int, rounds: int) -> list[float]:
             started = time.perf_counter()
             session.run(None, feeds)
             taken.append(time.perf_counter() - started)
-    return [1e6 * statistics.median(taken) for taken in times]
+    ratio = statistics.median(first / last for first, last in zip(times[0], times[-1], strict=True))
+    return [1e6 * statistics.median(taken) for taken in times], ratio
+
+
+def report(name: str, before: Path, after: Path, channels: int, rounds: int) -> None:
+    """Optimise a file and write its line of a table."""
+    done = optimize_onnx(before, after)
+    (slow, fast), ratio = race([before, after], channels, rounds)
+    difference = max(done.differences.values(), default=0.0)
+    opsets = f"{opset_of(read_onnx(before))} to {opset_of(read_onnx(after))}"
+    sys.stdout.write(f"| {name} | {slow:.0f} us | {fast:.0f} us | {ratio:.2f}x | {difference:.1e} | {opsets} |\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
@@ -161,14 +175,16 @@ def main() -> None:
         before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
         for kind in FILES:
             write(kind, before)
-            done = optimize_onnx(before, after)
-            slow, fast = race([before, after], kind.channels, args.rounds)
-            difference = max(done.differences.values(), default=0.0)
-            opsets = f"{opset_of(read_onnx(before))} to {opset_of(read_onnx(after))}"
-            sys.stdout.write(
-                f"| {kind} | {slow:.0f} us | {fast:.0f} us | {slow / fast:.2f}x | {difference:.1e} | {opsets} |\n"
-            )
-            sys.stdout.flush()
+            report(str(kind), before, after, kind.channels, args.rounds)
+        sys.stdout.write("\n| grid, exported by | before | after | faster | largest difference | opset |\n")
+        sys.stdout.write("|" + " --- |" * 6 + "\n")
+        for name, network in NETWORKS.items():
+            for dynamo in (True, False):
+                torch.manual_seed(0)
+                opset = 18 if dynamo else 20
+                warp.write(network(SIZE, SIZE).eval(), torch.rand(2, 1, SIZE, SIZE), before, dynamo, opset)
+                label = f"{name}, {'dynamo' if dynamo else 'TorchScript'}"
+                report(label, before, after, 1, args.rounds)
 
 
 if __name__ == "__main__":
