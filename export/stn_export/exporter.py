@@ -20,6 +20,7 @@ from .forms.precision import reduce_precision
 from .forms.targets import Plan, plan_export
 from .graph.deployment import Deployment
 from .graph.onnx_files import write_onnx
+from .graph.plain_modules import plain_module
 from .network_graph import export_graph, fix_batch, shape_graph
 from .proof.gates import Gate, GateError, TestSet, blame, measure
 from .proof.verification import ParityError, Verification, open_both, verify
@@ -102,7 +103,7 @@ def export_classifier(
     """Write a classifier as a model file, with its manifest, after verifying it against PyTorch.
 
     Args:
-        network: Maps images (N, C, H, W) in [0, 1] to logits (N, K); in evaluation mode on the CPU.
+        network: Maps images (N, C, H, W) in [0, 1] to logits (N, K); on the CPU. It is exported in evaluation mode.
         output: The .onnx file; it appears only when the verification, and the gates if any, have passed.
         card: What the manifest says of the classifier beyond its graph.
         images: Real pictures (M, H, W, C), preprocessed; some become golden vectors inside the file.
@@ -116,8 +117,24 @@ def export_classifier(
         ParityError: The graph differs from PyTorch; nothing was written.
         GateError: Reduced precision costs too much; nothing was written.
     """
-    plan, spec = plan or plan_export(), card.preprocess
+    plan = plan or plan_export()
     _check_data(plan, data)
+    with plain_module(network) as plain:
+        return _export_plain(plain, output, card, images, with_rectified, plan, data, exclude)
+
+
+def _export_plain(
+    network: nn.Module,
+    output: Path,
+    card: Card,
+    images: NDArray[np.uint8] | None,
+    with_rectified: bool,
+    plan: Plan,
+    data: TestSet | None,
+    exclude: Sequence[str],
+) -> Exported:
+    """Do what ``export_classifier`` does for a network that PyTorch's exporter takes."""
+    spec = card.preprocess
     none = np.empty((0, spec.height, spec.width, spec.channels), np.uint8)
     real = images if images is not None else none
     deployment = Deployment(network, spec, with_rectified).eval()

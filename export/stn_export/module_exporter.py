@@ -1,7 +1,6 @@
 """Any PyTorch module with a spatial transformer as one ONNX graph, with the module's own inputs and outputs."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +12,9 @@ from .card import Card
 from .exporter import export_classifier
 from .forms.targets import Plan, plan_export
 from .graph.onnx_files import write_onnx
-from .graph.tracing import rewrite, trace
+from .graph.output_names import names_of_outputs
+from .graph.plain_modules import in_single_precision, plain_module
+from .graph.tracing import argument_names, rewrite, trace
 from .network_graph import shape_graph
 from .proof.any_module import compare_with_module
 from .proof.graph_cuts import find_cuts
@@ -37,11 +38,13 @@ def export_onnx(
     onnxruntime gave the same answers on the example and on random inputs of its range.
 
     Args:
-        module: Any module whose forward takes tensors and returns tensors; it is exported in evaluation mode.
+        module: Any module whose forward takes tensors and returns tensors; it is exported in evaluation mode, and in
+            float32 where it is in float64 or bfloat16. Of a compiled or data-parallel module, what it holds is.
         path: The .onnx file to write.
         example: One batch of the module's inputs.
         input_names: Names for the graph's inputs; by default the names of forward's arguments.
-        output_names: Names for the graph's outputs; by default those of PyTorch's exporter.
+        output_names: Names for the graph's outputs; by default those that the module gives them in a dict or named
+            tuple, else those of PyTorch's exporter.
         dynamic_batch: Whether the batch size stays open; by default, unless the target wants fixed shapes.
         dynamic_size: Whether height and width of images stay open, which costs the constant grid.
         plan: Form and opset, see ``plan_export``; by default fused, opset 18.
@@ -57,22 +60,24 @@ def export_onnx(
     """
     plan, output = plan or plan_export(), Path(path)
     examples = _check_arguments(module, output, example, plan)
-    with _evaluation_mode(module):
-        if card is not None:
-            return export_classifier(module, output, card, plan=plan).verification.differences
-        if plan.form == "split":
-            raise InputError("the split form needs a classifier with a manifest: give a card")
+    if card is not None:
+        return export_classifier(module, output, card, plan=plan).verification.differences
+    if plan.form == "split":
+        raise InputError("the split form needs a classifier with a manifest: give a card")
+    with plain_module(module, examples) as plain:
+        examples = tuple(in_single_precision(tensor) for tensor in examples)
+        names = list(input_names) if input_names is not None else argument_names(plain, len(examples))
         traced = trace(
-            module,
+            plain,
             examples,
-            input_names=input_names,
-            output_names=output_names,
+            input_names=names,
+            output_names=output_names if output_names is not None else names_of_outputs(plain, examples, names),
             dynamic_batch=not plan.static if dynamic_batch is None else dynamic_batch,
             dynamic_size=dynamic_size,
         )
-        whole = rewrite(traced, type(module).__name__)
+        whole = rewrite(traced, type(plain).__name__)
         model = shape_graph(whole, plan)
-        differences = compare_with_module(module, model, examples, find_cuts(whole))
+        differences = compare_with_module(plain, model, examples, find_cuts(whole))
     write_onnx(model.SerializeToString(), output)
     return differences
 
@@ -97,15 +102,3 @@ def _check_arguments(
     if away:
         raise InputError(f"{type(module).__name__} is on {away.pop()}; move it to the CPU first: module.cpu()")
     return tuple(tensor.detach().cpu() for tensor in examples)
-
-
-@contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode while the block runs; afterwards each part has its own mode again."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True

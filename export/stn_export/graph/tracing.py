@@ -2,8 +2,9 @@
 
 import inspect
 import logging
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,15 +12,19 @@ import onnx
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.nn.utils import parametrize
 
 from stn_runtime import InputError
 
+from .exportable import TRANSLATIONS, ExportableFunctions
 from .grid_products import rewrite_samplers
+from .linear_systems import expand_linear_systems
 from .onnx_files import dims_of
 from .opsets import OPSET
 from .rewrites import Changes, fold_constants, infer_shapes, merge_layers
+
+_MISSING_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
+"""Finds ``aten.linalg_qr`` in ``No ONNX function found for <OpOverload(op='aten.linalg_qr', overload='default')>``."""
 
 _IMAGE_AXES = {2: "height", 3: "width"}
 
@@ -61,15 +66,16 @@ def trace(
     examples = tuple(_at_least_two(tensor) if dynamic_batch else tensor for tensor in example)
     open_axes = [_open_axes(tensor, dynamic_batch, dynamic_size) for tensor in examples]
     try:
-        with _quiet(), torch.no_grad(), _OpenGrids():
+        with _quiet(), torch.no_grad(), _parametrized_once(module), ExportableFunctions():
             program = torch.onnx.export(
                 module,
                 examples,
-                input_names=list(input_names) if input_names is not None else _argument_names(module, len(example)),
+                input_names=list(input_names) if input_names is not None else argument_names(module, len(example)),
                 output_names=output_names,
                 opset_version=OPSET,
                 dynamic_shapes=_dimensions(open_axes),
                 dynamo=True,
+                custom_translation_table=TRANSLATIONS,
                 external_data=False,
                 verbose=False,
             )
@@ -113,12 +119,18 @@ def rewrite(traced: onnx.ModelProto, kind: str, modes: bool = True) -> onnx.Mode
     try:
         graph = ir.from_proto(traced)
         fold_constants(graph)
+        obstacle = expand_linear_systems(graph)
+        if obstacle is not None:
+            raise TraceError(f"{kind}: {obstacle}")
+        fold_constants(graph)
         rewrite_samplers(graph, Changes(), modes)
         merge_layers(graph)
         ir.passes.common.ClearMetadataAndDocStringPass()(graph)  # the exporter writes our folders' names into it
         infer_shapes(graph)
         model = ir.to_proto(graph)
         onnx.checker.check_model(model, full_check=True)
+    except TraceError:
+        raise
     except Exception as error:  # onnx and onnx_ir raise many kinds
         raise TraceError(f"{kind}: its graph cannot be rewritten ({_cause(error)})") from error
     return model
@@ -140,46 +152,21 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-class _OpenGrids(TorchFunctionMode):
-    """Replaces ``affine_grid`` during tracing by a product with a base grid that follows a dynamic size.
+@contextmanager
+def _parametrized_once(module: nn.Module) -> Iterator[None]:
+    """Compute parametrized weights (spectral norm, weight norm, orthogonal) now, and keep them while the block runs.
 
-    PyTorch's own decomposition of it fixes the size that it was traced with.
+    In evaluation mode they are constants, but traced they would be part of the graph.
     """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., object],
-        types: Sequence[type],
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
-        if func is functional.affine_grid or func is torch.affine_grid_generator:
-            bound = inspect.signature(_affine_grid).bind(*args, **(kwargs or {}))
-            if len(bound.arguments["size"]) == 4:
-                return _affine_grid(*bound.args, **bound.kwargs)
-        return func(*args, **(kwargs or {}))
+    with parametrize.cached():
+        for part in module.modules():
+            for name in getattr(part, "parametrizations", {}):
+                getattr(part, name)
+        yield
 
 
-def _affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = False) -> Tensor:
-    """Return what ``torch.nn.functional.affine_grid`` returns for thetas (N, 2, 3) and images: (N, H, W, 2)."""
-    count, _, height, width = size
-    x = _axis(width, bool(align_corners), theta)
-    y = _axis(height, bool(align_corners), theta)
-    columns = [x[None, :].expand(height, width), y[:, None].expand(height, width)]
-    base = torch.stack([*columns, torch.ones_like(columns[0])], dim=-1).reshape(1, height * width, 3)
-    return (base @ theta.transpose(1, 2)).reshape(count, height, width, 2)
-
-
-def _axis(length: int, align_corners: bool, like: Tensor) -> Tensor:
-    index = torch.arange(length, dtype=like.dtype, device=like.device)
-    if not align_corners:
-        return (2 * index + 1) / length - 1
-    span: Any = torch.sym_max(length - 1, 1)  # a single pixel is at 0
-    centred: Tensor = (2 * index - (length - 1)) / span
-    return centred
-
-
-def _argument_names(module: nn.Module, count: int) -> list[str]:
+def argument_names(module: nn.Module, count: int) -> list[str]:
+    """Return names for a graph's inputs: those of the arguments of a module's forward."""
     names = [name for name in inspect.signature(module.forward).parameters if name not in ("args", "kwargs")]
     return names[:count] if len(names) >= count else [f"input_{index}" for index in range(count)]
 
@@ -205,5 +192,11 @@ def _cause(error: BaseException) -> str:
     """Return the first line of what the module's code or the exporter complained of."""
     while error.__cause__ is not None:
         error = error.__cause__
+    missing = _MISSING_OPERATOR.search(str(error))
+    if missing is not None:
+        return (
+            f"ONNX has no operator for {missing[1]}; where it does not depend on the inputs, compute it in __init__ "
+            "and keep it as a buffer"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:240]
