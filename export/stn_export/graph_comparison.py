@@ -1,6 +1,6 @@
 """Whether a rewritten graph answers as the old one, on random inputs in onnxruntime."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -52,33 +52,43 @@ def compare_graphs(old: onnx.ModelProto, new: onnx.ModelProto, source: str) -> d
         after = _session(new)
     except Exception as error:
         raise DifferenceError(f"{source}: the rewritten graph does not load ({_short(error)})") from error
-    names = [output.name for output in before.get_outputs()]
-    differences = dict.fromkeys(names, 0.0)
-    excess = dict.fromkeys(names, 0.0)
+    differences: dict[str, float] = {}
+    excess: dict[str, float] = {}
     for index, batch in enumerate(BATCHES):
         feeds = random_inputs(old, batch, seed=index)
-        expected, actual = _run_both(before, after, feeds, source)
-        precise = expected if exact is None else exact.run(None, _widened(feeds))
-        unsure = _unsureness(before, feeds, expected) if exact is None else [0.0] * len(names)
-        for name, one, other, reference, own in zip(names, expected, actual, precise, unsure, strict=True):
-            if is_nowhere_finite(one):
-                raise DifferenceError(
-                    f"{source}: output '{name}' is not finite anywhere on random inputs, so a change "
-                    "cannot be checked; nothing was written. Are its weights whole?"
-                )
-            value = relative_difference(one, other)
-            differences[name] = max(differences[name], value)
-            allowed = max(_ALLOWED, 2 * _UNIT * _largest_side(feeds), 2 * own)
-            if exact is not None and one.dtype == other.dtype:
-                allowed = max(_ALLOWED_IN_HALF, 2 * _distance(reference, one))
-                value = _distance(reference, other)
-            if not value <= allowed:
-                excess[name] = max(excess[name], value)
+        for name, value, too_large in _differences(before, after, exact, feeds, source):
+            differences[name] = max(differences.get(name, 0.0), value)
+            excess[name] = max(excess.get(name, 0.0), too_large)
     wrong = {name: value for name, value in excess.items() if value}
     if wrong:
         named = ", ".join(f"'{name}' by {value:.1e}" for name, value in wrong.items())
         raise DifferenceError(f"{source}: the rewritten graph differs in output {named}; nothing was written")
     return differences
+
+
+def _differences(
+    before: ort.InferenceSession,
+    after: ort.InferenceSession,
+    exact: ort.InferenceSession | None,
+    feeds: Feeds,
+    source: str,
+) -> Iterator[tuple[str, float, float]]:
+    """Yield name and difference of each output, and the difference again where it is not allowed, else 0."""
+    names = [output.name for output in before.get_outputs()]
+    expected, actual = _run_both(before, after, feeds, source)
+    precise = expected if exact is None else exact.run(None, _widened(feeds))
+    unsure = _unsureness(before, feeds, expected) if exact is None else [0.0] * len(names)
+    for name, one, other, reference, own in zip(names, expected, actual, precise, unsure, strict=True):
+        if is_nowhere_finite(one):
+            raise DifferenceError(
+                f"{source}: output '{name}' is not finite anywhere on random inputs, so a change "
+                "cannot be checked; nothing was written. Are its weights whole?"
+            )
+        difference = relative_difference(one, other)
+        value, allowed = difference, max(_ALLOWED, 2 * _UNIT * _largest_side(feeds), 2 * own)
+        if exact is not None and one.dtype == other.dtype:
+            value, allowed = _distance(reference, other), max(_ALLOWED_IN_HALF, 2 * _distance(reference, one))
+        yield name, difference, 0.0 if value <= allowed else value
 
 
 def random_inputs(model: onnx.ModelProto, batch: int, seed: int = 0) -> Feeds:
