@@ -16,14 +16,16 @@ from .graph.grid_products import rewrite_samplers
 from .graph.onnx_files import dims_of, has_external_data, opset_of, read_onnx, write_onnx
 from .graph.opsets import OPSET, lower_opset
 from .graph.rewrites import Changes, fold_constants, infer_shapes
-from .proof.differences import is_nowhere_finite, relative_difference
+from .proof.differences import is_nowhere_finite
+from .proof.graph_cuts import find_cuts
+from .proof.graph_evaluation import GraphOriginal
+from .proof.graph_proof import GraphProof
+from .proof.rounding import DisturbedRuns
 
 Feeds = dict[str, NDArray[np.generic]]
 
 _BATCHES = (1, 3)
 _FREE_SIZE = 64  # tried where a graph leaves a size open
-_ALLOWED = 1e-5  # of the largest value of an output
-_UNIT = 2.0**-23  # what a coordinate near 1 is rounded to in float32; times the size, pixels
 
 
 class DifferenceError(Exception):
@@ -110,12 +112,11 @@ def compare_graphs(old: onnx.ModelProto, new: onnx.ModelProto, source: str) -> d
 
     Raises:
         ModelContractError: The old graph does not run.
-        DifferenceError: An output differs by more than 1e-5 of its largest value, or in large pictures by what
-            rounding of the sampling points explains; by more than one level in uint8; or is NaN in one of them only.
+        DifferenceError: A part or an output differs by more than 1e-5 of its largest value and by more than rounding
+            explains; by more than one level in uint8; or is NaN in one of them only.
     """
-    differences: dict[str, float] = {}
-    allowed = _ALLOWED
     try:
+        original = GraphOriginal(old)
         before = _session(old)
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
         raise ModelContractError(f"{source}: onnxruntime cannot load it ({_short(error)}); export it again") from error
@@ -123,12 +124,12 @@ def compare_graphs(old: onnx.ModelProto, new: onnx.ModelProto, source: str) -> d
         after = _session(new)
     except Exception as error:
         raise DifferenceError(f"{source}: the rewritten graph does not load ({_short(error)})") from error
+    proof = GraphProof(new, find_cuts(new))
     for index, batch in enumerate(_BATCHES):
         feeds = random_inputs(old, batch, seed=index)
-        sides = [side for values in feeds.values() if values.ndim == 4 for side in values.shape[1:]]
-        allowed = max(allowed, 2 * _UNIT * max(sides, default=0))
         try:
-            expected = before.run(None, feeds)
+            before.run(None, feeds)
+            runs = DisturbedRuns(original, list(feeds.values()))
         except Exception as error:
             raise ModelContractError(
                 f"{source}: onnxruntime cannot run it on random inputs ({_short(error)}), so a change cannot be checked"
@@ -137,19 +138,17 @@ def compare_graphs(old: onnx.ModelProto, new: onnx.ModelProto, source: str) -> d
             actual = after.run(None, feeds)
         except Exception as error:
             raise DifferenceError(f"{source}: the rewritten graph does not run ({_short(error)})") from error
-        for output, one, other in zip(before.get_outputs(), expected, actual, strict=True):
-            if is_nowhere_finite(np.asarray(one)):
+        for output, values in zip(before.get_outputs(), runs.evaluation.outputs, strict=True):
+            if is_nowhere_finite(values):
                 raise DifferenceError(
                     f"{source}: output '{output.name}' is not finite anywhere on random inputs, so a change "
                     "cannot be checked; nothing was written. Are its weights whole?"
                 )
-            value = relative_difference(np.asarray(one), np.asarray(other))
-            differences[output.name] = max(differences.get(output.name, 0.0), value)
-    wrong = {name: value for name, value in differences.items() if not value <= allowed}
-    if wrong:
-        named = ", ".join(f"'{name}' by {value:.1e}" for name, value in wrong.items())
-        raise DifferenceError(f"{source}: the rewritten graph differs in output {named}; nothing was written")
-    return differences
+        proof.add_parts(runs)
+        proof.add_outputs(runs, [np.asarray(values) for values in actual])
+    if proof.refusal is not None:
+        raise DifferenceError(f"{source}: the rewritten graph differs in {proof.refusal}; nothing was written")
+    return {output.name: proof.largest(output.name) for output in before.get_outputs()}
 
 
 def random_inputs(model: onnx.ModelProto, batch: int, seed: int = 0) -> Feeds:
