@@ -1,6 +1,7 @@
 """Whether a rewritten graph answers as the old one, on random inputs in onnxruntime."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -12,6 +13,10 @@ from stn_runtime import ModelContractError
 from .graph.half_precision import has_half, in_float32
 from .graph.onnx_files import dims_of
 from .proof.differences import is_nowhere_finite, relative_difference
+from .proof.graph_cuts import find_cuts
+from .proof.graph_evaluation import GraphOriginal
+from .proof.graph_proof import GraphProof
+from .proof.rounding import DisturbedRuns
 
 Feeds = dict[str, NDArray[np.generic]]
 
@@ -19,8 +24,6 @@ BATCHES = (1, 3)
 _FREE_SIZE = 64  # tried where a graph leaves a size open
 _ALLOWED = 1e-5  # of the largest value of an output
 _ALLOWED_IN_HALF = 2e-3
-_DRAWS = 3
-_UNIT = 2.0**-23  # what a coordinate near 1 is rounded to in float32; times the size, pixels
 
 
 class DifferenceError(Exception):
@@ -37,47 +40,76 @@ def compare_graphs(old: onnx.ModelProto, new: onnx.ModelProto, source: str) -> d
 
     Raises:
         ModelContractError: The old graph does not run.
-        DifferenceError: An output differs by more than 1e-5 of its largest value, or in large pictures by what
-            rounding of the sampling points explains, or by twice of what the old graph's own answers differ when its
-            inputs change by their last bit; by more than one level in uint8; or is NaN in one of them only.
-            Of graphs in float16, the new one may be 2e-3 away from the old one computed in float32, or twice as far
-            as the old one is.
+        DifferenceError: A part or an output differs by more than 1e-5 of its largest value and by more than rounding
+            explains; by more than one level in uint8; or is NaN in one of them only. Of graphs in float16, the new one
+            may be 2e-3 away from the old one computed in float32, or twice as far as the old one is.
     """
     try:
         before = _session(old)
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
         raise ModelContractError(f"{source}: onnxruntime cannot load it ({_short(error)}); export it again") from error
-    exact = _session(in_float32(old)) if has_half(old) else None
     try:
         after = _session(new)
     except Exception as error:
         raise DifferenceError(f"{source}: the rewritten graph does not load ({_short(error)})") from error
-    names = [output.name for output in before.get_outputs()]
-    differences = dict.fromkeys(names, 0.0)
-    excess = dict.fromkeys(names, 0.0)
-    for index, batch in enumerate(BATCHES):
-        feeds = random_inputs(old, batch, seed=index)
-        expected, actual = _run_both(before, after, feeds, source)
-        precise = expected if exact is None else exact.run(None, _widened(feeds))
-        unsure = _unsureness(before, feeds, expected) if exact is None else [0.0] * len(names)
-        for name, one, other, reference, own in zip(names, expected, actual, precise, unsure, strict=True):
-            if is_nowhere_finite(one):
-                raise DifferenceError(
-                    f"{source}: output '{name}' is not finite anywhere on random inputs, so a change "
-                    "cannot be checked; nothing was written. Are its weights whole?"
-                )
-            value = relative_difference(one, other)
-            differences[name] = max(differences[name], value)
-            allowed = max(_ALLOWED, 2 * _UNIT * _largest_side(feeds), 2 * own)
-            if exact is not None and one.dtype == other.dtype:
-                allowed = max(_ALLOWED_IN_HALF, 2 * _distance(reference, one))
-                value = _distance(reference, other)
+    compare = _compare_in_half if has_half(old) else _compare_by_parts
+    return compare(_Pair(old, new, before, after, source))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    old: onnx.ModelProto
+    new: onnx.ModelProto
+    before: ort.InferenceSession
+    after: ort.InferenceSession
+    source: str
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the outputs."""
+        return [output.name for output in self.before.get_outputs()]
+
+    def answers(self) -> Iterator[tuple[Feeds, list[NDArray[np.generic]], list[NDArray[np.generic]]]]:
+        """Yield random inputs and what both graphs answer."""
+        for index, batch in enumerate(BATCHES):
+            feeds = random_inputs(self.old, batch, seed=index)
+            expected, actual = _run_both(self.before, self.after, feeds, self.source)
+            for name, values in zip(self.names, expected, strict=True):
+                if is_nowhere_finite(values):
+                    raise DifferenceError(
+                        f"{self.source}: output '{name}' is not finite anywhere on random inputs, so a change "
+                        "cannot be checked; nothing was written. Are its weights whole?"
+                    )
+            yield feeds, expected, actual
+
+
+def _compare_by_parts(pair: _Pair) -> dict[str, float]:
+    original, proof = GraphOriginal(pair.old), GraphProof(pair.new, find_cuts(pair.new))
+    for feeds, _, actual in pair.answers():
+        runs = DisturbedRuns(original, list(feeds.values()))
+        proof.add_parts(runs)
+        proof.add_outputs(runs, actual)
+    if proof.refusal is not None:
+        raise DifferenceError(f"{pair.source}: the rewritten graph differs in {proof.refusal}; nothing was written")
+    return {name: proof.largest(name) for name in pair.names}
+
+
+def _compare_in_half(pair: _Pair) -> dict[str, float]:
+    exact = _session(in_float32(pair.old))
+    differences = dict.fromkeys(pair.names, 0.0)
+    wrong: dict[str, float] = {}
+    for feeds, expected, actual in pair.answers():
+        precise = exact.run(None, _widened(feeds))
+        for name, one, other, reference in zip(pair.names, expected, actual, precise, strict=True):
+            differences[name] = max(differences[name], relative_difference(one, other))
+            value, allowed = relative_difference(one, other), _ALLOWED
+            if one.dtype == other.dtype:
+                value, allowed = _distance(reference, other), max(_ALLOWED_IN_HALF, 2 * _distance(reference, one))
             if not value <= allowed:
-                excess[name] = max(excess[name], value)
-    wrong = {name: value for name, value in excess.items() if value}
+                wrong[name] = max(wrong.get(name, 0.0), value)
     if wrong:
         named = ", ".join(f"'{name}' by {value:.1e}" for name, value in wrong.items())
-        raise DifferenceError(f"{source}: the rewritten graph differs in output {named}; nothing was written")
+        raise DifferenceError(f"{pair.source}: the rewritten graph differs in output {named}; nothing was written")
     return differences
 
 
@@ -132,27 +164,6 @@ def _run_both(
     except Exception as error:
         raise DifferenceError(f"{source}: the rewritten graph does not run ({_short(error)})") from error
     return [np.asarray(value) for value in expected], [np.asarray(value) for value in actual]
-
-
-def _unsureness(session: ort.InferenceSession, feeds: Feeds, expected: Sequence[NDArray[np.generic]]) -> list[float]:
-    """Return how much each output changes at most when each input's last bit does; not finite counts as none."""
-    random = np.random.default_rng(0)
-    changes = [0.0] * len(expected)
-    for _ in range(_DRAWS):
-        nudged = {
-            name: np.nextafter(values, random.choice([-np.inf, np.inf], values.shape).astype(values.dtype))
-            if values.dtype.kind == "f"
-            else values
-            for name, values in feeds.items()
-        }
-        for index, (one, other) in enumerate(zip(expected, session.run(None, nudged), strict=True)):
-            value = relative_difference(one, np.asarray(other))
-            changes[index] = max(changes[index], value if np.isfinite(value) else 0.0)
-    return changes
-
-
-def _largest_side(feeds: Feeds) -> int:
-    return max((side for values in feeds.values() if values.ndim == 4 for side in values.shape[1:]), default=0)
 
 
 def _widened(feeds: Feeds) -> Feeds:

@@ -169,7 +169,8 @@ class CutGraph:
         feeds = dict(zip(self._inputs, inputs, strict=True)) | {f"{_FED}{name}": fed[name] for name in self._fed}
         shown = [f"{_SHOWN}{name}" for name in self._shown]
         for session in self._sessions:
-            values = [np.asarray(array) for array in session.run([*shown, *self._outputs], feeds)]
+            names = [*shown, *self._outputs]  # without names, onnxruntime returns everything
+            values = [np.asarray(array) for array in session.run(names, feeds)] if names else []
             yield Parts(
                 dict(zip(self._shown, values, strict=False)),
                 dict(zip(self._outputs, values[len(shown) :], strict=True)),

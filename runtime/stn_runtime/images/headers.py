@@ -28,6 +28,8 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # tables, a
 _BASELINE = frozenset({0xC0, 0xC1})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and restarts
 _TILE_BYTES = 1 << 14  # what OpenJPEG keeps for each tile of up to four channels
+_APP1 = 0xE1  # the segment of EXIF, and of XMP
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ORIENTATION_TAG = 0x0112
 _WHITE_IS_ZERO, _PALETTE = 0, 3  # photometric interpretations of TIFF
 _BIT_FIELDS = (3, 6)  # compressions of BMP, without and with a mask of opacity
@@ -50,8 +52,9 @@ class Header:
         pixel_bytes: Bytes that decoding takes at its peak for each decoded pixel.
         held_bytes: Bytes that decoding takes besides, however much the picture is reduced.
         channels: Channels of a JPEG; 0 for other formats.
-        orientation: EXIF orientation of a PNG or WebP, 1 to 8; 1 for the other formats, which OpenCV turns itself.
-        left_out: Range of bytes that the decoder must not see: first, and one behind the last.
+        orientation: Orientation of a PNG or WebP by EXIF or XMP, 1 to 8, and of a JPEG by XMP where it has none by
+            EXIF; 1 for what OpenCV turns itself.
+        left_out: Ranges of bytes that the decoder must not see, in order: first, and one behind the last.
         white: Largest value of a sample where that is not all ones; else 0.
         whites: The same for each channel, (blue, green, red), where they differ; else empty.
         inverted: Whether 0 is white in decoded samples.
@@ -66,7 +69,7 @@ class Header:
     held_bytes: int = 0
     channels: int = 0
     orientation: int = 1
-    left_out: tuple[int, int] = (0, 0)
+    left_out: tuple[tuple[int, int], ...] = ()
     white: int = 0
     whites: tuple[int, ...] = ()
     inverted: bool = False
@@ -100,25 +103,36 @@ def read_header(data: bytes) -> Header:
 
 def _jpeg(data: bytes) -> Header:
     """ITU-T T.81, B.2.2 and B.2.3; what follows is sought as libjpeg does, past stray bytes."""
-    frame, scan, together = None, -1, 0
+    frame, scan, together, exif, xmp = None, -1, 0, 0, 0
+    before_exif: list[tuple[int, int]] = []  # where OpenCV 4.8 looks for EXIF, and no farther
+    left_out: tuple[tuple[int, int], ...] = ()
     for marker, start, end in _jpeg_segments(data):
         if marker in _START_OF_FRAME and frame is None:
             frame = marker, *struct.unpack_from(">HHB", data, start + 3)
         elif marker == _START_OF_SCAN:
             scan, (together,) = end, struct.unpack_from("B", data, start + 2)
+        elif marker == _APP1 and data.startswith(b"Exif\0", start + 2) and not exif:
+            exif, left_out = _exif_orientation(data[start + 2 : end]), tuple(before_exif)
+        elif marker == _APP1:
+            before_exif.append((start - 2, end))
+            xmp = xmp or (_xmp_orientation(data[start:end]) if data.startswith(_XMP, start + 2) else 0)
     # Earlier versions of OpenCV fill missing rows with grey and do not say so.
     if scan < 0 or data.rfind(b"\xff\xd9", scan) < 0:
         raise HeaderError(f"{CUT_OFF} ({len(data)} bytes)")
     if frame is None:
         raise HeaderError(f"cannot be decoded as an image ({len(data)} bytes of JPEG without a size)")
     marker, height, width, channels = frame
+    orientation = (xmp or 1) if exif == 0 else 1
     if marker in _BASELINE and together == channels:
-        return Header("JPEG", height, width, 2 * channels, channels=channels)
+        return Header(
+            "JPEG", height, width, 2 * channels, channels=channels, orientation=orientation, left_out=left_out
+        )
     # In several scans: all coefficients are held until the last, 16 bits each.
     scans = 1 + data.count(b"\xff\xda", scan, data.find(b"\xff\xd9", scan))
     if scans > MAX_SCANS or scans * height * width > _MOST_SCANNED:
         raise HeaderError(f"is a JPEG of {scans} scans, too many for its size; save it again as a baseline JPEG")
-    return Header("JPEG", height, width, channels, 2 * channels * height * width, channels)
+    held = 2 * channels * height * width
+    return Header("JPEG", height, width, channels, held, channels, orientation, left_out)
 
 
 def first_scan(data: bytes) -> int:
@@ -145,7 +159,8 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 def _png(data: bytes) -> Header:
     """PNG, third edition, 5 and 11; without the chunk that makes it an animation its first picture is a whole PNG."""
     height = width = each = depth = colour = 0
-    exif, text, animation, transparent = 0, 0, (0, 0), None
+    exif, text, transparent = 0, 0, None
+    animation: tuple[tuple[int, int], ...] = ()
     for kind, start, end in _png_chunks(data):
         if kind == b"IHDR" and not each:
             width, height, depth, colour = struct.unpack_from(">IIBB", data, start)
@@ -159,7 +174,7 @@ def _png(data: bytes) -> Header:
             (transparent,) = struct.unpack_from(">H", data, start)
             transparent *= 255 // ((1 << depth) - 1) if depth < 8 else 1
         elif kind == b"acTL":
-            animation = (start - 8, end + 4)
+            animation = ((start - 8, end + 4),)
     return Header(
         "PNG", height, width, each, orientation=exif or text or 1, left_out=animation, transparent=transparent
     )
@@ -315,6 +330,8 @@ def _gif(data: bytes) -> Header:
         raise HeaderError(
             "is a GIF whose first picture does not fill its canvas, which OpenCV decodes wrongly; save it again as PNG"
         )
+    if data[at : at + 1] == b"\x2c" and not (flags | data[at + 9]) & 0x80:
+        raise HeaderError("is a GIF without a palette; save it again as PNG")
     return Header("GIF", height, width, 13)
 
 

@@ -163,8 +163,9 @@ def _decoded(data: bytes, header: Header, name: str, factor: int = 1, grey: bool
         flags = (_GREY if luminance else _COLOUR)[factor]
     else:  # only 'unchanged' keeps transparency; it applies no EXIF orientation
         flags = cv2.IMREAD_UNCHANGED
-    first, last = header.left_out
-    kept = data[:first] + data[last:] if last else data
+    kept = data
+    for first, last in reversed(header.left_out):
+        kept = kept[:first] + kept[last:]
     if header.kind == "PNM" and data[1:2] in b"123":
         kept += b"\n"  # without which the last of the spelled numbers counts as cut off
     try:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from PIL import ImageOps
 
 from stn_runtime import ImageReadError
 from stn_runtime.images.reading import decode_image
-from tests.support.image_files import chunk, needs_animations
+from tests.support.image_files import assert_quarters, chunk, encode, jpeg_with_exif, needs_animations, quarters
 from tests.support.raster_files import GifPicture, TiffPage, bmp, gif, packed_rows, png, tiff
 
 Values = NDArray[Any]
@@ -204,6 +205,7 @@ def gif_cases() -> Iterator[tuple[str, bytes, Values]]:
     yield "gif own palette", gif(H, W, b"", GifPicture(pixels, palette=table)), colours[pixels]
     seen = np.where((pixels == 2)[:, :, None], 255, colours[pixels])
     yield "gif transparent", gif(H, W, table, GifPicture(pixels, transparent=2)), seen
+    yield "gif without a palette", gif(H, W, b"", GifPicture(pixels)), np.zeros((H, W, 3))
     yield "gif of two", gif(H, W, table, GifPicture(pixels), GifPicture(pixels[:2, :2])), colours[pixels]
     around = np.full((H + 3, W + 4, 3), 255)
     around[2 : 2 + H, 1 : 1 + W] = colours[pixels]
@@ -227,6 +229,7 @@ REFUSED = {
     "tiff lab",
     "tiff lab 16",
     "gif on a larger canvas",
+    "gif without a palette",
 }
 """What OpenCV cannot decode, or decodes wrongly without a word; each is an error in a sentence."""
 
@@ -276,6 +279,26 @@ def test_an_orientation_in_the_xmp_of_a_webp_is_applied(way: int) -> None:
     stream = io.BytesIO()
     picture.save(stream, "WEBP", lossless=True, xmp=XMP % way if way else b"")
     np.testing.assert_array_equal(decode_image(stream.getvalue(), "x"), turned(RGB, way))
+
+
+def with_segment(jpeg: bytes, body: bytes) -> bytes:
+    """Return a JPEG with an APP1 segment before all others."""
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize("way", range(1, 9))
+@pytest.mark.parametrize("by_exif", [None, 0, 1, 6])
+def test_an_orientation_in_the_xmp_of_a_jpeg_is_applied_where_exif_has_none(way: int, by_exif: int | None) -> None:
+    stored = cv2.cvtColor(quarters(), cv2.COLOR_GRAY2BGR)
+    jpeg = encode(".jpg", stored) if by_exif is None else jpeg_with_exif(stored, by_exif)
+    jpeg = with_segment(jpeg, b"http://ns.adobe.com/xap/1.0/\0" + XMP % way)
+    assert_quarters(decode_image(jpeg, "x"), by_exif or way)
+
+
+@pytest.mark.parametrize("way", range(1, 9))
+def test_exif_behind_another_segment_of_a_jpeg_is_applied(way: int) -> None:
+    jpeg = jpeg_with_exif(cv2.cvtColor(quarters(), cv2.COLOR_GRAY2BGR), way)
+    assert_quarters(decode_image(with_segment(jpeg, b"Adobe\0" * 9), "x"), way)
 
 
 @pytest.mark.parametrize(
