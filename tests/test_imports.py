@@ -209,7 +209,7 @@ FLOORS = {
     ],
     "stn_export": [
         {"graph"},
-        {"forms"},
+        {"forms", "pytorch"},
         {"proof"},
         {"card", "graph_comparison", "linting", "network_graph", "theta_lookup"},
         {"optimizer"},

@@ -20,10 +20,10 @@ from .forms.precision import reduce_precision
 from .forms.targets import Plan, plan_export
 from .graph.deployment import Deployment
 from .graph.onnx_files import write_onnx
-from .graph.plain_modules import plain_module
 from .network_graph import export_graph, fix_batch, shape_graph
 from .proof.gates import Gate, GateError, TestSet, blame, measure
 from .proof.verification import ParityError, Verification, open_both, verify
+from .pytorch.plain_modules import plain_module
 from .theta_lookup import theta_of
 
 _WORST_LAYERS = 3

@@ -12,12 +12,12 @@ from .card import Card
 from .exporter import export_classifier
 from .forms.targets import Plan, plan_export
 from .graph.onnx_files import write_onnx
-from .graph.output_names import names_of_outputs
-from .graph.plain_modules import in_single_precision, plain_module
-from .graph.tracing import argument_names, rewrite, trace
 from .network_graph import shape_graph
 from .proof.any_module import compare_with_module
 from .proof.graph_cuts import find_cuts
+from .pytorch.output_names import names_of_outputs
+from .pytorch.plain_modules import in_single_precision, plain_module
+from .pytorch.tracing import argument_names, rewrite, trace
 
 
 def export_onnx(

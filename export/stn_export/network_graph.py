@@ -16,8 +16,8 @@ from .graph.onnx_files import STANDARD
 from .graph.opsets import written_in
 from .graph.portable import make_portable
 from .graph.rewrites import fold_constants, infer_shapes
-from .graph.tracing import rewrite, trace
 from .proof.verification import ParityError
+from .pytorch.tracing import rewrite, trace
 
 
 def export_graph(deployment: Deployment, spec: PreprocessSpec, form: Form = "fused") -> onnx.ModelProto:

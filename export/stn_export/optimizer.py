@@ -43,7 +43,7 @@ class _Rewritten:
     has_sampler: bool = True
 
 
-def optimize_onnx(source: Path, target: Path) -> Optimized:
+def optimize_onnx(source: str | Path, target: str | Path) -> Optimized:
     """Write a file with its spatial transformers made fast: one matrix product a grid, opset 18, the fast sampler.
 
     Args:
@@ -55,6 +55,7 @@ def optimize_onnx(source: Path, target: Path) -> Optimized:
         InputError: The file cannot be used.
         DifferenceError: On random inputs the new graph differs from the old one; nothing was written.
     """
+    source, target = Path(source), Path(target)
     model = read_onnx(source)
     if opset_of(model) < FUSED_OPSETS.start:
         raise ModelContractError(
@@ -98,10 +99,12 @@ def _rewritten(model: onnx.ModelProto, source: str) -> _Rewritten:
 def _with_fast_samplers(model: onnx.ModelProto, graph: ir.Model, source: str, pointwise: bool) -> _Rewritten:
     changes = Changes()
     before = sum(1 for _ in ir.traversal.RecursiveGraphIterator(graph.graph))
-    computed = _computed_grids(graph)
+    before_folding = _samplers_by_grid(graph)
     fold_constants(graph)
-    for name in computed - _computed_grids(graph):
-        changes.made.append(f"the grid of {name} is a constant")
+    after_folding = _samplers_by_grid(graph)
+    for sampled, name in before_folding[False].items():
+        if sampled in after_folding[True]:
+            changes.made.append(f"the grid of {name} is a constant")
     if is_fixed_but_for_the_batch(model):
         infer_shapes(graph)
         measure_shapes(graph, [random_inputs(model, batch + 1, seed=batch) for batch in BATCHES])
@@ -115,15 +118,14 @@ def _with_fast_samplers(model: onnx.ModelProto, graph: ir.Model, source: str, po
     return _Rewritten(graph, written, compare_graphs(model, written, source), changes)
 
 
-def _computed_grids(graph: ir.Model) -> set[str]:
-    """Return the names of the samplers whose grid is no constant of the graph."""
-    nodes = [node for node in ir.traversal.RecursiveGraphIterator(graph.graph) if node.op_type == "GridSample"]
-    grids = {node_name(node.outputs[0]): node.inputs[1] for node in nodes}
-    return {
-        name
-        for name, grid in grids.items()
-        if grid is not None and ir.convenience.get_const_tensor(grid, propagate_shape_type=False) is None
-    }
+def _samplers_by_grid(graph: ir.Model) -> dict[bool, dict[str, str]]:
+    """Return the names of samplers by what they return: at True those whose grid is a constant, at False the others."""
+    found: dict[bool, dict[str, str]] = {True: {}, False: {}}
+    for node in ir.traversal.RecursiveGraphIterator(graph.graph):
+        if node.op_type == "GridSample" and node.inputs[1] is not None:
+            constant = ir.convenience.get_const_tensor(node.inputs[1], propagate_shape_type=False) is not None
+            found[constant][str(node.outputs[0].name)] = node_name(node.outputs[0])
+    return found
 
 
 def _lowered(model: onnx.ModelProto, rewritten: _Rewritten, source: str) -> _Rewritten:

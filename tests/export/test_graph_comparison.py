@@ -43,7 +43,7 @@ def test_a_thin_plate_with_a_wrong_basis_is_refused(
         return None if found is None else (found[0] * np.float32(factor), found[1])
 
     monkeypatch.setattr(sampling_grids, "linear_map", wrong)
-    with pytest.raises(DifferenceError, match="differs in output 'sampled' by"):
+    with pytest.raises(DifferenceError, match=r"differs in sampling grid '.*' by"):
         optimize_onnx(thin_plate, tmp_path / "after.onnx")
     assert not (tmp_path / "after.onnx").exists()
 
@@ -69,8 +69,8 @@ def test_in_half_precision_a_difference_of_one_rounding_is_allowed_and_a_hundred
 
 def test_another_type_of_an_output_is_a_difference() -> None:
     old, new = one_operator("Mul", [1, 1, 1]), one_operator("Mul", [1, 1, 1])
-    new.graph.node.append(onnx.helper.make_node("Cast", ["y"], ["z"], to=onnx.TensorProto.FLOAT))
-    new.graph.output[0].name = "z"
+    new.graph.node[0].output[0] = "half"
+    new.graph.node.append(onnx.helper.make_node("Cast", ["half"], ["y"], to=onnx.TensorProto.FLOAT))
     new.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     with pytest.raises(DifferenceError, match="differs in output 'y'"):
         compare_graphs(old, new, "file.onnx")

@@ -104,7 +104,7 @@ def test_odd_text_is_escaped_and_cut_wherever_a_terminal_shows_it(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     crops = tmp_path / "crops"
     status, out, err = stn("run", photo, "-m", path, "--save-crops", crops)
-    assert (status, out.count("\n"), err.count("\n")) == (0, 1, 2), err
+    assert (status, out.count("\n"), err.count("\n")) == (0, 1, 3), err
     assert obeys_nothing(out + err)
     saved = [each for each in crops.rglob("*.png")]
     assert len(saved) == 1

@@ -1,1 +1,1 @@
-"""From a PyTorch module to an ONNX graph, and what is rewritten in graphs."""
+"""What is found, read and rewritten in ONNX graphs."""

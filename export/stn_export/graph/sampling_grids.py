@@ -102,10 +102,12 @@ def linear_map(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
         points: (1 + size + 3, M).
     """
     size = len(points) - 1 - _PROBES
+    if not np.isfinite(points).all():  # a division by zero, at the latest for zeros or a unit vector
+        return None
     offset, basis = points[0], points[1 : size + 1] - points[0]
     expected = probing_rows(size)[size + 1 :].astype(np.float64) @ basis + offset
-    apart = np.abs(expected - points[size + 1 :]).max(initial=0.0)
-    if not apart <= _LINEAR_TO * max(1.0, np.abs(expected).max(initial=0.0)):  # NaN neither
+    sizes = np.maximum(1.0, np.abs(points).max(axis=0))  # of each number: one near a pole may be huge
+    if (np.abs(expected - points[size + 1 :]) > _LINEAR_TO * sizes).any():
         return None
     return np.ascontiguousarray(basis), offset
 

@@ -23,6 +23,7 @@ _STAGES = ("image to sample", "theta", "sampling grid", "sampled image", "output
 
 _UNITS_OF_POINTS = 16  # tolerance of sampling points, in units in the last place of 1, an edge of the picture
 _ALIKE = 1e-3  # relative difference of two tensors that may be the same theta
+_AS_ALIKE = 1e-5  # of grid and result together, where two samplers of the original are as alike to one of the graph
 _FARTHER, _ASIDE = 1.6, 0.13  # a second grid for each sampler leaves the picture
 
 
@@ -189,7 +190,11 @@ def _sampler_noise(runs: DisturbedRuns, sampling: Sampling, grid: Array, expecte
 
 
 def _paired(model: onnx.ModelProto, cuts: Sequence[Cut], runs: DisturbedRuns) -> list[_Stage]:
-    """Return which sampler of the original each of the graph's is: the one whose grid and result are most alike."""
+    """Return which sampler of the original each of the graph's is: the one whose grid and result are most alike.
+
+    Of several that are equally alike, as samplers with the same grid and other padding may be, it is the one at the
+    same place in the order of use, else one that reads in the same way.
+    """
     if not cuts:
         return []
     names = [name for cut in cuts for name in (cut.image, cut.grid, cut.sampled)]
@@ -197,7 +202,7 @@ def _paired(model: onnx.ModelProto, cuts: Sequence[Cut], runs: DisturbedRuns) ->
     given = dict(zip((value.name for value in model.graph.input), runs.inputs, strict=False))
     values = {**given, **parts.outputs, **parts.shown}
     stages = []
-    for cut in cuts:
+    for place, cut in enumerate(cuts):
         image, grid, sampled = (values.get(name) for name in (cut.image, cut.grid, cut.sampled))
         if image is None or grid is None or sampled is None:
             continue
@@ -212,7 +217,9 @@ def _paired(model: onnx.ModelProto, cuts: Sequence[Cut], runs: DisturbedRuns) ->
             distance(sampling) if sampling.image.shape == image.shape else float("inf") for sampling in samplings
         ]
         if distances and np.isfinite(min(distances)):
-            stages.append(_Stage(cut, int(np.argmin(distances))))
+            alike = [number for number, apart in enumerate(distances) if apart <= min(distances) + _AS_ALIKE]
+            chosen = min(alike, key=lambda number: (number != place, samplings[number].modes != cut.modes))
+            stages.append(_Stage(cut, chosen))
     return stages
 
 

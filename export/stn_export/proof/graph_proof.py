@@ -7,7 +7,7 @@ import onnx
 from .by_parts import PartProof
 from .evaluation import Array
 from .graph_cuts import Cut
-from .rounding import DisturbedRuns, PartDifference, output_differences, worse
+from .rounding import DisturbedRuns, PartDifference, half_difference, output_differences, worse
 
 
 class GraphProof:
@@ -50,6 +50,11 @@ class GraphProof:
         """Compare the graph's outputs for the same inputs with the original's; what rounding explains is allowed."""
         names = [output.name for output in self._model.graph.output]
         self._add(output_differences(runs, names, actual, explained=self._is_apart))
+
+    def add_half_outputs(self, exact: Sequence[Array], expected: Sequence[Array], actual: Sequence[Array]) -> None:
+        """Compare the outputs of a graph in float16 with the original's, see ``half_difference``."""
+        names = [output.name for output in self._model.graph.output]
+        self._add([half_difference(*each) for each in zip(names, exact, expected, actual, strict=True)])
 
     def largest(self, name: str) -> float:
         """Return the largest difference of an output from the original's, end to end."""

@@ -15,6 +15,7 @@ FACTOR = 4.0
 """How many times what rounding moves in the original a graph may differ from it."""
 
 _SEEDS = (range(4), range(4, 16))  # runs to measure with, and further ones before a graph is refused
+_TOLERANCE_IN_HALF = 2e-3  # two units in the last place
 _SHARES = (0.5, 0.9, 1.0)  # of a tensor's numbers
 
 Differences = NDArray[np.float64]
@@ -135,7 +136,7 @@ def _shares_of(apart: Differences) -> NDArray[np.float64]:
 
 def tolerance_of(values: Array) -> float:
     """Return what a tensor may differ by in any case, relative to its largest value."""
-    return 2e-3 if values.dtype == np.float16 else 1e-5  # in float16, two units in the last place
+    return _TOLERANCE_IN_HALF if values.dtype == np.float16 else 1e-5
 
 
 def unit_of(values: Array) -> float:
@@ -150,6 +151,25 @@ def worse(one: PartDifference | None, other: PartDifference) -> PartDifference:
     chosen = other if other.excess > one.excess else one
     largest = max(one.largest, other.largest)
     return PartDifference(chosen.stage, chosen.name, largest, chosen.difference, chosen.allowed)
+
+
+def half_difference(name: str, exact: Array, expected: Array, actual: Array) -> PartDifference:
+    """Return how far an output of a graph in float16 is from what float32 makes of the same numbers.
+
+    It may be as far as two units in the last place, or twice as far as the original's own output in float16 is.
+
+    Args:
+        name: Name of the output.
+        exact: The original's output, computed in float32 from the same inputs and weights.
+        expected: The original's output.
+        actual: The graph's.
+    """
+    apart = relative_difference(expected, actual)
+    if expected.dtype != actual.dtype or expected.shape != actual.shape:
+        return PartDifference("output", name, apart, apart, tolerance_of(expected))
+    distance = relative_difference(exact, actual.astype(exact.dtype))
+    allowed = max(_TOLERANCE_IN_HALF, 2 * relative_difference(exact, expected.astype(exact.dtype)))
+    return PartDifference("output", name, apart, distance, allowed)
 
 
 def output_differences(

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from stn_export.graph.grid_products import rewrite_samplers
 from stn_export.graph.rewrites import Changes, fold_constants
-from stn_export.graph.sampling_grids import LinearGrid, find_linear_grid
+from stn_export.graph.sampling_grids import LinearGrid, find_linear_grid, linear_map, probing_rows
 
 HEIGHT, WIDTH = 4, 3  # of the grid
 IMAGE = (5, 7)  # height and width
@@ -519,3 +519,19 @@ def test_a_grid_that_serves_several_pictures_of_a_fixed_batch_is_left_right(thet
     [actual] = session(written).run(None, feeds)
     np.testing.assert_allclose(actual, expected.numpy(), atol=1e-5)
     assert last_sampler(written)["align_corners"] == 0
+
+
+def test_a_map_that_is_infinite_somewhere_is_not_linear() -> None:
+    """A homography divides by zero at the unit vector of a number below its line."""
+    points = np.zeros((6, 4), np.float32)
+    assert linear_map(points) is not None
+    points[2, 1] = -np.inf
+    assert linear_map(points) is None
+
+
+def test_a_huge_number_near_a_pole_does_not_hide_that_the_others_are_not_linear() -> None:
+    rows = probing_rows(2)
+    points = np.stack([1e9 * rows[:, 0], rows[:, 0] * rows[:, 1]], axis=1).astype(np.float32)
+    assert linear_map(points) is None
+    points[:, 1] = rows[:, 1]
+    assert linear_map(points) is not None

@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from stn_export import export_onnx
-from stn_export.graph.tracing import rewrite, trace
 from stn_export.proof.graph_cuts import CPU, Cut, find_cuts
 from stn_export.proof.graph_proof import GraphProof
 from stn_export.proof.module_evaluation import ModuleOriginal
 from stn_export.proof.rounding import DisturbedRuns
+from stn_export.pytorch.tracing import rewrite, trace
 from stn_runtime.model.session import open_session
 from tests.support.amplifying_networks import AMPLIFYING, amplifying
 from tests.support.wrong_graphs import wrong_graphs

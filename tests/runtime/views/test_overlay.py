@@ -315,7 +315,7 @@ def test_the_upper_side_of_the_inset_is_white_where_that_of_the_region_is() -> N
 def test_the_label_is_drawn_and_an_unsure_one_differs() -> None:
     picture = np.full((300, 400, 3), 128, np.uint8)
     sure, unsure = draw(picture, _prediction()), draw(picture, _prediction(), sure=False)
-    assert (sure[:30, :60] == 255).any()
+    assert (sure[:30, :60] > 200).any()
     assert (sure != unsure).any()
     np.testing.assert_array_equal(sure[100:, :], 128)
 

@@ -16,12 +16,12 @@ from torch.nn.utils import parametrize
 
 from stn_runtime import InputError
 
+from ..graph.grid_products import rewrite_samplers
+from ..graph.onnx_files import dims_of
+from ..graph.opsets import OPSET
+from ..graph.rewrites import Changes, fold_constants, infer_shapes, merge_layers
 from .exportable import TRANSLATIONS, ExportableFunctions
-from .grid_products import rewrite_samplers
 from .linear_systems import expand_linear_systems
-from .onnx_files import dims_of
-from .opsets import OPSET
-from .rewrites import Changes, fold_constants, infer_shapes, merge_layers
 
 _MISSING_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 """Finds ``aten.linalg_qr`` in ``No ONNX function found for <OpOverload(op='aten.linalg_qr', overload='default')>``."""
@@ -56,14 +56,7 @@ def trace(
         TraceError: The module cannot be exported like this.
     """
     kind = type(module).__name__
-    batches = {len(tensor) for tensor in example if tensor.ndim}
-    if dynamic_batch and len(batches) > 1:
-        sizes = " and ".join(map(str, sorted(batches)))
-        raise TraceError(
-            f"{kind}: its inputs have {sizes} elements along their first axis, which is to be the "
-            "batch; give as many of each, or dynamic_batch=False"
-        )
-    examples = tuple(_at_least_two(tensor) if dynamic_batch else tensor for tensor in example)
+    examples = _batches(kind, example) if dynamic_batch else tuple(example)
     open_axes = [_open_axes(tensor, dynamic_batch, dynamic_size) for tensor in examples]
     try:
         with _quiet(), torch.no_grad(), _parametrized_once(module), ExportableFunctions():
@@ -171,9 +164,15 @@ def argument_names(module: nn.Module, count: int) -> list[str]:
     return names[:count] if len(names) >= count else [f"input_{index}" for index in range(count)]
 
 
-def _at_least_two(tensor: Tensor) -> Tensor:
+def _batches(kind: str, example: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return an example whose batch is not 1, which the exporter would take for a constant."""
-    return torch.cat([tensor, tensor]) if tensor.ndim and len(tensor) == 1 else tensor
+    sizes = sorted({len(tensor) for tensor in example if tensor.ndim})
+    if len(sizes) > 1:
+        raise TraceError(
+            f"{kind}: its inputs have {' and '.join(map(str, sizes))} elements along their first axis, which is to be "
+            "the batch; give as many of each, or dynamic_batch=False"
+        )
+    return tuple(torch.cat([tensor, tensor]) if tensor.ndim and len(tensor) == 1 else tensor for tensor in example)
 
 
 def _open_axes(tensor: Tensor, batch: bool, size: bool) -> dict[int, str]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import functional as vision
 
-from tests.export.constructs.warps import locator
+from tests.support.constructs.warps import locator
 
 CORNERS = [[0, 0], [19, 0], [19, 15], [0, 15]]
 MOVED = [[2, 1], [17, 3], [18, 14], [1, 13]]

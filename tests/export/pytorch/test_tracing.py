@@ -18,9 +18,9 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stn_export.graph import tracing
 from stn_export.graph.rewrites import infer_shapes, merge_layers
-from stn_export.graph.tracing import TraceError, rewrite
+from stn_export.pytorch import tracing
+from stn_export.pytorch.tracing import TraceError, rewrite
 from stn_runtime import InputError
 
 

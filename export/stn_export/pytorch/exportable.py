@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ..graph.rewrites import Operators
 from .linear_systems import INVERSE, SOLVE
-from .rewrites import Operators
 
 _op = cast(Operators, onnxscript.opset18)
 _return_types: Any = torch.return_types
@@ -76,7 +76,8 @@ def _pseudo_inverse(
     hermitian: bool = False,
 ) -> Tensor:
     """Return what ``torch.linalg.pinv`` returns for matrices of full rank, where no tolerance matters."""
-    return torch.linalg.pinv(matrix)
+    inverse: Tensor = torch.linalg.pinv(matrix)
+    return inverse
 
 
 def _solve(matrix: Tensor, right: Tensor, *, left: bool = True) -> Tensor:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxscript.rewriter.pattern import MatchResult, Var
 from onnxscript.values import Op, Opset
 
-from .rewrites import Operators, Patterns, Rule, apply_rules, constant, match_result, node_name
+from ..graph.rewrites import Operators, Patterns, Rule, apply_rules, constant, match_result, node_name
 
 LARGEST = 16
 """Rows and columns of the largest matrix that is solved in the graph; a constant may be of any size."""

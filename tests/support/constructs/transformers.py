@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.export.constructs.warps import locator
+from tests.support.constructs.warps import locator
 
 
 def sampled(image: Tensor, theta: Tensor) -> Tensor:
