@@ -83,7 +83,7 @@ _TABLE = (
         "OpenVINO on Intel CPUs and GPUs",
         newer="OpenVINO refuses to load it (openvino#33531)",
         known=(
-            "a CPU that has bfloat16 computes in it unless told otherwise, which moves the probabilities of 'digits' by "
+            "a CPU that has bfloat16 computes in it unless told otherwise, which moves probabilities of 'digits' by "
             "6e-2: compile the model with {'INFERENCE_PRECISION_HINT': 'f32'}",
             "its GPU is fast for bilinear with zeros only (openvino#28448)",
         ),
