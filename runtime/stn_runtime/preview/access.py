@@ -14,6 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
+_WITHOUT_TOKEN = "the token is missing or wrong: open the address that stn run printed, which ends in ?token=..."
+_ELSEWHERE = "this page is served for this machine alone: open it as localhost, or give --serve 0.0.0.0:PORT and a token"
+
 
 class AccessControl:
     """Passes on the requests that carry the access token and address this machine; refuses all others.
@@ -32,10 +35,10 @@ class AccessControl:
         """Answer one request."""
         headers = Headers(scope=scope)
         if self._only_loopback and not _is_loopback(headers.get("host", "")):
-            await PlainTextResponse("Misdirected Request", 421)(scope, receive, send)
+            await PlainTextResponse(_ELSEWHERE, 421)(scope, receive, send)
         elif self._token is not None and not _carries(self._token, headers, scope["query_string"]):
             challenge = {"WWW-Authenticate": "Bearer"}
-            await PlainTextResponse("Unauthorized", 401, challenge)(scope, receive, send)
+            await PlainTextResponse(_WITHOUT_TOKEN, 401, challenge)(scope, receive, send)
         else:
             try:
                 await self._app(scope, receive, send)
