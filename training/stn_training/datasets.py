@@ -246,7 +246,7 @@ def _read_files(files: list[tuple[Path, int]], spec: PreprocessSpec) -> tuple[Te
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(read, (path for path, _ in files))
         for result, (_, label) in tqdm(
-            zip(results, files, strict=True), "reading", len(files), unit="image", leave=False, disable=None
+            zip(results, files, strict=True), "reading", len(files), unit=" images", leave=False, disable=None
         ):
             if isinstance(result, str):
                 skipped.append(result)

@@ -142,7 +142,7 @@ def evaluate(subject: Subject, data: LabelledImages) -> Report:
     true = np.array([subject.labels.index(name) for name in data.classes])[data.labels.numpy()]
     parts = [
         subject.predict(batch.numpy()).argmax(axis=1)
-        for batch in tqdm(torch.split(data.images, _BATCH), "evaluating", unit="batch", leave=False, disable=None)
+        for batch in tqdm(torch.split(data.images, _BATCH), "evaluating", unit=" batches", leave=False, disable=None)
     ]
     predicted = np.concatenate(parts)
     confusion = confusion_matrix(true, predicted, labels=range(len(subject.labels)))

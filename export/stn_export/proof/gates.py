@@ -109,7 +109,7 @@ def measure(deployment: Deployment, network: Network, precision: Precision, data
     every = -(-len(starts) * _BATCH // _SHIFT_PICTURES)  # of all classes some, also where they come in order
     reference_labels, labels, shifts = [], [], []
     differ = 0
-    for start in tqdm(starts, "measuring", unit="batch", leave=False, disable=None):
+    for start in tqdm(starts, "measuring", unit=" batches", leave=False, disable=None):
         batch = data.images[start : start + _BATCH]
         ours, theirs = torch_outputs(deployment, batch), network.run(batch)
         best, exported = (outputs["probabilities"].argmax(axis=-1) for outputs in (ours, theirs))
@@ -182,7 +182,7 @@ def blame(
     pictures = data.images[:: max(1, len(data.images) // _BLAME_PICTURES)][:_BLAME_PICTURES]
     expected = torch_outputs(deployment, pictures)
     costs = []
-    for name in tqdm(names, "finding the layers", unit="layer", leave=False, disable=None):
+    for name in tqdm(names, "finding the layers", unit=" layers", leave=False, disable=None):
         others = [*exclude, *(other for other in names if other != name)]
         alone = reduce(model, precision, data.calibration, others)
         given = open_both(alone, deployment, spec, "fused", precision)[0].run(pictures)

@@ -86,7 +86,7 @@ def _write_records(opened: OpenRun) -> Summary:
         limit=options.limit,
         views=opened.views,
     )
-    with closing(records), tqdm(total=total, unit="frame", leave=False, disable=None) as progress:
+    with closing(records), tqdm(total=total, unit=" frames", leave=False, disable=None) as progress:
         notify("READY=1")
         for record in records:
             opened.writer.write(record)
