@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 _WITHOUT_TOKEN = "the token is missing or wrong: open the address that stn run printed, which ends in ?token=..."
-_ELSEWHERE = "this page is served for this machine alone: open it as localhost, or give --serve 0.0.0.0:PORT and a token"
+_ELSEWHERE = "this page is for this machine alone: open it as localhost, or give --serve 0.0.0.0:PORT and a token"
 
 
 class AccessControl:
