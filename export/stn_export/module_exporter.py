@@ -67,11 +67,12 @@ def export_onnx(
     with plain_module(module, examples) as plain:
         examples = tuple(in_single_precision(tensor) for tensor in examples)
         names = list(input_names) if input_names is not None else argument_names(plain, len(examples))
+        own_names = names_of_outputs(plain, examples, names)
         traced = trace(
             plain,
             examples,
             input_names=names,
-            output_names=output_names if output_names is not None else names_of_outputs(plain, examples, names),
+            output_names=output_names if output_names is not None else own_names,
             dynamic_batch=not plan.static if dynamic_batch is None else dynamic_batch,
             dynamic_size=dynamic_size,
         )

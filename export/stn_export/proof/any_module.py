@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stn_runtime import InputError
+from stn_runtime import InputError, ModelContractError
 from stn_runtime.model.session import open_session
 
 from ..graph.onnx_files import dims_of
@@ -43,8 +43,7 @@ def compare_with_module(
         ParityError: A part or an output differs by more than the tolerance, and by more than rounding explains.
     """
     names = [output.name for output in model.graph.output]
-    data = model.SerializeToString()
-    sessions = open_session(data, providers=CPU), open_session(data, providers=CPU, optimize=False)
+    sessions = _sessions(model, type(module).__name__)
     original, proof = ModuleOriginal(module), GraphProof(model, cuts)
     is_half = any(tensor.dtype == torch.float16 for tensor in (*examples, *module.parameters(), *module.buffers()))
     for inputs in _variations(model, examples):
@@ -65,6 +64,18 @@ def compare_with_module(
             "Please report it with the module's code"
         )
     return {name: proof.largest(name) for name in names}
+
+
+def _sessions(model: onnx.ModelProto, kind: str) -> tuple[ort.InferenceSession, ort.InferenceSession]:
+    """Return a graph opened with all of onnxruntime's graph optimisations, and with none."""
+    data = model.SerializeToString()
+    try:
+        return open_session(data, providers=CPU), open_session(data, providers=CPU, optimize=False)
+    except ModelContractError as error:
+        raise InputError(
+            f"{kind}: onnxruntime cannot load its graph ({error.__cause__ or error}); it may lack an operator in the "
+            "type that the module computes in: export it in float32, without autocast"
+        ) from error
 
 
 def _module_runs(original: ModuleOriginal, kind: str, inputs: Sequence[Tensor], names: Sequence[str]) -> DisturbedRuns:

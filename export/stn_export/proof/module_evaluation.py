@@ -40,14 +40,14 @@ class ModuleOriginal:
 
     def evaluate(self, inputs: Sequence[Array]) -> Evaluation:
         """Return one run of the module."""
-        return self._run(self._module, [torch.from_numpy(np.ascontiguousarray(values)) for values in inputs])
+        return self._run(self._module, [torch.from_numpy(np.array(values)) for values in inputs])
 
     def disturbed(self, inputs: Sequence[Array], seed: int, held: Held | None = None) -> Evaluation:
         """Return a run in which inputs and operators' results are moved by at most one unit in the last place."""
         if self._copy is None:
             self._copy = copy.deepcopy(self._module)  # a buffer that its code fills must not keep disturbed values
         generator = torch.Generator().manual_seed(seed)
-        moved = [_disturbed(torch.from_numpy(np.ascontiguousarray(values)), generator) for values in inputs]
+        moved = [_disturbed(torch.from_numpy(np.array(values)), generator) for values in inputs]
         return self._run(self._copy, moved, _Rounding(generator), held)
 
     def sample(self, image: Array, grid: Array, modes: SamplerModes) -> Array:

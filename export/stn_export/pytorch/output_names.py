@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from stn_runtime import InputError
 
 
 def names_of_outputs(module: nn.Module, example: Sequence[Tensor], input_names: Sequence[str]) -> list[str] | None:
@@ -19,12 +22,20 @@ def names_of_outputs(module: nn.Module, example: Sequence[Tensor], input_names: 
 
     Returns:
         One name for each tensor; None where the module names none of them, or does not run.
+
+    Raises:
+        InputError: The module returns something else than tensors.
     """
     try:
         with torch.no_grad():
-            answer = module(*example)
+            answer = module(*(tensor.clone() for tensor in example))
     except Exception:  # whatever the module's code raises; tracing it raises that again, and says so
         return None
+    leaves = [leaf for leaf in tree_leaves(answer) if leaf is not None]
+    other = next((type(leaf).__name__ for leaf in leaves if not isinstance(leaf, Tensor)), None)
+    if other is not None or not leaves:
+        found = f"something that is no tensor ({other})" if other else "no tensor"
+        raise InputError(f"{type(module).__name__} returns {found}; a graph has tensors as outputs, at least one")
     if not isinstance(answer, Mapping) and not hasattr(answer, "_fields"):
         return None
     names = _names("", answer)

@@ -1,11 +1,12 @@
 """PyTorch module to ONNX graph: traced by PyTorch's exporter, then samplers and layers rewritten."""
 
 import inspect
+import io
 import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import onnx
@@ -137,7 +138,7 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # whole graphs, of what cannot be exported
             warnings.simplefilter("ignore")
             yield
     finally:

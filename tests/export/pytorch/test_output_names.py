@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stn_export import export_onnx
 from stn_export.pytorch.output_names import names_of_outputs
+from stn_runtime import InputError
 
 
 class Found(NamedTuple):
@@ -58,6 +59,20 @@ def test_outputs_are_named_in_the_order_in_which_they_are_returned(form: str, tm
 def test_names_that_are_given_come_first(tmp_path: Path) -> None:
     export_onnx(Answers(FORMS["dict"][0]), tmp_path / "m.onnx", torch.rand(2, 3), output_names=["one", "two"])
     assert [output.name for output in onnx.load(tmp_path / "m.onnx").graph.output] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda x: None, "Answers returns no tensor;"),
+        (lambda x: {"a": x, "count": 3}, r"Answers returns something that is no tensor \(int\);"),
+        (lambda x: "label", r"Answers returns something that is no tensor \(str\);"),
+    ],
+)
+def test_what_is_no_tensor_is_one_sentence(answer: Callable[[Tensor], object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        export_onnx(Answers(answer), tmp_path / "m.onnx", torch.rand(2, 3))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_module_that_does_not_run_has_no_names() -> None:

@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stn_export import export_onnx
 from stn_export.graph.rewrites import infer_shapes, merge_layers
 from stn_export.pytorch import tracing
 from stn_export.pytorch.tracing import TraceError, rewrite
@@ -527,3 +528,36 @@ def test_inferring_shapes_leaves_the_loggers_as_they_were(level: int) -> None:
         assert logger.level == level
     finally:
         logger.setLevel(before)
+
+
+class Odd(nn.Module):
+    """Does something with a picture that is not usual."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change, self.layer = change, nn.Linear(4, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return features."""
+        features: Tensor = self.layer(self.change(image))
+        return features
+
+
+def test_a_module_that_changes_its_input_is_exported_and_the_example_stays(tmp_path: Path) -> None:
+    example = torch.rand(2, 4)
+    before = example.clone()
+    export_onnx(Odd(lambda image: image.mul_(2)), tmp_path / "m.onnx", example)
+    assert torch.equal(example, before)
+
+
+def test_a_branch_on_data_is_one_sentence_and_nothing_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="Odd: PyTorch cannot export it"):
+        export_onnx(Odd(lambda image: image * 2 if image.sum() > 0 else image), tmp_path / "m.onnx", torch.rand(2, 4))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_type_without_an_operator_in_onnxruntime_is_said_with_what_to_do(tmp_path: Path) -> None:
+    module = Odd(lambda image: image)
+    module.forward = torch.autocast("cpu", torch.bfloat16)(module.forward)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"Odd: onnxruntime cannot load its graph .* in float32, without autocast"):
+        export_onnx(module, tmp_path / "m.onnx", torch.rand(2, 4))
