@@ -1,5 +1,7 @@
 """Batches for the training loop: drawn from memory as uint8, distorted and augmented on the training device."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytorch_lightning as lightning
 import torch
@@ -11,7 +13,7 @@ from stn_runtime import PreprocessSpec, preprocess
 from .augmentations import Augmentation
 from .config import TrainConfig
 from .datasets import LabelledImages, preprocessed
-from .distortions import DISTORTIONS, distort, shares
+from .distortions import distort, distorted_by, shares
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W) in [0, 1] and labels (N,)."""
@@ -46,15 +48,18 @@ def rendered(
     generator = Generator().manual_seed(seed)
     order = torch.randperm(len(data), generator=generator)  # folders are sorted by class; every class gets its share
     result = torch.empty(len(data), spec.height, spec.width, spec.channels, dtype=torch.uint8)
+    placements = torch.empty(len(data), 2, 3)
     for part in torch.split(order, 1000):
         first = 0
         for name, chosen in shares(to_float(data.images[part]), mixture):
-            distorted = chosen if name == "none" else DISTORTIONS[name].apply(chosen, generator)
+            distorted, placed = distorted_by(name, chosen, generator)
             pictures = (distorted.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-            for index, picture in zip(part[first : first + len(chosen)], pictures, strict=True):
+            indices = part[first : first + len(chosen)]
+            for index, picture in zip(indices, pictures, strict=True):
                 result[index] = torch.from_numpy(preprocess(np.ascontiguousarray(picture), spec))
+            placements[indices] = placed
             first += len(chosen)
-    return LabelledImages(result, data.labels, data.classes, data.source)
+    return replace(data, images=result, placements=placements)
 
 
 class ImageData(lightning.LightningDataModule):
@@ -102,5 +107,5 @@ class ImageData(lightning.LightningDataModule):
     def distorted_and_augmented(self, images: Tensor, generator: Generator) -> Tensor:
         """Return training images (N, C, S, S) as the network will see them."""
         if self.config.mixture():
-            images = distort(images, self.config.mixture(), self.spec.height, generator)
+            images = distort(images, self.config.mixture(), self.spec.height, generator).images
         return self.augmentation(images, generator) if self.config.augment else images

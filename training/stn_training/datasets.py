@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,14 @@ class LabelledImages:
         labels: (N,) int64, indices into ``classes``.
         classes: Names of the classes.
         source: Name or folder of the data set, for reports.
+        placements: Where a distortion put each image, (N, 2, 3) as in ``Distorted``; None where nothing was distorted.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     source: str
+    placements: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,7 +51,8 @@ class LabelledImages:
     def select(self, indices: Sequence[int] | Tensor) -> "LabelledImages":
         """Return the images at ``indices``."""
         chosen = torch.as_tensor(indices, dtype=torch.long)
-        return LabelledImages(self.images[chosen], self.labels[chosen], self.classes, self.source)
+        placements = None if self.placements is None else self.placements[chosen]
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen], placements=placements)
 
 
 def load_dataset(

@@ -1,23 +1,38 @@
 """The distorted digits of Jaderberg et al. 2015 (section 4.1, appendix A.4), a batch at a time.
 
 Every distortion takes images (N, C, S, S), float in [0, 1], made for S = 28 pixels, and returns a batch on its own
-canvas. They run on the device of the images and are built on the package's own grids and sampler; each takes a
-``torch.Generator`` on the CPU, so that the same seed gives the same distortion on every device.
+canvas with where it put them. They run on the device of the images and are built on the package's own grids and
+sampler; each takes a ``torch.Generator`` on the CPU, so that the same seed gives the same distortion on every device.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from stn_models import AffineGrid, GridGenerator, ProjectiveGrid, Sampler, SimilarityGrid, ThinPlateSplineGrid
+from stn_models import GridGenerator, Sampler, make_grid
 
-from .geometry import CORNERS, homography_theta, similarity_theta
+from .geometry import CORNERS, homography_theta, inverse_affine, similarity_matrix, similarity_theta
 from .photographed_digits import CAMERA_CANVAS, camera_pictures
 
 DIGIT_SIZE = 28
+
+
+class Distorted(NamedTuple):
+    """Distorted images.
+
+    Attributes:
+        images: (N, C, canvas, canvas) in [0, 1].
+        placements: Where the undistorted image lies on the canvas, (N, 2, 3): the theta of an affine transformer that
+            would undo the distortion; NaN where no affine map does.
+    """
+
+    images: Tensor
+    placements: Tensor
 
 
 @dataclass(frozen=True)
@@ -27,12 +42,12 @@ class Distortion:
     Attributes:
         description: One line for the command line's help.
         canvas: Side of the images it makes, pixels.
-        apply: Maps images (N, C, 28, 28) and a generator to (N, C, canvas, canvas).
+        apply: Maps images (N, C, 28, 28) and a generator to images (N, C, canvas, canvas) and their placements.
     """
 
     description: str
     canvas: int
-    apply: Callable[[Tensor, Generator], Tensor]
+    apply: Callable[[Tensor, Generator], Distorted]
 
 
 def uniform(generator: Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
@@ -40,43 +55,45 @@ def uniform(generator: Generator, shape: tuple[int, ...], low: float, high: floa
     return torch.rand(shape, generator=generator) * (high - low) + low
 
 
-def rotated(images: Tensor, generator: Generator) -> Tensor:
+def rotated(images: Tensor, generator: Generator) -> Distorted:
     """R: rotated by up to 90 degrees either way."""
     count = len(images)
     theta = torch.zeros(count, 4)
     theta[:, 0] = uniform(generator, (count,), -math.pi / 2, math.pi / 2)
     theta[:, 1] = 1
-    return _warp(images, SimilarityGrid((DIGIT_SIZE, DIGIT_SIZE)), theta)
+    return Distorted(_warp(images, "similarity", DIGIT_SIZE, theta), inverse_affine(similarity_matrix(theta)))
 
 
-def rotated_translated_scaled(images: Tensor, generator: Generator) -> Tensor:
+def rotated_translated_scaled(images: Tensor, generator: Generator) -> Distorted:
     """RTS: rotated by up to 45 degrees, scaled by 0.7 to 1.2, anywhere on 42 x 42."""
     canvas, count = 42, len(images)
     angle = uniform(generator, (count,), -math.pi / 4, math.pi / 4)
     share = uniform(generator, (count,), 0.7, 1.2) * DIGIT_SIZE / canvas  # of the canvas's side
     centre = uniform(generator, (count, 2), -1, 1) * (1 - share)[:, None]
-    return _warp(images, SimilarityGrid((canvas, canvas)), similarity_theta(angle, share, centre))
+    theta = similarity_theta(angle, share, centre)
+    return Distorted(_warp(images, "similarity", canvas, theta), inverse_affine(similarity_matrix(theta)))
 
 
-def projected(images: Tensor, generator: Generator) -> Tensor:
+def projected(images: Tensor, generator: Generator) -> Distorted:
     """P: scaled by 0.75 to 1, each corner moved by a normal 5 pixels."""
     count = len(images)
     scale = uniform(generator, (count,), 0.75, 1.0)
     jitter = torch.randn(count, 4, 2, generator=generator) * 5 / (DIGIT_SIZE / 2)
     corners = CORNERS * scale[:, None, None] + jitter
-    return _warp(images, ProjectiveGrid((DIGIT_SIZE, DIGIT_SIZE)), homography_theta(corners))
+    return Distorted(_warp(images, "projective", DIGIT_SIZE, homography_theta(corners)), unknown_placements(count))
 
 
-def elastic(images: Tensor, generator: Generator) -> Tensor:
+def elastic(images: Tensor, generator: Generator) -> Distorted:
     """E: scaled by 0.75 to 1, sixteen thin-plate control points moved by a normal 1.5 pixels."""
     count = len(images)
-    grid = ThinPlateSplineGrid((DIGIT_SIZE, DIGIT_SIZE))
+    grid = _grid("tps", DIGIT_SIZE, "cpu")
     scale = uniform(generator, (count,), 0.75, 1.0)
     jitter = torch.randn(count, grid.theta_size, generator=generator) * 1.5 / (DIGIT_SIZE / 2)
-    return _warp(images, grid, grid.identity() / scale[:, None] + jitter)
+    theta = grid.identity() / scale[:, None] + jitter
+    return Distorted(_warp(images, "tps", DIGIT_SIZE, theta), unknown_placements(count))
 
 
-def translated_cluttered(images: Tensor, generator: Generator) -> Tensor:
+def translated_cluttered(images: Tensor, generator: Generator) -> Distorted:
     """TC: anywhere on 60 x 60, among six 6 x 6 patches of other digits."""
     canvas, patch, patches, count = 60, 6, 6, len(images)
     side = images.shape[-1]
@@ -85,15 +102,29 @@ def translated_cluttered(images: Tensor, generator: Generator) -> Tensor:
     def offsets(top: int) -> Tensor:
         return torch.randint(0, top + 1, (count, 2), generator=generator).to(images.device)
 
-    _paste(result, images, torch.arange(count), torch.zeros(count, 2, dtype=torch.long), offsets(canvas - side), side)
+    target = offsets(canvas - side)
+    _paste(result, images, torch.arange(count), torch.zeros(count, 2, dtype=torch.long), target, side)
     for _ in range(patches):
         others = torch.randint(0, count, (count,), generator=generator)
         _paste(result, images, others, offsets(side - patch), offsets(canvas - patch), patch)
-    return result
+    placements = torch.zeros(count, 2, 3)
+    placements[:, 0, 0] = placements[:, 1, 1] = side / canvas
+    placements[:, :, 2] = (target.flip(1).cpu() * 2 + side) / canvas - 1  # (row, column) to (x, y)
+    return Distorted(result, placements)
 
 
-def _warp(images: Tensor, grid: GridGenerator, theta: Tensor) -> Tensor:
-    warped: Tensor = Sampler()(images, grid.to(images.device)(theta.to(images.device)))
+def unknown_placements(count: int) -> Tensor:
+    """Return the placements of images that no affine map undoes, (count, 2, 3) NaN."""
+    return torch.full((count, 2, 3), torch.nan)
+
+
+@lru_cache
+def _grid(name: str, size: int, device: str) -> GridGenerator:
+    return make_grid(name, (size, size)).to(device)
+
+
+def _warp(images: Tensor, grid: str, size: int, theta: Tensor) -> Tensor:
+    warped: Tensor = Sampler()(images, _grid(grid, size, str(images.device))(theta.to(images.device)))
     return warped
 
 
@@ -113,13 +144,17 @@ def _paste(canvas: Tensor, images: Tensor, of: Tensor, source: Tensor, target: T
     canvas[picture, :, to_rows, to_columns] = brighter
 
 
+def _camera(images: Tensor, generator: Generator) -> Distorted:
+    return Distorted(camera_pictures(images, generator), unknown_placements(len(images)))
+
+
 DISTORTIONS: dict[str, Distortion] = {
     "r": Distortion("rotated by up to 90 degrees", DIGIT_SIZE, rotated),
     "rts": Distortion("rotated up to 45 degrees, scaled 0.7 to 1.2, translated", 42, rotated_translated_scaled),
     "p": Distortion("projected: corners moved by 5 pixels", DIGIT_SIZE, projected),
     "e": Distortion("elastic: thin plate with sixteen points", DIGIT_SIZE, elastic),
     "tc": Distortion("translated among clutter", 60, translated_cluttered),
-    "camera": Distortion("as a camera sees a handwritten digit", CAMERA_CANVAS, camera_pictures),
+    "camera": Distortion("as a camera sees a handwritten digit", CAMERA_CANVAS, _camera),
 }
 """The distortions by the name that the command line uses."""
 
@@ -135,7 +170,7 @@ def resample(images: Tensor, size: int) -> Tensor:
         return images
     if side > size:
         raise ValueError(f"distorted images of {side} pixels do not fit a network of {size}; give image_size {side}")
-    grid = AffineGrid((size, size)).to(images.device)
+    grid = _grid("affine", size, str(images.device))
     theta = grid.identity().to(images.device).expand(len(images), -1)
     enlarged: Tensor = Sampler(padding="border")(images, grid(theta))
     return enlarged
@@ -165,13 +200,21 @@ def parse_mixture(text: str) -> tuple[tuple[str, float], ...]:
     return tuple(mixture)
 
 
-def distort(images: Tensor, mixture: tuple[tuple[str, float], ...], size: int, generator: Generator) -> Tensor:
+def distort(images: Tensor, mixture: tuple[tuple[str, float], ...], size: int, generator: Generator) -> Distorted:
     """Return ``images`` (N, C, S, S) distorted, each share of the batch by its own distortion, at ``size`` pixels."""
-    parts = [
-        resample(part if name == "none" else DISTORTIONS[name].apply(part, generator), size)
-        for name, part in shares(images, mixture)
-    ]
-    return torch.cat(parts)
+    pictures, placements = [], []
+    for name, part in shares(images, mixture):
+        distorted = distorted_by(name, part, generator)
+        pictures.append(resample(distorted.images, size))
+        placements.append(distorted.placements)
+    return Distorted(torch.cat(pictures), torch.cat(placements))
+
+
+def distorted_by(name: str, images: Tensor, generator: Generator) -> Distorted:
+    """Return ``images`` (N, C, S, S) distorted by the distortion called ``name``; ``none`` leaves them as they are."""
+    if name == "none":
+        return Distorted(images, torch.eye(2, 3).expand(len(images), -1, -1))
+    return DISTORTIONS[name].apply(images, generator)
 
 
 def shares(images: Tensor, mixture: tuple[tuple[str, float], ...]) -> Iterator[tuple[str, Tensor]]:

@@ -22,6 +22,20 @@ def similarity_theta(angle: Tensor, share: Tensor, centre: Tensor) -> Tensor:
     return torch.stack([angle, scale, x, y], dim=1)
 
 
+def similarity_matrix(theta: Tensor) -> Tensor:
+    """Return the affine matrices (N, 2, 3) of ``SimilarityGrid``'s theta (N, 4) on a square image."""
+    cosine, sine = theta[:, 1] * torch.cos(theta[:, 0]), theta[:, 1] * torch.sin(theta[:, 0])
+    first = torch.stack([cosine, -sine, theta[:, 2]], dim=1)
+    second = torch.stack([sine, cosine, theta[:, 3]], dim=1)
+    return torch.stack([first, second], dim=1)
+
+
+def inverse_affine(matrices: Tensor) -> Tensor:
+    """Return the affine maps (N, 2, 3) that undo ``matrices`` (N, 2, 3)."""
+    linear = torch.linalg.inv(matrices[:, :, :2])
+    return torch.cat([linear, -linear @ matrices[:, :, 2:]], dim=2)
+
+
 def homography_theta(corners: Tensor) -> Tensor:
     """Return the theta (N, 8) that shows an image with its corners at ``corners`` (N, 4, 2) of the output."""
     x, y = corners[..., 0], corners[..., 1]
