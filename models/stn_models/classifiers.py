@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .grid import make_grid
-from .localization import LocalizationNet, flat_size
+from .localization import AttentionPooling, LocalizationNet, flat_size
 from .sampler import Interpolation, Normalize, Padding, Sampler
 from .transformer import SpatialTransformer
 
@@ -188,19 +188,50 @@ def st_vgg(
     transformer = SpatialTransformer(
         LocalizationNet(features, 64, generator), generator, Sampler(interpolation, padding, align_corners)
     )
-    trunk = nn.Sequential(
-        _conv_bn(channels, width),
-        nn.MaxPool2d(2),
-        _conv_bn(width, 2 * width),
-        _conv_bn(2 * width, 2 * width),
-        nn.MaxPool2d(2),
-        _conv_bn(2 * width, 4 * width),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(dropout),
+    return TransformerClassifier(
+        transformer, Normalize(mean, std), _vgg(channels, output_size, width, dropout, classes)
     )
-    flat = flat_size(trunk, channels, (output_size, output_size))
-    return TransformerClassifier(transformer, Normalize(mean, std), nn.Sequential(trunk, nn.Linear(flat, classes)))
+
+
+def st_search(
+    *,
+    image_size: int = 160,
+    output_size: int = 28,
+    channels: int = 3,
+    classes: int = 10,
+    grid: str = "similarity",
+    interpolation: Interpolation = "bilinear",
+    padding: Padding = "zeros",
+    align_corners: bool = False,
+    width: int = 32,
+    dropout: float = 0.2,
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.5,),
+) -> nn.Module:
+    """Return the classifier of ``st_vgg`` behind a transformer that finds a small object anywhere in a whole frame.
+
+    The localisation net scores the cells of a feature map of a sixteenth of the picture's side, and regresses theta
+    from where its softmax looks and what is there.
+    """
+    generator = make_grid(grid, (output_size, output_size), align_corners)
+    convolutions = nn.Sequential(
+        Normalize(mean, std),
+        _conv_bn(channels, 12, stride=2),
+        _conv_bn(12, 24, stride=2),
+        _conv_bn(24, 48, stride=2),
+        _conv_bn(48, 64, stride=2),
+        _conv_bn(64, 64),
+        _conv_bn(64, 64, dilation=2),  # so that one cell sees a picture's width
+        _conv_bn(64, 64, dilation=2),
+    )
+    side = -(-image_size // 16)
+    features = nn.Sequential(convolutions, AttentionPooling(64, (side, side), 64))
+    transformer = SpatialTransformer(
+        LocalizationNet(features, 66, generator), generator, Sampler(interpolation, padding, align_corners)
+    )
+    return TransformerClassifier(
+        transformer, Normalize(mean, std), _vgg(channels, output_size, width, dropout, classes)
+    )
 
 
 def cifar_small(
@@ -264,6 +295,21 @@ def _cifar(
     return TransformerClassifier(transformer, Normalize(mean, std), classifier)
 
 
+def _vgg(channels: int, size: int, width: int, dropout: float, classes: int) -> nn.Module:
+    trunk = nn.Sequential(
+        _conv_bn(channels, width),
+        nn.MaxPool2d(2),
+        _conv_bn(width, 2 * width),
+        _conv_bn(2 * width, 2 * width),
+        nn.MaxPool2d(2),
+        _conv_bn(2 * width, 4 * width),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+    )
+    return nn.Sequential(trunk, nn.Linear(flat_size(trunk, channels, (size, size)), classes))
+
+
 def _fully_connected(inputs: int, width: int, classes: int) -> nn.Module:
     return nn.Sequential(
         nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, classes)
@@ -292,8 +338,9 @@ def _downsampling(image_size: int) -> tuple[nn.Module, int]:
     return (nn.AvgPool2d(2), image_size // 2) if image_size >= 42 else (nn.Identity(), image_size)
 
 
-def _conv_bn(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+def _conv_bn(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Module:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 def _width_for_budget(network: Callable[[int], nn.Module]) -> int:

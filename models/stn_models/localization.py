@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .grid import GridGenerator
+from .grid import GridGenerator, output_points
 
 
 class LocalizationNet(nn.Module):
@@ -38,6 +38,42 @@ class LocalizationNet(nn.Module):
     def _regress(self, features: Tensor) -> Tensor:
         theta: Tensor = self.regression(features)
         return theta
+
+
+class AttentionPooling(nn.Module):
+    """Where in a feature map to look, and what is there: expectations under a softmax over its cells.
+
+    Localising by the expectation of a heat map instead of by fully connected layers keeps the answer equivariant to
+    translation (Nibali et al. 2018, "Numerical Coordinate Regression with Convolutional Neural Networks"). In float32
+    also under autocast.
+
+    Args:
+        channels: Channels of the feature map.
+        size: (height, width) of the feature map.
+        hidden: Units of a layer on place and features.
+    """
+
+    positions: Tensor
+
+    def __init__(self, channels: int, size: tuple[int, int], hidden: int) -> None:
+        super().__init__()
+        self.score = nn.Conv2d(channels, 1, 1)
+        self.hidden = nn.Sequential(nn.Linear(2 + channels, hidden), nn.ReLU())
+        self.register_buffer("positions", output_points(size, False).float(), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the expected (x, y), normalised, and the hidden units, (N, 2 + hidden), for features (N, C, H, W)."""
+        scores = self.score(features)
+        if is_autocast(features):
+            with torch.autocast(features.device.type, enabled=False):
+                return self._expected(scores.float(), features.float())
+        return self._expected(scores, features)
+
+    def _expected(self, scores: Tensor, features: Tensor) -> Tensor:
+        weights = scores.flatten(1).softmax(dim=1)
+        place = weights @ self.positions
+        pooled = torch.matmul(features.flatten(2), weights[:, :, None]).flatten(1)
+        return torch.cat([place, self.hidden(torch.cat([place, pooled], dim=1))], dim=1)
 
 
 def is_autocast(tensor: Tensor) -> bool:

@@ -11,7 +11,7 @@ from torch import nn
 
 from stn_runtime.model.schema import FieldError, read_arguments
 
-from .classifiers import cifar_small, cifar_wide, cnn, fcn, st_cnn, st_fcn, st_vgg
+from .classifiers import cifar_small, cifar_wide, cnn, fcn, st_cnn, st_fcn, st_search, st_vgg
 from .grid import GridGenerator
 
 REGISTRY: dict[str, Callable[..., nn.Module]] = {
@@ -20,6 +20,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "st-fcn": st_fcn,
     "st-cnn": st_cnn,
     "st-vgg": st_vgg,
+    "st-search": st_search,
     "cifar-small": cifar_small,
     "cifar-wide": cifar_wide,
 }

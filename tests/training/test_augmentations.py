@@ -9,7 +9,8 @@ from torch import Tensor
 
 from stn_training.augmentations import AUGMENTATIONS, Augmentation
 
-NAMES = ["crop", "flip", "erase", "jitter", "affine"]
+NAMES = ["crop", "flip", "rotate", "affine", "erase", "jitter"]
+COLOUR = [*NAMES, "rgb-shift"]
 
 
 def pictures(channels: int, count: int = 32, size: int = 28) -> Tensor:
@@ -21,7 +22,7 @@ def augmented(names: list[str], images: Tensor, seed: int = 0) -> Tensor:
 
 
 def test_the_names_are_those_of_the_command_line() -> None:
-    assert list(AUGMENTATIONS) == NAMES
+    assert list(AUGMENTATIONS) == COLOUR
 
 
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "rgb"])
@@ -114,5 +115,39 @@ def test_no_names_leave_the_pictures_alone() -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="no augmentation 'blur'; choose from crop, flip, erase, jitter, affine"):
+    with pytest.raises(
+        ValueError, match="no augmentation 'blur'; choose from crop, flip, rotate, affine, erase, jitter, rgb-shift"
+    ):
         Augmentation(["crop", "blur"], 28, 1)
+
+
+def test_a_number_is_the_augmentations_own() -> None:
+    images = torch.zeros(64, 1, 28, 28)
+    images[:, :, 14, 14] = 1
+    moved = augmented(["crop:2"], images).flatten(1).argmax(dim=1)
+    assert (moved // 28 - 14).abs().max() == 2
+    assert (moved % 28 - 14).abs().max() == 2
+    assert torch.equal(augmented(["flip:0"], images), images)
+    assert torch.equal(augmented(["flip:1"], images), images.flip(-1))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("crop:0", "augmentation 'crop' takes a number from 1 to 1000"),
+        ("rotate:200", "augmentation 'rotate' takes a number from 0 to 180 .degrees., got '200'"),
+        ("flip:often", "augmentation 'flip' takes a number from 0 to 1 .probability., got 'often'"),
+        ("crop:nan", "augmentation 'crop' takes"),
+        ("rgb-shift", "needs colour images"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_the_range(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Augmentation([text], 28, 1)
+
+
+def test_a_colour_shift_moves_the_channels_of_a_picture_apart() -> None:
+    images = torch.full((64, 3, 4, 4), 0.5)
+    shifted = augmented(["rgb-shift:0.2"], images)
+    assert float((shifted - images).abs().max()) <= 0.2 + 1e-6
+    assert not torch.allclose(shifted[:, 0], shifted[:, 1])

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from stn_models import Architecture
 from stn_runtime import InputError
-from stn_training.config import TrainConfig, read_config
+from stn_training.config import TrainConfig
+from stn_training.recipes import read_options, read_recipe, released_recipes
 
 ANY_LINE = r"\A[^\n]*"
 
@@ -20,7 +22,7 @@ Refusal = Callable[..., str]
     ("values", "sentence"),
     [
         ({"optimizer": "adam"}, "optimizer must be one of adamw, sgd; got 'adam'"),
-        ({"schedule": "cosine"}, "schedule must be one of onecycle, step; got 'cosine'"),
+        ({"schedule": "cosine"}, "schedule must be one of onecycle, step, constant; got 'cosine'"),
         ({"precision": "64"}, "precision must be one of auto, 32, 16-mixed, bf16-mixed; got '64'"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": -4}, "batch_size must be at least 1, got -4"),
@@ -35,8 +37,11 @@ Refusal = Callable[..., str]
         ({"label_smoothing": 1.0}, r"label_smoothing in \[0, 1\)"),
         ({"label_smoothing": -0.1}, r"label_smoothing in \[0, 1\)"),
         ({"label_smoothing": float("nan")}, "label_smoothing"),
-        ({"augment": ("crop", "blur")}, "no augmentation 'blur'; choose from crop, flip, erase, jitter, affine"),
-        ({"distort": "swirl"}, "no distortion 'swirl'; choose from none, r, rts, p, e, tc, camera"),
+        (
+            {"augment": ("crop", "blur")},
+            "no augmentation 'blur'; choose from crop, flip, rotate, affine, erase, jitter, rgb-shift",
+        ),
+        ({"distort": "swirl"}, "no distortion 'swirl'; choose from none, r, rts, p, e, tc, scene, camera"),
         ({"distort": "r:0.5"}, "add up to 0.5, not to 1"),
         ({"model": "resnet"}, "no network 'resnet'; choose from fcn, cnn"),
         ({"options": {"grids": "tps"}}, "network 'st-vgg': option 'grids' is not known; did you mean 'grid'"),
@@ -120,7 +125,7 @@ def test_yaml_numbers_are_understood_as_people_write_them(tmp_path: Path) -> Non
         "augment: [crop, flip]\noptions: {width: 8, mean: [0.1, 0.2, 0.3]}\n",
         encoding="utf-8",
     )
-    config = TrainConfig.from_mapping(read_config(recipe), str(recipe))
+    config = TrainConfig.from_mapping(read_options(recipe), str(recipe))
     assert (config.lr, config.weight_decay, config.clip, config.epochs) == (0.001, 0.0, 5.0, 3)
     assert isinstance(config.clip, float)
     assert config.augment == ("crop", "flip")
@@ -133,7 +138,7 @@ def test_a_config_survives_its_json(tmp_path: Path) -> None:
     )
     path = tmp_path / "config.json"
     path.write_text(config.to_json(), encoding="utf-8")
-    assert TrainConfig.from_mapping(read_config(path), "config.json") == config
+    assert TrainConfig.from_mapping(read_options(path), "config.json") == config
     assert set(json.loads(config.to_json())) == {entry.name for entry in dataclasses.fields(TrainConfig)}
 
 
@@ -154,7 +159,7 @@ def test_a_config_cannot_be_changed() -> None:
 def test_a_file_that_is_no_recipe_is_refused(content: bytes, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_bytes(content)
     with pytest.raises(InputError, match=rf"r\.yaml: {sentence}"):
-        read_config(tmp_path / "r.yaml")
+        read_options(tmp_path / "r.yaml")
 
 
 @pytest.mark.parametrize("content", [b"data: [", b"\xff\xfe\x00data", b"a: b: c", None])
@@ -162,14 +167,14 @@ def test_a_recipe_that_cannot_be_read_is_refused(content: bytes | None, tmp_path
     if content is not None:
         (tmp_path / "r.yaml").write_bytes(content)
     with pytest.raises(InputError, match=r"r\.yaml: cannot be read as a recipe"):
-        read_config(tmp_path / "r.yaml")
+        read_options(tmp_path / "r.yaml")
 
 
 @pytest.mark.parametrize("content", ["data: [", "a: b: c"])
 def test_a_broken_recipe_is_told_in_one_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=r"\A[^\n]*\Z"):
-        read_config(tmp_path / "r.yaml")
+        read_options(tmp_path / "r.yaml")
 
 
 @pytest.mark.parametrize(
@@ -217,8 +222,22 @@ def test_no_option_is_advised_that_the_network_does_not_have() -> None:
         TrainConfig("sklearn-digits", model="cifar-small", distort="tc").preprocess()
 
 
-def test_published_recipes_can_be_run() -> None:
-    recipes = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
-    assert recipes
-    for recipe in recipes:
-        TrainConfig.from_mapping(read_config(recipe), str(recipe)).preprocess()
+@pytest.mark.parametrize("name", list(released_recipes()))
+def test_a_released_recipe_can_be_run_by_its_name(name: str) -> None:
+    config = TrainConfig.from_mapping(read_recipe(name), name)
+    assert config.preprocess().height >= 28
+    assert Architecture(config.model, config.options).complete()
+
+
+def test_a_misspelt_recipe_gets_its_neighbours() -> None:
+    with pytest.raises(InputError, match=r"no recipe 'st-cnn-afine-rts'; there are st-cnn-affine-rts,"):
+        read_recipe("st-cnn-afine-rts")
+
+
+def test_every_network_of_the_papers_table_has_a_recipe_for_every_distortion() -> None:
+    nets = [
+        "fcn",
+        "cnn",
+        *(f"{net}-{grid}" for net in ("st-fcn", "st-cnn") for grid in ("affine", "projective", "tps")),
+    ]
+    assert {f"{net}-{distortion}" for net in nets for distortion in ("r", "rts", "p", "e")} <= set(released_recipes())

@@ -23,15 +23,17 @@ def numbered(count: int = 50, classes: int = 5) -> LabelledImages:
     return LabelledImages(images, labels, tuple("abcdefgh"[:classes]), "numbered")
 
 
-def in_epoch(data: ImageData, epoch: int, training: bool = True) -> ImageData:
-    data.trainer = SimpleNamespace(current_epoch=epoch, training=training)  # type: ignore[assignment]
+def in_epoch(data: ImageData, epoch: int, training: bool = True, rank: int = 0, ranks: int = 1) -> ImageData:
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        current_epoch=epoch, training=training, global_rank=rank, world_size=ranks
+    )
     return data
 
 
 def batches(epoch: int, seed: int = 0, **options: object) -> list[tuple[Tensor, Tensor]]:
     config = TrainConfig("sklearn-digits", "fcn", batch_size=16, seed=seed, **options)  # type: ignore[arg-type]
     data = in_epoch(ImageData(numbered(), numbered(), config, SPEC), epoch)
-    return [data.on_after_batch_transfer((images, labels), 0) for images, labels in data.train_dataloader()]
+    return [data.on_after_batch_transfer((images, labels), 0)[:2] for images, labels in data.train_dataloader()]
 
 
 def test_uint8_pictures_become_floats_with_channels_first() -> None:
@@ -75,7 +77,7 @@ def test_an_epoch_can_be_repeated_and_another_differs(options: dict[str, object]
 def test_validation_is_neither_shuffled_nor_augmented() -> None:
     config = TrainConfig("sklearn-digits", "fcn", augment=("erase", "flip", "affine"))
     data = in_epoch(ImageData(numbered(), numbered(), config, SPEC), 0, training=False)
-    ((images, labels),) = [data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader()]
+    ((images, labels, _),) = [data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader()]
     assert torch.equal(images, to_float(numbered().images))
     assert torch.equal(labels, numbered().labels)
 
@@ -119,3 +121,32 @@ def test_every_class_gets_its_share_of_every_distortion() -> None:
     cluttered = (result.images == 0).flatten(1).any(dim=1)  # the undistorted fill the picture
     for label in range(5):
         assert 4 <= int(cluttered[result.labels == label].sum()) <= 16
+
+
+def test_two_devices_share_an_epoch_without_a_picture_twice() -> None:
+    config = TrainConfig("sklearn-digits", "fcn", batch_size=16)
+    numbers = []
+    for rank in range(2):
+        data = in_epoch(ImageData(numbered(51), numbered(51), config, SPEC), 0, rank=rank, ranks=2)
+        drawn = [images[:, 0, 0, 0] for images, _ in data.train_dataloader()]
+        assert [len(part) for part in drawn] == [8, 8, 8, 1], "both must take the same number of steps"
+        numbers += torch.cat(drawn).tolist()
+    assert len(numbers) == len(set(numbers)) == 50
+    seen = [in_epoch(ImageData(numbered(51), numbered(51), config, SPEC), 0, rank=r, ranks=2) for r in range(2)]
+    watched = [int(n) for data in seen for images, _ in data.val_dataloader() for n in images[:, 0, 0, 0]]
+    assert sorted(watched) == list(range(51))
+
+
+def test_balanced_sampling_draws_every_class_as_often() -> None:
+    data = numbered(200, classes=2)
+    uneven = data.select(torch.cat([torch.arange(100), torch.arange(190, 200)]))
+    config = TrainConfig("sklearn-digits", "fcn", batch_size=16, balance="sampling")
+    drawn = torch.cat(
+        [
+            labels
+            for epoch in range(10)
+            for _, labels in in_epoch(ImageData(uneven, uneven, config, SPEC), epoch).train_dataloader()
+        ]
+    )
+    assert len(drawn) == 1100
+    assert 0.4 < float(drawn.float().mean()) < 0.6

@@ -15,7 +15,8 @@ from torch import Tensor
 from stn_models import AffineGrid, Sampler, ThinPlateSplineGrid
 from stn_training.distortions import DISTORTIONS, distort, distorted_by, parse_mixture, resample, shares
 
-CANVAS = {"r": 28, "rts": 42, "p": 28, "e": 28, "tc": 60, "camera": 56}
+NO_REJECT = torch.zeros(100, dtype=torch.bool)
+CANVAS = {"r": 28, "rts": 42, "p": 28, "e": 28, "tc": 60, "scene": 160, "camera": 56}
 NAMES = sorted(CANVAS)
 WARPS = ["e", "p", "r", "rts"]
 
@@ -297,7 +298,7 @@ def test_a_mixture_is_names_with_shares(text: str, expected: tuple[tuple[str, fl
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("swirl", "no distortion 'swirl'; choose from none, r, rts, p, e, tc, camera"),
+        ("swirl", "no distortion 'swirl'; choose from none, r, rts, p, e, tc, scene, camera"),
         ("", "no distortion ''; choose from none, r"),
         ("r:0.5,,e:0.5", "no distortion ''"),
         ("R", "no distortion 'R'"),
@@ -339,7 +340,9 @@ def test_shares_of_any_batch_add_up_to_it(count: int) -> None:
 
 
 def test_a_mixture_brings_every_part_to_one_size_in_the_order_of_the_batch(digits: Tensor) -> None:
-    mixed = distort(digits[:20], (("none", 0.5), ("rts", 0.5)), 56, torch.Generator().manual_seed(0)).images
+    mixed = distort(
+        digits[:20], (("none", 0.5), ("rts", 0.5)), 56, torch.Generator().manual_seed(0), NO_REJECT[:20]
+    ).images
     assert mixed.shape == (20, 1, 56, 56)
     for index in range(10):
         expected = cv2.resize(digits[index, 0].numpy(), (56, 56), interpolation=cv2.INTER_LINEAR)
@@ -352,7 +355,7 @@ def test_a_mixture_brings_every_part_to_one_size_in_the_order_of_the_batch(digit
 
 @pytest.mark.parametrize("name", ["r", "rts", "tc", "none"])
 def test_an_affine_transformer_with_the_placement_as_its_theta_undoes_the_distortion(digits: Tensor, name: str) -> None:
-    images, placements = distorted_by(name, digits[:50], torch.Generator().manual_seed(1))
+    images, placements = distorted_by(name, digits[:50], NO_REJECT[:50], torch.Generator().manual_seed(1))
     undone = Sampler()(images, AffineGrid((28, 28))(placements.flatten(1)))
     difference = (undone - digits[:50]).abs().mean() / digits[:50].mean()
     # Two bilinear samplings blur; clutter may lie over a digit's box. An identity instead differs by far more.
@@ -365,4 +368,4 @@ def test_an_affine_transformer_with_the_placement_as_its_theta_undoes_the_distor
 
 @pytest.mark.parametrize("name", ["p", "e", "camera"])
 def test_a_distortion_that_no_affine_map_undoes_has_no_placement(digits: Tensor, name: str) -> None:
-    assert distorted_by(name, digits[:3], torch.Generator().manual_seed(1)).placements.isnan().all()
+    assert distorted_by(name, digits[:3], NO_REJECT[:3], torch.Generator().manual_seed(1)).placements.isnan().all()

@@ -18,7 +18,14 @@ from stn_models import (
     injected_thetas,
 )
 from stn_training.config import TrainConfig
-from stn_training.module import ClassifierTraining, parameter_groups, signed_area, theta_statistics
+from stn_training.module import (
+    ClassifierTraining,
+    mixed_up,
+    parameter_groups,
+    placement_loss,
+    signed_area,
+    theta_statistics,
+)
 
 
 def config(**values: Any) -> TrainConfig:  # noqa: ANN401
@@ -172,8 +179,8 @@ def test_the_optimiser_is_the_one_that_was_asked_for() -> None:
 def test_dropout_of_a_batch_follows_from_seed_epoch_and_number() -> None:
     def draw(seed: int, epoch: int, batch: int = 0) -> Tensor:
         module = ClassifierTraining(nn.Identity(), config(seed=seed), 10)
-        module._trainer = SimpleNamespace(current_epoch=epoch)  # type: ignore[assignment]
-        module.on_train_batch_start((torch.empty(0), torch.empty(0)), batch)
+        module._trainer = SimpleNamespace(current_epoch=epoch, global_rank=0)  # type: ignore[assignment]
+        module.on_train_batch_start((torch.empty(0), torch.empty(0), torch.empty(0)), batch)
         return torch.rand(4)
 
     assert torch.equal(draw(0, 3), draw(0, 3))
@@ -182,23 +189,64 @@ def test_dropout_of_a_batch_follows_from_seed_epoch_and_number() -> None:
     assert not torch.equal(draw(0, 3), draw(0, 3, 1))
 
 
-def test_the_training_loss_is_cross_entropy_with_label_smoothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_loss_is_cross_entropy_with_label_smoothing() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0]])
     module = ClassifierTraining(nn.Identity(), config(label_smoothing=0.3), 3)
-    monkeypatch.setattr(module, "log", lambda *_, **__: None)
-    loss = module.training_step((logits, torch.tensor([0])), 0)
+    loss = module.training_step((logits, torch.tensor([0]), torch.empty(0)), 0)
     log_total = math.log(math.exp(2) + 1 + math.exp(-1))
     expected = -(0.8 * (2 - log_total) + 0.1 * (0 - log_total) + 0.1 * (-1 - log_total))
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def test_validation_watches_the_transformer(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_one_device(module: ClassifierTraining) -> ClassifierTraining:
+    strategy = SimpleNamespace(reduce=lambda totals, reduce_op: totals)
+    module._trainer = SimpleNamespace(strategy=strategy, current_epoch=0, global_rank=0)  # type: ignore[assignment]
+    return module
+
+
+def test_validation_watches_the_transformer() -> None:
     model = Architecture("st-fcn", {"image_size": 12, "width": 4}).build().eval()
-    module = ClassifierTraining(model, config(), 10)
-    logged: dict[str, object] = {}
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
-    monkeypatch.setattr(module, "log_dict", lambda values, **_: logged.update(values))
+    module = with_one_device(ClassifierTraining(model, config(), 10))
     with torch.no_grad(), injected_thetas(model, [torch.tensor([[0.5, 0, 0, 0, -0.5, 0]])]):
-        module.validation_step((torch.rand(3, 1, 12, 12), torch.tensor([0, 1, 2])), 0)
-    assert set(logged) == {"val_loss", "val_accuracy", "theta_determinant", "theta_scale", "theta_outside"}
-    assert float(logged["theta_determinant"]) == pytest.approx(-0.25)  # type: ignore[arg-type]
+        module.validation_step((torch.rand(3, 1, 12, 12), torch.tensor([0, 1, 2]), torch.empty(0)), 0)
+    metrics = module.epoch_metrics()
+    assert set(metrics) == {"val_loss", "val_accuracy", "theta_determinant", "theta_scale", "theta_outside"}
+    assert metrics["theta_determinant"] == pytest.approx(-0.25)
+
+
+def test_the_metrics_of_an_epoch_are_means_over_images_whatever_the_batches() -> None:
+    module = with_one_device(ClassifierTraining(nn.Identity(), config(), 3))
+    logits, labels = torch.tensor([[4.0, 0, 0], [0, 4.0, 0], [0, 4.0, 0]]), torch.tensor([0, 1, 2])
+    for part in (slice(0, 2), slice(2, 3)):
+        module.validation_step((logits[part], labels[part], torch.empty(0)), 0)
+    metrics = module.epoch_metrics()
+    assert metrics["val_accuracy"] == pytest.approx(2 / 3)
+    assert metrics["val_loss"] == pytest.approx(float(nn.functional.cross_entropy(logits, labels)), rel=1e-6)
+    assert module.epoch_metrics() == {}
+
+
+def test_mixup_mixes_images_and_targets_by_the_same_share() -> None:
+    images = torch.eye(4).view(4, 4, 1, 1)  # each image says whose it is
+    mixed, targets = mixed_up(images, torch.arange(4), 4, 0.4, torch.Generator().manual_seed(3))
+    assert torch.allclose(mixed.view(4, 4), targets)
+    assert torch.allclose(targets.sum(dim=1), torch.ones(4))
+    again = mixed_up(images, torch.arange(4), 4, 0.4, torch.Generator().manual_seed(3))[1]
+    assert torch.equal(targets, again)
+
+
+def test_the_placement_loss_is_zero_at_the_placement_and_ignores_what_is_unknown() -> None:
+    theta = torch.tensor([[0.5, 0, 0.2, 0, 0.5, -0.1], [1.0, 0, 0, 0, 1.0, 0]])
+    placements = torch.stack([theta[0].view(2, 3), torch.full((2, 3), torch.nan)])
+    assert float(placement_loss(call(*theta.tolist()), placements)) == pytest.approx(0, abs=1e-6)
+    moved = placements.clone()
+    moved[0, :, 2] += 0.25  # half a half side of the box
+    assert float(placement_loss(call(*theta.tolist()), moved)) == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_localisation_nets_rate_can_be_lowered_alone() -> None:
+    module = ClassifierTraining(
+        Architecture("st-fcn", {"image_size": 12, "width": 4}).build(), config(schedule="constant"), 10, None, 0.1
+    )
+    module._trainer = SimpleNamespace(estimated_stepping_batches=8)  # type: ignore[assignment]
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.0001])

@@ -1,45 +1,110 @@
 """Augmentations by name: kornia's, set up for small images, on the training device, a batch at a time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import kornia.augmentation as kornia
 import torch
 from torch import Generator, Tensor, nn
 
 
-def _jitter(_size: int, channels: int) -> nn.Module:
+@dataclass(frozen=True)
+class Recipe:
+    """How an augmentation is made.
+
+    Attributes:
+        parameter: What its number means, for help and errors.
+        default: The number where none is given; 0 is left to ``make``.
+        least: Lowest number.
+        most: Highest number.
+        make: Maker from the number, and side and channels of the images.
+        geometric: Whether it moves pixels.
+    """
+
+    parameter: str
+    default: float
+    least: float
+    most: float
+    make: Callable[[float, int, int], nn.Module]
+    geometric: bool = False
+
+
+def _crop(pixels: float, size: int, _channels: int) -> nn.Module:
+    crop: nn.Module = kornia.RandomCrop((size, size), padding=int(pixels) or max(1, size // 8))
+    return crop
+
+
+def _jitter(strength: float, _size: int, channels: int) -> nn.Module:
     if channels == 3:
-        return nn.Sequential(kornia.ColorJitter(0.3, 0.3, 0.3, 0.05, p=0.8))
-    return nn.Sequential(kornia.RandomBrightness((0.7, 1.3), p=0.8), kornia.RandomContrast((0.7, 1.3), p=0.8))
+        return nn.Sequential(kornia.ColorJitter(strength, strength, strength, strength / 6, p=0.8))
+    limits = (1 - strength, 1 + strength)
+    return nn.Sequential(kornia.RandomBrightness(limits, p=0.8), kornia.RandomContrast(limits, p=0.8))
 
 
-AUGMENTATIONS: dict[str, Callable[[int, int], nn.Module]] = {
-    "crop": lambda size, _: kornia.RandomCrop((size, size), padding=max(1, size // 8)),
-    "flip": lambda *_: kornia.RandomHorizontalFlip(p=0.5),
-    "erase": lambda *_: kornia.RandomErasing(p=0.5, scale=(0.02, 0.15)),
-    "jitter": _jitter,
-    "affine": lambda *_: kornia.RandomAffine(15.0, translate=(0.1, 0.1), scale=(0.85, 1.15), p=0.8),
+def _affine(degrees: float, *_: int) -> nn.Module:
+    affine: nn.Module = kornia.RandomAffine(degrees, translate=(0.1, 0.1), scale=(0.85, 1.15), p=0.8)
+    return affine
+
+
+AUGMENTATIONS: dict[str, Recipe] = {
+    "crop": Recipe("pixels of padding, by default an eighth of the side", 0, 1, 1000, _crop, geometric=True),
+    "flip": Recipe("probability", 0.5, 0, 1, lambda p, *_: kornia.RandomHorizontalFlip(p=p), geometric=True),
+    "rotate": Recipe("degrees", 15, 0, 180, lambda d, *_: kornia.RandomRotation(d, p=1.0), geometric=True),
+    "affine": Recipe("degrees", 15, 0, 180, _affine, geometric=True),
+    "erase": Recipe("probability", 0.5, 0, 1, lambda p, *_: kornia.RandomErasing(p=p, scale=(0.02, 0.15))),
+    "jitter": Recipe("strength", 0.3, 0, 1, _jitter),
+    "rgb-shift": Recipe("largest shift", 0.1, 0, 1, lambda s, *_: kornia.RandomRGBShift(s, s, s, p=0.5)),
 }
-"""Maker of each augmentation by its name on the command line; its arguments are side and channels of the images."""
+"""The augmentations by their name on the command line; ``crop:4`` gives one its number."""
+
+
+def parse_augmentation(text: str) -> tuple[str, float]:
+    """Return name and number of an augmentation such as ``crop:4`` or ``flip``.
+
+    Raises:
+        ValueError: An unknown name, or a number out of its range.
+    """
+    name, colon, number = text.partition(":")
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"no augmentation '{name}'; choose from {', '.join(AUGMENTATIONS)}")
+    recipe = AUGMENTATIONS[name]
+    if not colon:
+        return name, recipe.default
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if not recipe.least <= value <= recipe.most:
+        raise ValueError(
+            f"augmentation '{name}' takes a number from {recipe.least:g} to {recipe.most:g} ({recipe.parameter}), "
+            f"got '{number}'"
+        )
+    return name, value
+
+
+def is_geometric(texts: Sequence[str]) -> bool:
+    """Return whether any of the augmentations moves pixels."""
+    return any(AUGMENTATIONS[parse_augmentation(text)[0]].geometric for text in texts)
 
 
 class Augmentation:
-    """A sequence of named augmentations.
+    """A sequence of augmentations.
 
     Args:
-        names: Keys of AUGMENTATIONS, applied in this order.
+        texts: Names with or without their number, ``crop:4``; applied in this order.
         size: Side of the images, pixels.
         channels: Channels of the images.
 
     Raises:
-        ValueError: An unknown name.
+        ValueError: An unknown name, a number out of its range, or one that needs colour for grey images.
     """
 
-    def __init__(self, names: Sequence[str], size: int, channels: int) -> None:
-        for name in names:
-            if name not in AUGMENTATIONS:
-                raise ValueError(f"no augmentation '{name}'; choose from {', '.join(AUGMENTATIONS)}")
-        self.steps = [AUGMENTATIONS[name](size, channels) for name in names]
+    def __init__(self, texts: Sequence[str], size: int, channels: int) -> None:
+        self.steps = []
+        for name, number in map(parse_augmentation, texts):
+            if name == "rgb-shift" and channels != 3:
+                raise ValueError("augmentation 'rgb-shift' needs colour images; leave it out")
+            self.steps.append(AUGMENTATIONS[name].make(number, size, channels))
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Return the augmented images, (N, C, S, S) in [0, 1]; ``generator`` decides everything random."""

@@ -15,14 +15,17 @@ from stn_runtime import InputError
 from stn_runtime.machine.filesystem import make_folder, write_whole
 
 from .augmentations import AUGMENTATIONS
-from .config import BENCHMARKS, OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig, read_config
+from .config import BALANCES, BENCHMARKS, OPTIMIZERS, TrainConfig
 from .data_module import ImageData, to_float
 from .datasets import SPLITS, load_dataset
 from .distortions import DIGIT_SIZE, DISTORTIONS
 from .evaluation import Report, evaluate_at_identity, load_test_images, open_subject
 from .evaluation import evaluate as measure
 from .fit import fit
+from .optimisation.precision import PRECISIONS
+from .optimisation.schedule import SCHEDULES
 from .pictures import image_sheet, save_confusion, save_picture
+from .recipes import read_options, read_recipe
 
 _DATA = "mnist, sklearn-digits, or a folder with a folder of images per class"
 _ALL_FILES = "take also what other programs left in folders, such as ._IMG.jpg and @eaDir"
@@ -40,23 +43,33 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", default=None, help=text + shown, **settings)
 
     parser.add_argument("data", nargs="?", help=_DATA)
-    parser.add_argument("--recipe", type=Path, help="take options from a YAML file; flags given beside it win")
+    parser.add_argument("--recipe", help="options of a released recipe or of a YAML file; flags given beside it win")
     parser.add_argument("--output", type=Path, help="folder for the run (default: runs/MODEL)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
     option("model", "network", choices=list(REGISTRY))
     parser.add_argument("--options", help="of the network, as JSON, such as '{\"grid\": \"tps\"}'; see 'stn models'")
     option("data-dir", "where benchmark data sets are kept")
+    option("typefaces", "folder of typefaces that 'digits' prints with")
+    option("backgrounds", "folder of photographs without digits, for scenes")
+    option("reject", "class that means none of the others (default: nothing, where the data have it)")
     option("all-files", _ALL_FILES, action="store_true")
     option("fit", "how a picture becomes square", choices=["stretch", "letterbox", "crop"])
     option("distort", f"none, {', '.join(DISTORTIONS)}, or a mixture such as camera:0.6,rts:0.4")
-    parser.add_argument("--augment", help=f"any of {', '.join(AUGMENTATIONS)}, separated by commas")
+    parser.add_argument(
+        "--augment", help=f"any of {', '.join(AUGMENTATIONS)}, separated by commas; crop:4 gives one its number"
+    )
+    option("mixup", "alpha of MixUp, 0 for none", type=float)
+    option("balance", "what evens out unequal classes", choices=BALANCES[1:])
     option("epochs", "passes over the training images", type=int)
     option("batch-size", "images a step", type=int)
     option("optimizer", "optimiser", choices=OPTIMIZERS)
+    option("momentum", "of sgd", type=float)
     option("schedule", "of the learning rate", choices=SCHEDULES)
     option("lr", "highest learning rate", type=float)
     option("weight-decay", "of the optimiser", type=float)
     option("stn-lr-scale", "learning rate of localisation nets, as a share of --lr", type=float)
+    option("theta-weight", "weight of the distance from where a distortion put the digit", type=float)
+    option("ema", "decay of a moving average of the weights, 0 for none", type=float)
     option("clip", "largest norm of the gradient, 0 for none", type=float)
     option("label-smoothing", "share of the target given to other classes", type=float)
     option("precision", "of the arithmetic", choices=PRECISIONS)
@@ -77,9 +90,9 @@ def train(args: argparse.Namespace) -> int:
         if superfluous:
             spelled = "the data" if superfluous[0] == "data" else f"--{superfluous[0].replace('_', '-')}"
             raise InputError(f"--resume takes everything from {config_file}; leave out {spelled}")
-        config, folder = TrainConfig.from_mapping(read_config(config_file), str(config_file)), args.resume
+        config, folder = TrainConfig.from_mapping(read_options(config_file), str(config_file)), args.resume
     else:
-        values = read_config(args.recipe) if args.recipe else {}
+        values = read_recipe(args.recipe) if args.recipe else {}
         values |= _options_in(args)
         if "data" not in values:
             raise InputError(f"no data given; name {_DATA}")
@@ -155,7 +168,7 @@ def sheet(args: argparse.Namespace) -> int:
     generator = torch.Generator().manual_seed(args.seed)
     chosen = data.select(torch.randperm(len(data), generator=generator)[: args.count])
     batches = ImageData(chosen, chosen, config, spec)
-    images = batches.distorted_and_augmented(to_float(chosen.images), generator)
+    images, _ = batches.distorted_and_augmented(to_float(chosen.images), chosen.labels, generator)
     save_picture(args.output, image_sheet(images))
     sys.stdout.write(f"{args.output}: {len(chosen)} images of {images.shape[3]} x {images.shape[2]} pixels\n")
     return 0

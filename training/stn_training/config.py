@@ -6,23 +6,22 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args, get_type_hints
-
-import yaml
 
 from stn_models import Architecture
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.images.preprocessing import Fit
 from stn_runtime.model.schema import FieldError, read_as
 
-from .augmentations import AUGMENTATIONS
+from .augmentations import is_geometric, parse_augmentation
 from .distortions import DISTORTIONS, parse_mixture
+from .optimisation.precision import PRECISIONS
+from .optimisation.schedule import SCHEDULES
 
 OPTIMIZERS = ("adamw", "sgd")
-SCHEDULES = ("onecycle", "step")
-PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
-BENCHMARKS = ("mnist", "sklearn-digits")
+BALANCES = ("", "weights", "sampling")
+GREY_DISTORTIONS = ("camera", "scene")
+BENCHMARKS = ("mnist", "sklearn-digits", "digits")
 
 
 @dataclass(frozen=True)
@@ -30,24 +29,32 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        data: ``mnist``, ``sklearn-digits`` or a folder of images.
+        data: ``mnist``, ``sklearn-digits``, ``digits`` (MNIST, print, and what is no digit) or a folder of images.
         model: A name in the registry.
         options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent.
         data_dir: Folder of torchvision's files.
+        typefaces: Folder of typefaces that ``digits`` prints with.
+        backgrounds: Folder of photographs without digits, for scenes; empty for drawn surfaces alone.
+        reject: Class that means none of the others; by default ``nothing`` where the data have it.
         all_files: Whether to take also what other programs left in folders of images, such as ``._IMG.jpg``.
         fit: How a picture that is not square becomes the square input: stretch, letterbox or crop.
         distort: A distortion or a mixture, see ``parse_mixture``; empty for none.
-        augment: Names in AUGMENTATIONS.
+        augment: Names in AUGMENTATIONS, ``crop`` or ``crop:4``.
+        mixup: Alpha of MixUp (Zhang et al. 2018); 0 for none.
+        balance: What evens out unequal classes: ``weights`` in the loss, ``sampling``; empty for nothing.
         epochs: Passes over the training split.
         batch_size: Images a step.
-        optimizer: adamw or sgd (Nesterov momentum 0.9).
-        schedule: onecycle, or step (a tenth at a half and at three quarters).
+        optimizer: adamw or sgd.
+        momentum: Nesterov momentum of sgd; 0 for plain steps.
+        schedule: onecycle, step (a tenth at a half and at three quarters) or constant.
         lr: Highest learning rate.
         weight_decay: Weight decay of the optimiser.
         stn_lr_scale: Learning rate of the localisation nets as a share of ``lr``.
+        theta_weight: Weight in the loss of the first transformer's distance from where a distortion put the digit.
+        ema: Decay of an exponential moving average of the weights, which is then what is kept; 0 for none.
         clip: Largest norm of the gradient; 0 for none.
         label_smoothing: Share of the target given to the other classes.
-        precision: auto takes bfloat16 on a GPU that has it.
+        precision: Of the arithmetic; auto takes bfloat16 where a short measurement finds it faster.
         patience: Epochs without a better validation accuracy before stopping; 0 never stops.
         seed: Decides weights, order, distortions, augmentations and dropout.
         picture_every: Epochs between before/after pictures; 0 for none.
@@ -57,17 +64,25 @@ class TrainConfig:
     model: str = "st-vgg"
     options: Mapping[str, Any] = field(default_factory=dict)
     data_dir: str = "data"
+    typefaces: str = "/usr/share/fonts"
+    backgrounds: str = ""
+    reject: str = ""
     all_files: bool = False
     fit: str = "stretch"
     distort: str = ""
     augment: tuple[str, ...] = ()
+    mixup: float = 0.0
+    balance: str = ""
     epochs: int = 20
     batch_size: int = 128
     optimizer: str = "adamw"
+    momentum: float = 0.9
     schedule: str = "onecycle"
     lr: float = 2e-3
     weight_decay: float = 0.01
     stn_lr_scale: float = 0.1
+    theta_weight: float = 0.0
+    ema: float = 0.0
     clip: float = 1.0
     label_smoothing: float = 0.0
     precision: str = "auto"
@@ -85,6 +100,7 @@ class TrainConfig:
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
+            ("balance", BALANCES),
             ("fit", get_args(Fit)),
         )
         for name, known in choices:
@@ -93,15 +109,30 @@ class TrainConfig:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("weight_decay", "stn_lr_scale", "clip", "patience", "picture_every", "seed"):
+        for name in (
+            "weight_decay",
+            "stn_lr_scale",
+            "theta_weight",
+            "mixup",
+            "clip",
+            "patience",
+            "picture_every",
+            "seed",
+        ):
             if not 0 <= getattr(self, name) < 2**62:
                 raise InputError(f"{name} must not be negative, infinite or huge, got {getattr(self, name)}")
         if not 0 < self.lr < math.inf or not 0 <= self.label_smoothing < 1:
             raise InputError(f"lr must be above 0 and label_smoothing in [0, 1); got {self.lr}, {self.label_smoothing}")
-        for name in self.augment:
-            if name not in AUGMENTATIONS:
-                raise InputError(f"no augmentation '{name}'; choose from {', '.join(AUGMENTATIONS)}")
+        for name in ("momentum", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         try:
+            for text in self.augment:
+                parse_augmentation(text)
+            if self.theta_weight and is_geometric(self.augment):
+                raise ValueError(
+                    "theta_weight needs to know where each digit lies; leave out augmentations that move it"
+                )
             self.mixture()
             Architecture(self.model, self.options).complete()
         except ValueError as error:
@@ -164,8 +195,9 @@ def check_channels(mixture: tuple[tuple[str, float], ...], channels: int) -> Non
     Raises:
         InputError: The distortion needs another number of channels.
     """
-    if channels != 1 and any(name == "camera" for name, _ in mixture):
-        raise InputError(f"distortion 'camera' makes grey images, but the network takes {channels} channels")
+    for name, _ in mixture:
+        if channels != 1 and name in GREY_DISTORTIONS:
+            raise InputError(f"distortion '{name}' makes grey images, but the network takes {channels} channels")
 
 
 def _from_yaml(kind: object, value: object) -> object:
@@ -176,18 +208,3 @@ def _from_yaml(kind: object, value: object) -> object:
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Return the content of a recipe (YAML) or of a run's config.json.
-
-    Raises:
-        InputError: The file is missing or is not an object.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as a recipe ({' '.join(str(error).split())})") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: is not a recipe; 'option: value' lines are expected")
-    return values

@@ -1,22 +1,26 @@
 """Batches for the training loop: drawn from memory as uint8, distorted and augmented on the training device."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
-from stn_runtime import PreprocessSpec, preprocess
+from stn_runtime import InputError, PreprocessSpec, preprocess
 
 from .augmentations import Augmentation
 from .config import TrainConfig
 from .datasets import LabelledImages, preprocessed
+from .digits.scenes import Scenery
 from .distortions import distort, distorted_by, shares
+from .geometry import unknown_placements
 
-Batch = tuple[Tensor, Tensor]
-"""Images (N, C, H, W) in [0, 1] and labels (N,)."""
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images (N, C, H, W) in [0, 1], labels (N,), placements (N, 2, 3) as in ``Distorted``."""
+
+_VALIDATION_BATCH = 500
 
 
 def seed_for(*parts: int) -> int:
@@ -33,7 +37,11 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def rendered(
-    data: LabelledImages, mixture: tuple[tuple[str, float], ...], spec: PreprocessSpec, seed: int
+    data: LabelledImages,
+    mixture: tuple[tuple[str, float], ...],
+    spec: PreprocessSpec,
+    seed: int,
+    scenery: Scenery | None = None,
 ) -> LabelledImages:
     """Return ``data`` distorted once and brought to ``spec`` as on a device: what validation and evaluation measure.
 
@@ -42,6 +50,7 @@ def rendered(
         mixture: Distortions with their shares, each on its own canvas; empty for none.
         spec: Size and colour of the network's input.
         seed: Decides the distortions.
+        scenery: What scenes are made with.
     """
     if not mixture:
         return preprocessed(data, spec)
@@ -51,61 +60,100 @@ def rendered(
     placements = torch.empty(len(data), 2, 3)
     for part in torch.split(order, 1000):
         first = 0
-        for name, chosen in shares(to_float(data.images[part]), mixture):
-            distorted, placed = distorted_by(name, chosen, generator)
+        for name, chosen in shares(part, mixture):
+            images = to_float(data.images[chosen])
+            distorted, placed = distorted_by(name, images, data.is_reject(chosen), generator, scenery)
             pictures = (distorted.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-            indices = part[first : first + len(chosen)]
-            for index, picture in zip(indices, pictures, strict=True):
+            for index, picture in zip(chosen, pictures, strict=True):
                 result[index] = torch.from_numpy(preprocess(np.ascontiguousarray(picture), spec))
-            placements[indices] = placed
+            placements[chosen] = placed
             first += len(chosen)
     return replace(data, images=result, placements=placements)
 
 
+@dataclass(frozen=True)
+class Batches:
+    """Batches of labelled images in a given order."""
+
+    data: LabelledImages
+    order: Tensor
+    size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for chosen in torch.split(self.order, self.size):
+            yield self.data.images[chosen], self.data.labels[chosen]
+
+
 class ImageData(lightning.LightningDataModule):
     """Training and validation batches; everything random in an epoch follows from the seed and the epoch's number.
+
+    On several devices each takes every n-th image of an epoch's order.
 
     Args:
         train: Undistorted training images.
         val: Validation images, ready for the network.
         config: Settings of the run.
         spec: Size and colour of the network's input.
+        scenery: What scenes are made with.
     """
 
-    def __init__(self, train: LabelledImages, val: LabelledImages, config: TrainConfig, spec: PreprocessSpec) -> None:
+    def __init__(
+        self,
+        train: LabelledImages,
+        val: LabelledImages,
+        config: TrainConfig,
+        spec: PreprocessSpec,
+        scenery: Scenery | None = None,
+    ) -> None:
         super().__init__()
-        self.train, self.val, self.config, self.spec = train, val, config, spec
-        self.augmentation = Augmentation(config.augment, spec.height, spec.channels)
+        self.train, self.val, self.config, self.spec, self.scenery = train, val, config, spec, scenery
+        self.mixture = config.mixture()
+        try:
+            self.augmentation = Augmentation(config.augment, spec.height, spec.channels)
+        except ValueError as error:
+            raise InputError(str(error)) from error
         self.generator = Generator()
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def train_dataloader(self) -> Batches:
         """Return the batches of one epoch; Lightning asks anew for each."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        self.generator.manual_seed(seed_for(self.config.seed, epoch, 1))
-        shuffle = Generator().manual_seed(seed_for(self.config.seed, epoch, 2))
-        order = torch.randperm(len(self.train), generator=shuffle).tolist()
-        return self._loader(self.train, BatchSampler(order, self.config.batch_size, drop_last=False))
+        rank, ranks = self._share()
+        self.generator.manual_seed(seed_for(self.config.seed, epoch, 1, rank))
+        order = self._order(Generator().manual_seed(seed_for(self.config.seed, epoch, 2)))
+        whole = len(order) // ranks * ranks  # every rank must take the same number of steps
+        return Batches(self.train, order[rank:whole:ranks], -(-self.config.batch_size // ranks))
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def val_dataloader(self) -> Batches:
         """Return the validation batches."""
-        return self._loader(self.val, BatchSampler(range(len(self.val)), 500, drop_last=False))
+        rank, ranks = self._share()
+        return Batches(self.val, torch.arange(rank, len(self.val), ranks), _VALIDATION_BATCH)
 
-    @staticmethod
-    def _loader(data: LabelledImages, batches: BatchSampler) -> DataLoader[tuple[Tensor, ...]]:
-        # Without a generator of its own, a loader draws from the global one at the start of each iteration.
-        dataset = TensorDataset(data.images, data.labels)
-        return DataLoader(dataset, sampler=batches, batch_size=None, generator=Generator())
+    def _share(self) -> tuple[int, int]:
+        """Return this device's number and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def _order(self, generator: Generator) -> Tensor:
+        if self.config.balance == "sampling":
+            weights = 1 / torch.bincount(self.train.labels).double()
+            return torch.multinomial(weights[self.train.labels], len(self.train), replacement=True, generator=generator)
+        return torch.randperm(len(self.train), generator=generator)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> Batch:
         """Return a uint8 batch on the device as the network's input."""
         images, labels = batch
         prepared = to_float(images)
         if self.trainer is not None and self.trainer.training:
-            prepared = self.distorted_and_augmented(prepared, self.generator)
-        return prepared, labels
+            prepared, placements = self.distorted_and_augmented(prepared, labels, self.generator)
+            return prepared, labels, placements.to(prepared.device)
+        return prepared, labels, prepared.new_empty(0)
 
-    def distorted_and_augmented(self, images: Tensor, generator: Generator) -> Tensor:
-        """Return training images (N, C, S, S) as the network will see them."""
-        if self.config.mixture():
-            images = distort(images, self.config.mixture(), self.spec.height, generator).images
-        return self.augmentation(images, generator) if self.config.augment else images
+    def distorted_and_augmented(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Return training images (N, C, S, S) as the network will see them, and where distortions placed them."""
+        placements = unknown_placements(len(images))
+        if self.mixture:
+            reject = labels.cpu() == (-1 if self.train.reject is None else self.train.reject)
+            images, placements = distort(images, self.mixture, self.spec.height, generator, reject, self.scenery)
+        return (self.augmentation(images, generator) if self.config.augment else images), placements

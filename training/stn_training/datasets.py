@@ -19,7 +19,13 @@ from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
 from stn_runtime.images.foreign_files import is_below_foreign, is_foreign, passed_over
 from stn_runtime.images.reading import IMAGE_SUFFIXES, read_image
 
+from .digits.glyphs import DIGITS, OTHERS, printed, typefaces_in
+from .digits.scenes import GLYPH_SIZE
+
 log = logging.getLogger(__name__)
+
+REJECT = "nothing"
+"""Name of the class that means none of the others, where nothing else is said."""
 
 SPLITS = ("train", "val", "test", "all")
 _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -36,6 +42,7 @@ class LabelledImages:
         labels: (N,) int64, indices into ``classes``.
         classes: Names of the classes.
         source: Name or folder of the data set, for reports.
+        reject: Index of the class that means none of the others; None without one.
         placements: Where a distortion put each image, (N, 2, 3) as in ``Distorted``; None where nothing was distorted.
     """
 
@@ -43,10 +50,15 @@ class LabelledImages:
     labels: Tensor
     classes: tuple[str, ...]
     source: str
+    reject: int | None = None
     placements: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def is_reject(self, indices: Tensor) -> Tensor:
+        """Return which of the images at ``indices`` are of the reject class."""
+        return self.labels[indices] == (-1 if self.reject is None else self.reject)
 
     def select(self, indices: Sequence[int] | Tensor) -> "LabelledImages":
         """Return the images at ``indices``."""
@@ -56,17 +68,23 @@ class LabelledImages:
 
 
 def load_dataset(
-    name: str, split: str, spec: PreprocessSpec | None, data_dir: Path, all_files: bool = False
+    name: str,
+    split: str,
+    spec: PreprocessSpec | None,
+    data_dir: Path,
+    all_files: bool = False,
+    typefaces: Path = Path("/usr/share/fonts"),
 ) -> LabelledImages:
     """Return one split of a data set.
 
     Args:
-        name: ``mnist``, ``sklearn-digits``, or the path of a folder of images with a folder per class. A folder
+        name: ``mnist``, ``sklearn-digits``, ``digits``, or a folder of images with a folder per class. A folder
             with ``train`` and ``test`` (and ``val``) inside is split as it says, any other 80 : 10 : 10.
         split: ``train``, ``val``, ``test``, or ``all``.
         spec: Size and colour to bring the images to; None keeps a benchmark's own.
         data_dir: Folder of torchvision's files.
         all_files: Whether to take also what other programs left in folders, such as ``._IMG.jpg`` and ``@eaDir``.
+        typefaces: Folder of typefaces that ``digits`` prints with.
 
     Raises:
         InputError: The data set does not exist or holds no usable image.
@@ -75,6 +93,8 @@ def load_dataset(
         loaded = _mnist(split, data_dir)
     elif name == "sklearn-digits":
         loaded = _sklearn_digits(split)
+    elif name == "digits":
+        loaded = _digits(split, data_dir, typefaces)
     else:
         if spec is None:
             raise InputError(f"{name}: a folder of images needs a size to bring them to; name a network")
@@ -82,6 +102,37 @@ def load_dataset(
     if spec is None or tuple(loaded.images.shape[1:]) == (spec.height, spec.width, spec.channels):
         return loaded
     return preprocessed(loaded, spec)
+
+
+def load_backgrounds(folder: Path, most: int = 20_000) -> Tensor:
+    """Return the photographs below a folder, their middle square in grey, (M, 64, 64) uint8; at most ``most``.
+
+    Raises:
+        InputError: The folder holds no picture that can be read.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    chosen = [files[index] for index in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
+    images, _, skipped = _read_files([(path, 0) for path in chosen], PreprocessSpec(64, 64, 1, "crop"))
+    if not len(images):
+        raise InputError(f"{folder}: holds no picture that can be read ({skipped[0] if skipped else 'it has none'})")
+    return images[..., 0]
+
+
+def with_reject(data: LabelledImages, name: str) -> LabelledImages:
+    """Return ``data`` with the class ``name``, or where that is empty the class ``nothing``, as the one that is none.
+
+    Raises:
+        InputError: There is no class of that name, or no image in it.
+    """
+    named = name or REJECT
+    if named not in data.classes:
+        if name:
+            raise InputError(f"{data.source}: has no class '{name}' to reject; it has {', '.join(data.classes[:20])}")
+        return data
+    index = data.classes.index(named)
+    if not (data.labels == index).any():
+        raise InputError(f"{data.source}: class '{named}' is empty; put pictures in it that show none of the others")
+    return replace(data, reject=index)
 
 
 def preprocessed(data: LabelledImages, spec: PreprocessSpec) -> LabelledImages:
@@ -116,6 +167,32 @@ def _mnist(split: str, data_dir: Path) -> LabelledImages:
 
 def _has_mnist(data_dir: Path) -> bool:
     return (data_dir / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file()
+
+
+def _digits(split: str, data_dir: Path, typefaces: Path) -> LabelledImages:
+    """Return MNIST's digits, a quarter as many printed ones, and as many letters and blanks named ``nothing``.
+
+    Every sixth typeface is kept from training, for validation and test.
+    """
+    handwritten = _mnist(split, data_dir)
+    faces = typefaces_in(typefaces)
+    if split != "all":
+        faces = [path for index, path in enumerate(faces) if (index % 6 == 0) == (split != "train")]
+    digits, digit_labels = printed(DIGITS, faces)
+    letters, _ = printed(OTHERS, faces)
+    share = len(handwritten) // 4
+    nothing = len(DIGITS)
+    images = [handwritten.images.repeat_interleave(2, 1).repeat_interleave(2, 2)]
+    labels = [handwritten.labels]
+    for glyphs, names in (
+        (digits, digit_labels),
+        (letters, torch.full((len(letters),), nothing)),
+        (torch.zeros(1, GLYPH_SIZE, GLYPH_SIZE, 1, dtype=torch.uint8), torch.tensor([nothing])),
+    ):
+        chosen = torch.arange(share) % len(glyphs)
+        images.append(glyphs[chosen])
+        labels.append(names[chosen])
+    return LabelledImages(torch.cat(images), torch.cat(labels), (*DIGITS, REJECT), "digits", nothing)
 
 
 def _sklearn_digits(split: str) -> LabelledImages:

@@ -8,31 +8,27 @@ sampler; each takes a ``torch.Generator`` on the CPU, so that the same seed give
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
-from stn_models import GridGenerator, Sampler, make_grid
+from stn_models import Sampler
 
-from .geometry import CORNERS, homography_theta, inverse_affine, similarity_matrix, similarity_theta
+from .digits.scenes import SCENE_CANVAS, Scenery
+from .geometry import (
+    CORNERS,
+    Distorted,
+    homography_theta,
+    inverse_affine,
+    similarity_matrix,
+    similarity_theta,
+    square_grid,
+    unknown_placements,
+)
 from .photographed_digits import CAMERA_CANVAS, camera_pictures
 
 DIGIT_SIZE = 28
-
-
-class Distorted(NamedTuple):
-    """Distorted images.
-
-    Attributes:
-        images: (N, C, canvas, canvas) in [0, 1].
-        placements: Where the undistorted image lies on the canvas, (N, 2, 3): the theta of an affine transformer that
-            would undo the distortion; NaN where no affine map does.
-    """
-
-    images: Tensor
-    placements: Tensor
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def projected(images: Tensor, generator: Generator) -> Distorted:
 def elastic(images: Tensor, generator: Generator) -> Distorted:
     """E: scaled by 0.75 to 1, sixteen thin-plate control points moved by a normal 1.5 pixels."""
     count = len(images)
-    grid = _grid("tps", DIGIT_SIZE, "cpu")
+    grid = square_grid("tps", DIGIT_SIZE, "cpu")
     scale = uniform(generator, (count,), 0.75, 1.0)
     jitter = torch.randn(count, grid.theta_size, generator=generator) * 1.5 / (DIGIT_SIZE / 2)
     theta = grid.identity() / scale[:, None] + jitter
@@ -113,18 +109,8 @@ def translated_cluttered(images: Tensor, generator: Generator) -> Distorted:
     return Distorted(result, placements)
 
 
-def unknown_placements(count: int) -> Tensor:
-    """Return the placements of images that no affine map undoes, (count, 2, 3) NaN."""
-    return torch.full((count, 2, 3), torch.nan)
-
-
-@lru_cache
-def _grid(name: str, size: int, device: str) -> GridGenerator:
-    return make_grid(name, (size, size)).to(device)
-
-
 def _warp(images: Tensor, grid: str, size: int, theta: Tensor) -> Tensor:
-    warped: Tensor = Sampler()(images, _grid(grid, size, str(images.device))(theta.to(images.device)))
+    warped: Tensor = Sampler()(images, square_grid(grid, size, str(images.device))(theta.to(images.device)))
     return warped
 
 
@@ -144,6 +130,10 @@ def _paste(canvas: Tensor, images: Tensor, of: Tensor, source: Tensor, target: T
     canvas[picture, :, to_rows, to_columns] = brighter
 
 
+def _scene(images: Tensor, generator: Generator) -> Distorted:
+    return Scenery().scenes(images, torch.zeros(len(images), dtype=torch.bool), generator)
+
+
 def _camera(images: Tensor, generator: Generator) -> Distorted:
     return Distorted(camera_pictures(images, generator), unknown_placements(len(images)))
 
@@ -154,6 +144,7 @@ DISTORTIONS: dict[str, Distortion] = {
     "p": Distortion("projected: corners moved by 5 pixels", DIGIT_SIZE, projected),
     "e": Distortion("elastic: thin plate with sixteen points", DIGIT_SIZE, elastic),
     "tc": Distortion("translated among clutter", 60, translated_cluttered),
+    "scene": Distortion("a whole frame with a digit somewhere, as a camera sees it", SCENE_CANVAS, _scene),
     "camera": Distortion("as a camera sees a handwritten digit", CAMERA_CANVAS, _camera),
 }
 """The distortions by the name that the command line uses."""
@@ -170,7 +161,7 @@ def resample(images: Tensor, size: int) -> Tensor:
         return images
     if side > size:
         raise ValueError(f"distorted images of {side} pixels do not fit a network of {size}; give image_size {side}")
-    grid = _grid("affine", size, str(images.device))
+    grid = square_grid("affine", size, str(images.device))
     theta = grid.identity().to(images.device).expand(len(images), -1)
     enlarged: Tensor = Sampler(padding="border")(images, grid(theta))
     return enlarged
@@ -200,29 +191,51 @@ def parse_mixture(text: str) -> tuple[tuple[str, float], ...]:
     return tuple(mixture)
 
 
-def distort(images: Tensor, mixture: tuple[tuple[str, float], ...], size: int, generator: Generator) -> Distorted:
-    """Return ``images`` (N, C, S, S) distorted, each share of the batch by its own distortion, at ``size`` pixels."""
+def distort(
+    images: Tensor,
+    mixture: tuple[tuple[str, float], ...],
+    size: int,
+    generator: Generator,
+    reject: Tensor,
+    scenery: Scenery | None = None,
+) -> Distorted:
+    """Return ``images`` distorted, each share of the batch by its own distortion, at ``size`` pixels.
+
+    Args:
+        images: (N, C, S, S) in [0, 1], S = 28, or 56 for glyphs.
+        mixture: Distortions with their shares.
+        size: Side of the result, pixels.
+        generator: Decides everything random, on the CPU.
+        reject: Which images are of the class that means none of the others, (N,) bool on the CPU.
+        scenery: What scenes are made with.
+    """
     pictures, placements = [], []
-    for name, part in shares(images, mixture):
-        distorted = distorted_by(name, part, generator)
+    for name, part in shares(torch.arange(len(images)), mixture):
+        distorted = distorted_by(name, images[part[0] : part[-1] + 1], reject[part], generator, scenery)
         pictures.append(resample(distorted.images, size))
         placements.append(distorted.placements)
     return Distorted(torch.cat(pictures), torch.cat(placements))
 
 
-def distorted_by(name: str, images: Tensor, generator: Generator) -> Distorted:
-    """Return ``images`` (N, C, S, S) distorted by the distortion called ``name``; ``none`` leaves them as they are."""
+def distorted_by(
+    name: str, images: Tensor, reject: Tensor, generator: Generator, scenery: Scenery | None = None
+) -> Distorted:
+    """Return ``images`` (N, C, S, S) distorted by the distortion called ``name``; otherwise as ``distort``."""
+    if name == "scene":
+        return (scenery or Scenery()).scenes(images, reject, generator)
+    if images.shape[-1] == 2 * DIGIT_SIZE:
+        images = functional.avg_pool2d(images, 2)
     if name == "none":
         return Distorted(images, torch.eye(2, 3).expand(len(images), -1, -1))
     return DISTORTIONS[name].apply(images, generator)
 
 
-def shares(images: Tensor, mixture: tuple[tuple[str, float], ...]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the name of each distortion with its share of ``images``, in order, none of them empty."""
+def shares(values: Tensor, mixture: tuple[tuple[str, float], ...]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name of each distortion with its share of ``values`` (N, ...), in order, none of them empty."""
     first, total = 0, 0.0
     for name, share in mixture:
         total += share
-        last = round(total * len(images))
+        last = round(total * len(values))
         if last > first:
-            yield name, images[first:last]
+            yield name, values[first:last]
         first = last

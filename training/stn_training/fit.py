@@ -1,42 +1,37 @@
 """A training run from a config to a folder: checkpoints, log, pictures; resumable at any moment."""
 
-import csv
-import io
-import json
 import logging
-import math
 import pickle
-import sys
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Generator
-from tqdm import tqdm
+from torch.nn import functional
 
-from stn_models import Architecture, Checkpoint, save_checkpoint
+from stn_models import Architecture, localization_parameters
 from stn_runtime import InputError, PreprocessSpec
-from stn_runtime.machine.filesystem import make_folder, whole_file, write_whole
+from stn_runtime.machine.filesystem import make_folder, write_whole
 
 from .config import TrainConfig
 from .data_module import ImageData, rendered, seed_for, to_float
-from .datasets import load_dataset
+from .datasets import load_backgrounds, load_dataset, with_reject
+from .digits.scenes import Scenery
 from .distortions import DIGIT_SIZE
 from .module import ClassifierTraining
-from .pictures import before_after, save_picture
+from .optimisation.precision import choose_precision
+from .recorder import BEST, LAST, Recorder
 from .theta_recording import record_theta
 
 log = logging.getLogger(__name__)
 
-LAST = "last.ckpt"
-BEST = "model.safetensors"
-_COLLAPSED_OUTSIDE = 0.95
+_RECOVERIES = 3
+_RECOVERY_SHARE = 0.1
+"""How often a run goes on after its transformer collapsed, each time with this share of the localisation nets' rate."""
 
 
 @dataclass(frozen=True)
@@ -66,27 +61,83 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     started = time.monotonic()
     spec = config.preprocess()
     data = load_data(config)
-    lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
     architecture = _architecture(config, spec, data)
-    try:
-        module = ClassifierTraining(architecture.build(), config, len(data.train.classes))
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    module.to(memory_format=torch.channels_last)  # a fifth faster on a CPU, and what tensor cores want
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.precision == "auto":
+        config = replace(config, precision=_fastest_precision(config, architecture, data, device))
     make_folder(folder)
     if not resume:
         write_whole(folder / "config.json", config.to_json().encode())
     log.info(
         "%d training and %d validation images, %d classes", len(data.train), len(data.val), len(data.train.classes)
     )
-    recorder = _Recorder(folder, architecture, spec, data.train.classes, config)
-    last = folder / LAST
-    trainer = _trainer(config, folder, recorder)
-    _run(trainer, module, data, last if resume and last.exists() else None)
-    if recorder.failure:
-        raise InputError(recorder.failure)
-    record_theta(folder / BEST, data, trainer.strategy.root_device)
+    recorder = _trained(config, folder, architecture, spec, data, folder / LAST if resume else None)
+    record_theta(folder / BEST, data, device)
     return Result(folder / BEST, recorder.best_epoch, recorder.best_metrics, time.monotonic() - started)
+
+
+def _trained(
+    config: TrainConfig,
+    folder: Path,
+    architecture: Architecture,
+    spec: PreprocessSpec,
+    data: ImageData,
+    resumed: Path | None,
+) -> Recorder:
+    """Train; after a collapse go on from the last good epoch, the localisation nets at a lower rate.
+
+    Raises:
+        InputError: Training diverged, or collapsed for good.
+    """
+    share = 1.0
+    for attempt in range(_RECOVERIES + 1):
+        lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
+        module = _module(config, architecture, data, share)
+        recorder = Recorder(folder, architecture, spec, data.train, config)
+        _run(_trainer(config, folder, recorder), module, data, resumed if resumed and resumed.exists() else None)
+        if not recorder.failure:
+            return recorder
+        has_transformer = any(True for _ in localization_parameters(module.model))
+        if not has_transformer or attempt == _RECOVERIES:
+            raise InputError(recorder.failure)
+        share *= _RECOVERY_SHARE
+        resumed = folder / LAST
+        log.warning(
+            "%s; going on from %s with a localisation rate of %.2g",
+            recorder.failure.partition(";")[0],
+            "the last good epoch" if resumed.exists() else "the start",
+            config.lr * config.stn_lr_scale * share,
+        )
+    raise AssertionError
+
+
+def _module(config: TrainConfig, architecture: Architecture, data: ImageData, share: float) -> ClassifierTraining:
+    """Return what Lightning trains, freshly initialised from PyTorch's global seed.
+
+    Raises:
+        InputError: The network cannot be built.
+    """
+    try:
+        model = architecture.build()
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    weights = None
+    if config.balance == "weights":
+        counts = torch.bincount(data.train.labels, minlength=len(data.train.classes)).float()
+        weights = len(data.train) / (len(counts) * counts.clamp(min=1))
+    module = ClassifierTraining(model, config, len(data.train.classes), weights, share)
+    module.to(memory_format=torch.channels_last)  # faster on a CPU and on tensor cores
+    return module
+
+
+def _fastest_precision(config: TrainConfig, architecture: Architecture, data: ImageData, device: torch.device) -> str:
+    """Return the precision in which a training step on the first images is fastest."""
+    module = _module(config, architecture, data, 1.0).to(device)
+    generator = Generator().manual_seed(config.seed)
+    chosen = torch.arange(min(config.batch_size, len(data.train)))
+    labels = data.train.labels[chosen].to(device)
+    images, _ = data.distorted_and_augmented(to_float(data.train.images[chosen].to(device)), labels, generator)
+    return choose_precision(lambda model: functional.cross_entropy(model(images), labels), module.model, device)
 
 
 def load_data(config: TrainConfig) -> ImageData:
@@ -96,10 +147,21 @@ def load_data(config: TrainConfig) -> ImageData:
         InputError: The data cannot be used.
     """
     spec = config.preprocess()
-    source = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec
-    train = load_dataset(config.data, "train", source, Path(config.data_dir), config.all_files)
-    val = load_dataset(config.data, "val", source, Path(config.data_dir), config.all_files)
-    return ImageData(train, rendered(val, config.mixture(), spec, seed_for(config.seed, 4)), config, spec)
+    source: PreprocessSpec | None = spec
+    if config.data == "digits":
+        source = None
+    elif config.mixture():
+        source = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE)
+    train, val = (
+        with_reject(
+            load_dataset(config.data, split, source, Path(config.data_dir), config.all_files, Path(config.typefaces)),
+            config.reject,
+        )
+        for split in ("train", "val")
+    )
+    scenery = Scenery(load_backgrounds(Path(config.backgrounds))) if config.backgrounds else Scenery()
+    seen = rendered(val, config.mixture(), spec, seed_for(config.seed, 4), scenery)
+    return ImageData(train, seen, config, spec, scenery)
 
 
 def _run(trainer: lightning.Trainer, module: ClassifierTraining, data: ImageData, last: Path | None) -> None:
@@ -132,7 +194,8 @@ def _run(trainer: lightning.Trainer, module: ClassifierTraining, data: ImageData
 def _architecture(config: TrainConfig, spec: PreprocessSpec, data: ImageData) -> Architecture:
     """Return the network with what the data decide filled in."""
     sample = data.train.select(torch.randperm(len(data.train), generator=Generator().manual_seed(config.seed))[:2000])
-    seen = data.distorted_and_augmented(to_float(sample.images), Generator().manual_seed(config.seed))
+    generator = Generator().manual_seed(config.seed)
+    seen, _ = data.distorted_and_augmented(to_float(sample.images), sample.labels, generator)
     from_data = {
         "image_size": spec.height,
         "channels": spec.channels,
@@ -148,19 +211,12 @@ def _architecture(config: TrainConfig, spec: PreprocessSpec, data: ImageData) ->
     return Architecture(config.model, {**usable, **config.options})
 
 
-def _trainer(config: TrainConfig, folder: Path, recorder: "_Recorder") -> lightning.Trainer:
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32"
-    callbacks: list[Callback] = [_Progress()]
-    if config.patience:
-        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=config.patience))
-    callbacks.append(recorder)
+def _trainer(config: TrainConfig, folder: Path, recorder: Recorder) -> lightning.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     return lightning.Trainer(
         default_root_dir=folder,
         max_epochs=config.epochs,
-        precision=precision,  # type: ignore[arg-type]
+        precision=config.precision,  # type: ignore[arg-type]
         gradient_clip_val=config.clip or None,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
@@ -169,117 +225,5 @@ def _trainer(config: TrainConfig, folder: Path, recorder: "_Recorder") -> lightn
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=callbacks,
+        callbacks=[recorder],
     )
-
-
-class _Recorder(Callback):
-    """After each epoch: a log line, a picture, the best weights, and a checkpoint to resume from."""
-
-    def __init__(
-        self,
-        folder: Path,
-        architecture: Architecture,
-        spec: PreprocessSpec,
-        classes: tuple[str, ...],
-        config: TrainConfig,
-    ) -> None:
-        self.folder = folder
-        self.architecture = architecture
-        self.spec = spec
-        self.classes = classes
-        self.config = config
-        self.best_epoch = -1
-        self.best_metrics: dict[str, float] = {}
-        self.rows: list[dict[str, float]] = []
-        self.failure = ""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best_epoch": self.best_epoch, "best_metrics": self.best_metrics, "rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_epoch, self.best_metrics = state_dict["best_epoch"], state_dict["best_metrics"]
-        self.rows = state_dict["rows"]
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        epoch = trainer.current_epoch
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.failure = _diagnosis(metrics, epoch)
-        if self.failure:
-            trainer.should_stop = True
-            return
-        self.rows.append({"epoch": epoch, **metrics})
-        _write_csv(self.folder / "metrics.csv", self.rows)
-        model: torch.nn.Module = pl_module.model  # type: ignore[assignment]
-        if metrics["val_accuracy"] > self.best_metrics.get("val_accuracy", -1):
-            self.best_epoch, self.best_metrics = epoch, metrics
-            described = Checkpoint(
-                self.architecture,
-                self.classes,
-                vars(self.spec),
-                {
-                    "config": {**json.loads(self.config.to_json()), "data_dir": ""},
-                    "epoch": epoch,
-                },  # without the trainer's paths
-                {"val_accuracy": 100 * metrics["val_accuracy"]},
-            )
-            save_checkpoint(self.folder / BEST, model, described)
-        self._save_picture(trainer, model, epoch)
-        with whole_file(self.folder / LAST) as partial:
-            trainer.save_checkpoint(partial)
-
-    def _save_picture(self, trainer: lightning.Trainer, model: torch.nn.Module, epoch: int) -> None:
-        every = self.config.picture_every
-        if not every or not (epoch % every == 0 or epoch == self.config.epochs - 1):
-            return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        model.eval()
-        device = next(model.parameters()).device
-        picture = before_after(model, to_float(data.val.images[:12]).to(device))
-        model.train()
-        if picture is not None:
-            save_picture(self.folder / "pictures" / f"epoch_{epoch:03d}.png", picture)
-
-
-class _Progress(Callback):
-    """A bar for the running epoch and a line for each finished one, on stderr."""
-
-    def __init__(self) -> None:
-        self.bar: tqdm[Any] | None = None
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        total = int(trainer.num_training_batches)
-        self.bar = tqdm(desc=f"epoch {trainer.current_epoch}", total=total, file=sys.stderr, leave=False, disable=None)
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.update()
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        shown = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        log.info(
-            "epoch %d  %s", trainer.current_epoch, "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        )
-
-
-def _diagnosis(metrics: Mapping[str, float], epoch: int) -> str:
-    """Return why training must stop after this epoch; an empty text if it need not."""
-    if not math.isfinite(metrics["train_loss"]):
-        return f"training diverged in epoch {epoch} (loss {metrics['train_loss']}); lower --lr, or keep --clip above 0"
-    outside = metrics.get("theta_outside", 0.0)
-    if not outside <= _COLLAPSED_OUTSIDE:
-        return (
-            f"the spatial transformer collapsed in epoch {epoch}: {outside:.0%} of its sampling points lie outside "
-            "the image; lower --stn-lr-scale or --lr"
-        )
-    return ""
-
-
-def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())

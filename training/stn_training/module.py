@@ -5,15 +5,17 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
-from torchmetrics.classification import MulticlassAccuracy
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stn_models import TransformCall, localization_parameters, recorded_transforms
 
 from .config import TrainConfig
 from .data_module import Batch, seed_for
+from .geometry import placed_corners
+from .optimisation.schedule import rate_share
 
 
 class ClassifierTraining(lightning.LightningModule):
@@ -23,69 +25,189 @@ class ClassifierTraining(lightning.LightningModule):
         model: Maps images (N, C, H, W) in [0, 1] to logits (N, K).
         config: Settings of the run.
         classes: K.
+        class_weights: Weight of each class in the loss, (K,); by default all weigh the same.
+        localization_share: Factor on the rate of the localisation nets, less than 1 after a collapse.
     """
 
-    def __init__(self, model: nn.Module, config: TrainConfig, classes: int) -> None:
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        classes: int,
+        class_weights: Tensor | None = None,
+        localization_share: float = 1.0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = config
-        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
-        self.val_accuracy = MulticlassAccuracy(classes, average="micro")
+        self.classes = classes
+        self.localization_share = localization_share
+        self.averaged = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)  # type: ignore[no-untyped-call]
+            if config.ema
+            else None
+        )
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self._trained = _Sums()
+        self._validated = _Sums()
+
+    @property
+    def kept_model(self) -> nn.Module:
+        """The network that is validated and kept: with ``ema`` the averaged one."""
+        return self.averaged.module if self.averaged is not None else self.model
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout for this batch, so that a resumed run goes on as an unbroken one would."""
-        torch.manual_seed(seed_for(self.config.seed, self.current_epoch, batch_idx, 3))
+        torch.manual_seed(self._seed(batch_idx))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of one batch."""
-        images, labels = batch
-        logits = self.model(images)
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-        self.train_accuracy(logits, labels)
-        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=len(labels))
-        self.log("train_accuracy", self.train_accuracy, on_epoch=True, on_step=False, batch_size=len(labels))
+        images, labels, placements = batch
+        if self.config.mixup:
+            generator = Generator().manual_seed(self._seed(batch_index) + 1)
+            images, targets = mixed_up(images, labels, self.classes, self.config.mixup, generator)
+        else:
+            targets = labels
+        if self.config.theta_weight:
+            with recorded_transforms(self.model) as calls:
+                logits = self.model(images)
+            extra = self.config.theta_weight * placement_loss(calls[0], placements) if calls else 0.0
+        else:
+            logits, extra = self.model(images), 0.0
+        loss = functional.cross_entropy(
+            logits, targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing
+        )
+        loss = loss + extra
+        self._trained.add(loss.detach(), logits.detach(), labels)
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm; Lightning's own refuses fused optimisers, also where nothing is scaled."""
+        if gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
+        """Average the weights."""
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Measure one batch."""
-        images, labels = batch
-        with recorded_transforms(self.model) as calls:
-            logits = self.model(images)
-        self.val_accuracy(logits, labels)
-        self.log("val_loss", functional.cross_entropy(logits, labels), batch_size=len(labels))
-        self.log("val_accuracy", self.val_accuracy, batch_size=len(labels))
-        if calls:
-            self.log_dict(theta_statistics(calls), batch_size=len(labels))
+        images, labels, _ = batch
+        with recorded_transforms(self.kept_model) as calls:
+            logits = self.kept_model(images)
+        loss = functional.cross_entropy(logits, labels)
+        self._validated.add(loss, logits, labels, theta_statistics(calls) if calls else {})
+
+    def epoch_metrics(self) -> dict[str, float]:
+        """Return the means of the epoch so far over all devices, and begin the next; every rank must call it."""
+        trained, validated = self._trained.take(self), self._validated.take(self)
+        metrics = {f"train_{name}": value for name, value in trained.items()}
+        return metrics | {name if "theta" in name else f"val_{name}": value for name, value in validated.items()}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its schedule."""
         config = self.config
         groups = parameter_groups(self.model, config)
+        fused = config.precision != "16-mixed"  # there the gradients are clipped between unscaling and step
         optimizer: torch.optim.Optimizer
         if config.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+            optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
         else:
             optimizer = torch.optim.SGD(
-                groups, lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+                groups,
+                lr=config.lr,
+                momentum=config.momentum,
+                nesterov=config.momentum > 0,
+                weight_decay=config.weight_decay,
+                fused=fused,
             )
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler: LRScheduler
-        if config.schedule == "onecycle":
-            scheduler = OneCycleLR(
-                optimizer, [group["lr"] for group in groups], total_steps=steps, pct_start=_warm_up(steps)
-            )
-        else:
-            scheduler = MultiStepLR(optimizer, [steps // 2, steps * 3 // 4])
+        share = rate_share(config.schedule, int(self.trainer.estimated_stepping_batches))
+        localization_share = self.localization_share
+        shares = [share, lambda step: localization_share * share(step)]
+        scheduler = LambdaLR(optimizer, shares[: len(groups)])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def _seed(self, batch_index: int) -> int:
+        return seed_for(self.config.seed, self.current_epoch, batch_index, 3, self.global_rank)
 
-def _warm_up(steps: int) -> float:
-    """Return the share of a run in which the rate rises; PyTorch divides by zero when that is exactly one step."""
-    return 0.2 if steps != 5 else 0.25
+
+class _Sums:
+    """Sums over the images of an epoch, kept on the device."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.totals: Tensor | None = None
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, others: dict[str, Tensor] | None = None) -> None:
+        """Add the means of a batch."""
+        count = len(labels)
+        correct = (logits.argmax(dim=1) == labels).sum()
+        values = [value.float() * count for value in (loss, *(others or {}).values())]
+        new = torch.stack([correct.float(), *values, correct.new_tensor(count, dtype=torch.float)]).double()
+        self.names = ["accuracy", "loss", *(others or {})]
+        self.totals = new if self.totals is None else self.totals + new
+
+    def take(self, module: lightning.LightningModule) -> dict[str, float]:
+        """Return the means over all devices, and forget them."""
+        if self.totals is None:
+            return {}
+        *sums, count = module.trainer.strategy.reduce(self.totals, reduce_op="sum").tolist()
+        self.totals = None
+        return {name: value / count for name, value in zip(self.names, sums, strict=True)}
+
+
+def mixed_up(images: Tensor, labels: Tensor, classes: int, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Return images each mixed with another of the batch, and the shares of their classes (Zhang et al. 2018, MixUp).
+
+    Args:
+        images: (N, C, H, W).
+        labels: (N,).
+        classes: K.
+        alpha: Of the beta distribution from which one share is drawn for the batch.
+        generator: Decides share and partners, on the CPU.
+
+    Returns:
+        Images (N, C, H, W) and targets (N, K) that add up to 1.
+    """
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # distributions draw from the global generator
+        share = float(torch.distributions.Beta(alpha, alpha).sample())
+    partner = torch.randperm(len(images), generator=generator).to(images.device)
+    targets = functional.one_hot(labels, classes).to(images.dtype)
+    return torch.lerp(images[partner], images, share), torch.lerp(targets[partner], targets, share)
+
+
+def placement_loss(call: TransformCall, placements: Tensor) -> Tensor:
+    """Return how far the sampling grid's corners lie from where the digit's box was put, relative to the box.
+
+    Args:
+        call: Use of a transformer on images (N, C, H, W).
+        placements: (N, 2, 3) as in ``Distorted``; images whose placement is unknown count nothing.
+
+    Returns:
+        Mean Huber distance of the corners, in half sides of the box; a scalar.
+    """
+    known = ~placements[:, 0, 0].isnan()
+    grid = call.transformer.grid
+    outline = grid.outline(call.theta.float())[:, :: grid.outline_points_per_side]
+    wanted = placed_corners(torch.where(known[:, None, None], placements, 0.0))
+    side = torch.linalg.vector_norm(wanted[:, 1] - wanted[:, 0], dim=-1).clamp(min=0.05) / 2
+    distance = functional.smooth_l1_loss(outline, wanted, reduction="none", beta=0.02).mean(dim=(1, 2)) / side
+    loss: Tensor = (distance * known).sum() / known.sum().clamp(min=1)
+    return loss
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: the localisation nets at their own rate, and the rest."""
+    """Return the optimiser's groups: the rest first, then the localisation nets at their own rate."""
     localization = list(localization_parameters(model))
     known = {id(parameter) for parameter in localization}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in known]

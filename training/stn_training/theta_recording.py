@@ -40,7 +40,8 @@ def measure_theta(network: nn.Module, data: ImageData) -> ThetaStatistics | None
     device = next(network.parameters()).device
     thetas = []
     for part in torch.split(order, _BATCH):
-        images = data.distorted_and_augmented(to_float(data.train.images[part].to(device)), generator)
+        drawn, labels = to_float(data.train.images[part].to(device)), data.train.labels[part]
+        images, _ = data.distorted_and_augmented(drawn, labels, generator)
         with torch.inference_mode(), recorded_transforms(network) as calls:
             network(images)
         if not calls:

@@ -1,0 +1,1 @@
+"""Digits as a camera sees them: glyphs, and the scenes they are shown in."""

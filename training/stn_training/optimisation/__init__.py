@@ -1,0 +1,1 @@
+"""How the weights are found: schedule and finder of the learning rate, precision, several devices."""

@@ -1,0 +1,154 @@
+"""What a run leaves behind after each epoch: log line, CSV, picture, the best weights, a checkpoint to resume from."""
+
+import csv
+import io
+import json
+import logging
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import Callback
+from tqdm import tqdm
+
+from stn_models import Architecture, Checkpoint, save_checkpoint
+from stn_runtime import PreprocessSpec
+from stn_runtime.machine.filesystem import whole_file, write_whole
+
+from .config import TrainConfig
+from .data_module import ImageData, to_float
+from .datasets import LabelledImages
+from .module import ClassifierTraining
+from .pictures import before_after, save_picture
+
+log = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+BEST = "model.safetensors"
+METRICS = "metrics.csv"
+_COLLAPSED_OUTSIDE = 0.95
+
+
+class Recorder(Callback):
+    """Records the run in its folder, ends it when it fails or gets no better, and shows its progress on stderr."""
+
+    def __init__(
+        self,
+        folder: Path,
+        architecture: Architecture,
+        spec: PreprocessSpec,
+        data: LabelledImages,
+        config: TrainConfig,
+    ) -> None:
+        self.folder = folder
+        self.architecture = architecture
+        self.spec = spec
+        self.classes = data.classes
+        self.config = config
+        self.best_epoch = -1
+        self.best_metrics: dict[str, float] = {}
+        self.rows: list[dict[str, float]] = []
+        self.failure = ""
+        self.bar: tqdm[Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"best_epoch": self.best_epoch, "best_metrics": self.best_metrics, "rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what an earlier part of the run recorded."""
+        self.best_epoch, self.best_metrics = state_dict["best_epoch"], state_dict["best_metrics"]
+        self.rows = state_dict["rows"]
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Begin a bar for the epoch."""
+        if trainer.is_global_zero:
+            total = int(trainer.num_training_batches)
+            text = f"epoch {trainer.current_epoch}"
+            self.bar = tqdm(desc=text, total=total, file=sys.stderr, leave=False, disable=None)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write what the epoch gave, on the first device; see whether to go on, on all."""
+        module: ClassifierTraining = pl_module  # type: ignore[assignment]
+        if self.bar is not None:
+            self.bar.close()
+        epoch, metrics = trainer.current_epoch, module.epoch_metrics()
+        self.failure = diagnosis(metrics, epoch)
+        if self.failure:
+            trainer.should_stop = True
+            return
+        self.rows.append({"epoch": epoch, **metrics})
+        better = metrics["val_accuracy"] > self.best_metrics.get("val_accuracy", -1)
+        if better:
+            self.best_epoch, self.best_metrics = epoch, metrics
+        if self.config.patience and epoch - self.best_epoch >= self.config.patience:
+            trainer.should_stop = True
+        if trainer.is_global_zero:
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            log.info("epoch %d  %s", epoch, shown)
+            write_csv(self.folder / METRICS, self.rows)
+            if better:
+                self._save_best(module)
+            self._save_picture(trainer, module, epoch)
+        if trainer.world_size > 1:
+            trainer.save_checkpoint(self.folder / LAST)  # every rank must call it, the first one writes
+        else:
+            with whole_file(self.folder / LAST) as partial:
+                trainer.save_checkpoint(partial)
+
+    def _save_best(self, module: ClassifierTraining) -> None:
+        training = {"config": {**json.loads(self.config.to_json()), "data_dir": "", "typefaces": "", "backgrounds": ""}}
+        described = Checkpoint(
+            self.architecture,
+            self.classes,
+            vars(self.spec),
+            {**training, "epoch": self.best_epoch},  # without the trainer's paths
+            {"val_accuracy": 100 * self.best_metrics["val_accuracy"]},
+        )
+        save_checkpoint(self.folder / BEST, module.kept_model, described)
+
+    def _save_picture(self, trainer: lightning.Trainer, module: ClassifierTraining, epoch: int) -> None:
+        every = self.config.picture_every
+        if not every or not (epoch % every == 0 or epoch == self.config.epochs - 1):
+            return
+        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        model = module.kept_model
+        was_training = model.training
+        model.eval()
+        device = next(model.parameters()).device
+        shown = torch.linspace(0, len(data.val) - 1, 12).long()
+        picture = before_after(model, to_float(data.val.images[shown]).to(device))
+        model.train(was_training)
+        if picture is not None:
+            save_picture(self.folder / "pictures" / f"epoch_{epoch:03d}.png", picture)
+
+
+def diagnosis(metrics: Mapping[str, float], epoch: int) -> str:
+    """Return why training cannot go on after this epoch; an empty text if it can."""
+    if not math.isfinite(metrics["train_loss"]):
+        return f"training diverged in epoch {epoch} (loss {metrics['train_loss']}); lower --lr, or keep --clip above 0"
+    outside = metrics.get("theta_outside", 0.0)
+    if not outside <= _COLLAPSED_OUTSIDE:
+        return (
+            f"the spatial transformer collapsed in epoch {epoch}: {outside:.0%} of its sampling points lie outside "
+            "the image; lower --stn-lr-scale or --lr"
+        )
+    return ""
+
+
+def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write rows with the same keys as a CSV file."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
