@@ -165,7 +165,7 @@ def test_rts_scales_by_seven_tenths_to_twelve_tenths_as_bounding_boxes_show() ->
     assert 23 <= int(heights.max()) <= 25  # 24
 
 
-def test_p_moves_each_corner_by_five_pixels_about_a_scaled_square() -> None:
+def test_p_stretches_each_corner_by_five_pixels_along_its_diagonal_about_a_scaled_square() -> None:
     corners = []
     for output, read in read_at(apply("p", coordinates(600))):
         if len(output) < 60:
@@ -187,8 +187,9 @@ def test_p_moves_each_corner_by_five_pixels_about_a_scaled_square() -> None:
     np.testing.assert_allclose(centre, 0.875 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]), atol=0.07)
     middle = np.quantile(found - centre, [0.1587, 0.8413], axis=0)  # one standard deviation either way
     spread = (middle[1] - middle[0]) / 2
-    expected = math.hypot(5 / 14, 0.25 / math.sqrt(12))
-    np.testing.assert_allclose(spread, expected, rtol=0.2)
+    expected = math.hypot(5 / 14 / math.sqrt(2), 0.25 / math.sqrt(12))
+    np.testing.assert_allclose(spread, expected, rtol=0.15)
+    np.testing.assert_allclose(np.abs(found[:, :, 0]), np.abs(found[:, :, 1]), atol=0.05)
 
 
 def test_e_moves_control_points_by_one_and_a_half_pixels_about_a_scaled_square() -> None:

@@ -286,7 +286,7 @@ def test_divergence_on_the_command_line_is_exit_status_2(
 
 def test_a_transformer_that_leaves_the_picture_stops_the_run_by_name(pictures: Path, tmp_path: Path) -> None:
     options = {"image_size": 12, "channels": 1, "width": 4}
-    config = TrainConfig(str(pictures), "st-fcn", options, epochs=3, stn_lr_scale=1e12, batch_size=16)
+    config = TrainConfig(str(pictures), "st-fcn", options, epochs=3, stn_lr_scale=1e8, batch_size=16)
     with pytest.raises(InputError, match=r"spatial transformer collapsed in epoch \d: \d+% .* lower --stn-lr-scale"):
         fit(config, tmp_path / "run")
 

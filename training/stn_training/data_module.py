@@ -42,6 +42,7 @@ def rendered(
     spec: PreprocessSpec,
     seed: int,
     scenery: Scenery | None = None,
+    device: torch.device | str = "cpu",
 ) -> LabelledImages:
     """Return ``data`` distorted once and brought to ``spec`` as on a device: what validation and evaluation measure.
 
@@ -51,6 +52,7 @@ def rendered(
         spec: Size and colour of the network's input.
         seed: Decides the distortions.
         scenery: What scenes are made with.
+        device: Where the distortions are computed.
     """
     if not mixture:
         return preprocessed(data, spec)
@@ -58,15 +60,15 @@ def rendered(
     order = torch.randperm(len(data), generator=generator)  # folders are sorted by class; every class gets its share
     result = torch.empty(len(data), spec.height, spec.width, spec.channels, dtype=torch.uint8)
     placements = torch.empty(len(data), 2, 3)
-    for part in torch.split(order, 1000):
+    for part in torch.split(order, 500):
         first = 0
         for name, chosen in shares(part, mixture):
-            images = to_float(data.images[chosen])
+            images = to_float(data.images[chosen].to(device))
             distorted, placed = distorted_by(name, images, data.is_reject(chosen), generator, scenery)
-            pictures = (distorted.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+            pictures = (distorted.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
             for index, picture in zip(chosen, pictures, strict=True):
                 result[index] = torch.from_numpy(preprocess(np.ascontiguousarray(picture), spec))
-            placements[chosen] = placed
+            placements[chosen] = placed.cpu()
             first += len(chosen)
     return replace(data, images=result, placements=placements)
 
@@ -147,12 +149,12 @@ class ImageData(lightning.LightningDataModule):
         prepared = to_float(images)
         if self.trainer is not None and self.trainer.training:
             prepared, placements = self.distorted_and_augmented(prepared, labels, self.generator)
-            return prepared, labels, placements.to(prepared.device)
+            return prepared, labels, placements
         return prepared, labels, prepared.new_empty(0)
 
     def distorted_and_augmented(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return training images (N, C, S, S) as the network will see them, and where distortions placed them."""
-        placements = unknown_placements(len(images))
+        placements = unknown_placements(len(images)).to(images.device)
         if self.mixture:
             reject = labels.cpu() == (-1 if self.train.reject is None else self.train.reject)
             images, placements = distort(images, self.mixture, self.spec.height, generator, reject, self.scenery)

@@ -62,7 +62,7 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     spec = config.preprocess()
     data = load_data(config)
     architecture = _architecture(config, spec, data)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     if config.precision == "auto":
         config = replace(config, precision=_fastest_precision(config, architecture, data, device))
     make_folder(folder)
@@ -140,6 +140,11 @@ def _fastest_precision(config: TrainConfig, architecture: Architecture, data: Im
     return choose_precision(lambda model: functional.cross_entropy(model(images), labels), module.model, device)
 
 
+def training_device() -> torch.device:
+    """Return where training runs: the first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load_data(config: TrainConfig) -> ImageData:
     """Return the training images, and the validation images as the network will see them.
 
@@ -160,7 +165,7 @@ def load_data(config: TrainConfig) -> ImageData:
         for split in ("train", "val")
     )
     scenery = Scenery(load_backgrounds(Path(config.backgrounds))) if config.backgrounds else Scenery()
-    seen = rendered(val, config.mixture(), spec, seed_for(config.seed, 4), scenery)
+    seen = rendered(val, config.mixture(), spec, seed_for(config.seed, 4), scenery, training_device())
     return ImageData(train, seen, config, spec, scenery)
 
 

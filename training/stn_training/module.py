@@ -73,7 +73,8 @@ class ClassifierTraining(lightning.LightningModule):
         if self.config.theta_weight:
             with recorded_transforms(self.model) as calls:
                 logits = self.model(images)
-            extra = self.config.theta_weight * placement_loss(calls[0], placements) if calls else 0.0
+            with torch.autocast(images.device.type, enabled=False):  # eight bits would round places by visible amounts
+                extra = self.config.theta_weight * placement_loss(calls[0], placements) if calls else 0.0
         else:
             logits, extra = self.model(images), 0.0
         loss = functional.cross_entropy(
@@ -104,7 +105,8 @@ class ClassifierTraining(lightning.LightningModule):
         with recorded_transforms(self.kept_model) as calls:
             logits = self.kept_model(images)
         loss = functional.cross_entropy(logits, labels)
-        self._validated.add(loss, logits, labels, theta_statistics(calls) if calls else {})
+        with torch.autocast(images.device.type, enabled=False):
+            self._validated.add(loss, logits, labels, theta_statistics(calls) if calls else {})
 
     def epoch_metrics(self) -> dict[str, float]:
         """Return the means of the epoch so far over all devices, and begin the next; every rank must call it."""
