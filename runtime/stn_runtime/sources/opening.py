@@ -190,9 +190,10 @@ def _open_folder(path: Path, selection: Selection, root: Path | None) -> ImageFi
     folder = Folder(path, selection.all_files)
     # Goes through all of it: a folder that cannot be listed is not passed over in the middle of a run.
     if not folder.count and not selection.watch:
-        raise InputError(folder.passed_over or f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    if folder.passed_over:
-        log.warning("%s", folder.passed_over)
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(folder.passed_over or folder.unread or f"{path}: has no image files ({kinds})")
+    for sentence in filter(None, (folder.passed_over, folder.unread)):
+        log.warning("%s", sentence)
     return ImageFiles(folder, root, selection, count=None if selection.watch else lambda: folder.count)
 
 
