@@ -128,9 +128,9 @@ def test_pictures_of_kinds_that_are_not_read_and_videos_in_a_folder_are_said_onc
     source = open_source(str(tmp_path))
     assert source.total == 1
     [message] = caplog.messages
-    assert re.fullmatch(
-        rf"{re.escape(str(tmp_path))}: 3 files are of kinds not read from a folder \(such as (clip\.mp4|IMG.[12]\.\w+)\); "
-        "convert pictures to JPEG or PNG, and name videos themselves",
+    assert message.startswith(f"{tmp_path}: 3 files are of kinds not read from a folder (such as ")
+    assert re.search(
+        r"\((such as clip\.mp4|such as IMG.[12]\.\w+)\); convert pictures to JPEG or PNG, and name videos themselves$",
         message,
     )
 
