@@ -101,11 +101,6 @@ class Classifier:
         """The execution providers that are in use, the first preferred."""
         return tuple(self._network.session.get_providers())
 
-    def warm_up(self) -> None:
-        """Run once, since the first run takes longer."""
-        spec = self.manifest.preprocess
-        self._network.run(np.zeros((1, spec.height, spec.width, spec.channels), np.uint8))
-
     @overload
     def predict(self, pictures: Picture) -> Prediction: ...
     @overload

@@ -48,8 +48,6 @@ def classify(
     waiting = [view for view in views if view.waits]
     others = [view for view in views if not view.waits]
     smoother = Smoother(smooth_seconds, classifier.manifest.labels) if smooth_seconds else None
-    if source.live:
-        classifier.warm_up()
     if waiting:
         source.when_idle(lambda: all([view.idle() for view in waiting]))
     goes_on = True
