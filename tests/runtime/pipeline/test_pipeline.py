@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stn_runtime import Classifier, Prediction
 from stn_runtime.images.writing import write_image
@@ -122,9 +123,9 @@ def test_an_open_classifier_is_warm_and_runs_for_frames_only(grey: Classifier, m
     runs: list[int] = []
     run = Network.run
 
-    def counted(network: Network, batch: Any, *rest: Any, **given: Any) -> Any:
+    def counted(network: Network, batch: NDArray[np.uint8], *rest: Any) -> dict[str, NDArray[np.generic]]:  # noqa: ANN401
         runs.append(len(batch))
-        return run(network, batch, *rest, **given)
+        return run(network, batch, *rest)
 
     monkeypatch.setattr(Network, "run", counted)
     warm = Classifier(grey.path)
