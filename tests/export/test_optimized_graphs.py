@@ -322,6 +322,3 @@ def test_the_sampler_of_onnxruntime_itself_is_kept_and_said(tmp_path: Path) -> N
     assert result.is_unchanged
     [sentence] = result.changes.kept
     assert sentence.endswith(": it is the GridSample of com.microsoft; export the file again")
-
-
-# A rewritten graph that is wrong

@@ -83,9 +83,6 @@ def test_a_second_run_changes_nothing(pair: Pair, tmp_path: Path) -> None:
     assert (tmp_path / "again.onnx").read_bytes() == pair.after.read_bytes()
 
 
-# Files with nothing, or not everything, to gain
-
-
 @pytest.mark.parametrize("out", [(9, 7), (12, 13)], ids=["small", "large"])
 def test_a_projective_grid_of_unknown_shapes_is_one_product_and_a_division(
     out: tuple[int, int], tmp_path: Path

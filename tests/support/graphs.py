@@ -76,6 +76,3 @@ def sampler_in_a_function() -> onnx.ModelProto:
     model.graph.initializer.append(numpy_helper.from_array(base((4, 3), True).numpy(), "base"))
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-# What comes out of a file that somebody else exported
