@@ -175,6 +175,8 @@ def _size_of(path: Path) -> int:
 def _choose_providers(providers: Sequence[str] | None) -> list[str]:
     """Return the execution providers to ask for; None chooses."""
     available = ort.get_available_providers()
+    if isinstance(providers, str):
+        raise TypeError(f"providers must be a list of names, got {providers!r}")
     if providers is None:
         return [provider for provider in _AUTO_PROVIDERS if provider in available]
     if not providers:
