@@ -28,14 +28,15 @@ from .graph_comparison import DifferenceError
 from .linting import Finding, lint
 from .optimizer import optimize_onnx
 from .proof.gates import GateError, TestSet
-from .proof.reference import BATCHES
+from .proof.reference import LEAST_REAL
 from .proof.verification import ParityError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _SECONDS = 300.0  # for a look into a stranger's file
 _LEAST_MEMORY = 256 << 20  # bytes that it may take where little is free
-_MOST_IMAGES = max(BATCHES) - 3  # beside black, white and noise
 _THETA_IMAGES = 1000
 _CALIBRATION_IMAGES = 256
 
@@ -78,7 +79,7 @@ def export(args: argparse.Namespace) -> int:
     plan = plan_export(args.target, args.form, args.precision, args.opset)
     described = _describe(args.checkpoint)
     spec = read_preprocess(described.preprocess, str(args.checkpoint))
-    most = _MOST_IMAGES if described.theta is not None else _THETA_IMAGES
+    most = LEAST_REAL if described.theta is not None else _THETA_IMAGES
     images = _read_images(args.images, spec, most) if args.images is not None else None
     if images is None:
         sys.stderr.write("no --images given: verifying with generated pictures only\n")
@@ -194,8 +195,11 @@ def _read_images(source: str, spec: PreprocessSpec, most: int) -> NDArray[np.uin
         raise InputError(f"{source}: --images takes pictures: a file, a folder or a pattern")
     paths = list(files.paths)
     step = max(1, len(paths) // most)  # of every class some, not all of the first
-    chosen = ImageFiles(paths[::step][:most])
+    chosen = list(ImageFiles(paths[::step][:most]))
     pictures = [preprocess(frame.image, spec) for frame in chosen if frame.image is not None]
+    errors = [frame.error for frame in chosen if frame.error is not None]
+    if errors:
+        log.warning("%d of %d pictures are left out, such as %s", len(errors), len(chosen), errors[0])
     if not pictures:
         raise InputError(f"{source}: none of the files can be read as a picture")
     return np.stack(pictures)

@@ -1,6 +1,9 @@
 """What the manifest says of theta: from the checkpoint, or measured on pictures where that knows nothing."""
 
 import dataclasses
+import logging
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,10 @@ from .graph.deployment import Deployment
 from .graph.onnx_files import read_onnx, write_onnx
 from .proof.reference import torch_outputs
 
+log = logging.getLogger(__name__)
+
 _BATCH = 64
+_LONG_SECONDS = 10.0
 
 
 def theta_of(
@@ -36,10 +42,20 @@ def theta_of(
         return read_theta(described.theta, source)
     if images is None or not deployment.transformers:
         return None
-    parts = [images[first : first + _BATCH] for first in range(0, len(images), _BATCH)]
-    thetas = np.concatenate([torch_outputs(deployment, part)["theta"].astype(np.float32) for part in parts])
+    thetas = np.concatenate(list(_thetas(deployment, images)))
     pixels = [np.full(np.diff(spec.theta), 2 / max(spec.input_size)) for spec in deployment.transformers]
     return describe_theta(thetas, np.concatenate(pixels))
+
+
+def _thetas(deployment: Deployment, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+    """Yield the theta of each batch, and say after the first of them how long the others take, if that is long."""
+    started = time.monotonic()
+    for first in range(0, len(images), _BATCH):
+        part = images[first : first + _BATCH]
+        yield torch_outputs(deployment, part)["theta"].astype(np.float32)
+        seconds = (time.monotonic() - started) * (len(images) / len(part) - 1)
+        if first == 0 and seconds > _LONG_SECONDS:
+            log.info("measuring theta on %d pictures takes about %.0f s", len(images), seconds)
 
 
 def copy_theta(checkpoint: Path, model: Path) -> None:

@@ -5,6 +5,7 @@ Loading one never unpickles, so a checkpoint from a stranger cannot run code.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
     try:
         checkpoint = _described(header)
         with torch.device("meta"):  # a wrong size must not take memory before it is noticed
-            expected = {key: tuple(value.shape) for key, value in checkpoint.architecture.build().state_dict().items()}
+            shapes = checkpoint.architecture.build().eval()
+        _check_input(shapes, checkpoint)
+        expected = {key: tuple(value.shape) for key, value in shapes.state_dict().items()}
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: the checkpoint's description is damaged ({_first_line(error)}); {_REMEDY}"
@@ -94,7 +97,8 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Checkpoint]:
         if expected.get(key) != stored.get(key):
             raise CheckpointError(
                 f"{path}: weights do not fit network '{checkpoint.architecture.name}' ('{key}' should be "
-                f"{expected.get(key, 'absent')}, is {stored.get(key, 'missing')})"
+                f"{expected.get(key, 'absent')}, is {stored.get(key, 'missing')}); they are those of another network: "
+                "take the file as 'stn train' wrote it"
             )
     model = checkpoint.architecture.build()
     model.load_state_dict(weights)
@@ -117,7 +121,29 @@ def _described(header: dict[str, Any]) -> Checkpoint:
     classes = checkpoint.architecture.complete()["classes"]
     if classes != len(checkpoint.labels):
         raise FieldError("labels", f"must have {classes} entries, one a class, got {len(checkpoint.labels)}")
+    if len(set(checkpoint.labels)) < classes:
+        raise FieldError("labels", "holds a label twice")
     return checkpoint
+
+
+def _check_input(network: nn.Module, checkpoint: Checkpoint) -> None:
+    """Check that a network on the meta device takes pictures of the size that its preprocessing makes.
+
+    Raises:
+        FieldError: It does not.
+    """
+    sides = [checkpoint.preprocess.get(name) for name in ("channels", "height", "width")]
+    sizes = [side for side in sides if isinstance(side, int) and side > 0]
+    if len(sizes) < len(sides):  # for the reader of the preprocessing to refuse
+        return
+    try:
+        with torch.inference_mode():
+            network(torch.empty(1, *sizes, device="meta"))
+    except RuntimeError as error:
+        channels, height, width = sizes
+        name = checkpoint.architecture.name
+        fault = f"makes pictures of {width} x {height} x {channels}, which network '{name}' cannot take"
+        raise FieldError("preprocess", fault) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -133,9 +159,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
+        raise CheckpointError(f"{path}: {_fault_of(path, error)}") from error
     if HEADER_KEY not in metadata:
-        raise CheckpointError(f"{path}: a safetensors file, but not from 'stn train' (no '{HEADER_KEY}' in its header)")
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not from 'stn train' (no '{HEADER_KEY}' in its header); give one that "
+            "is, or load its network in Python and call stn_export.export_onnx"
+        )
     try:
         header = json.loads(metadata[HEADER_KEY])
     except (json.JSONDecodeError, RecursionError) as error:
@@ -143,3 +172,16 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the checkpoint's description is damaged (not a JSON object); {_REMEDY}")
     return header, weights
+
+
+def _fault_of(path: Path, error: Exception) -> str:
+    """Return what is wrong with a file that is no safetensors file, and what to do."""
+    if path.suffix == ".onnx":
+        return "an .onnx file is no checkpoint; give the .safetensors file that it was exported from"
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(4).startswith((b"PK\x03\x04", b"\x80")):  # zip, pickle
+            return (
+                "a file of torch.save, which may run code when it is loaded; give the .safetensors file that "
+                "'stn train' wrote, or load it in Python and call stn_export.export_onnx"
+            )
+    return f"not a whole safetensors file ({error}); {_REMEDY}"

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from stn_export import DifferenceError, optimize_onnx
 from stn_export.graph import sampling_grids
 from stn_export.graph_comparison import compare_graphs, is_fixed_but_for_the_batch
+from tests.support.graphs import hand_made
 from tests.support.warping_networks import ThinPlate, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's exporters warn of themselves
@@ -85,3 +86,26 @@ def test_only_the_size_of_the_batch_may_be_open_where_shapes_are_measured(inputs
         f'<ir_version: 8, opset_import: ["": 18]> graph ({inputs}) => (float y) {{ y = ReduceSum<keepdims = 0>(x) }}'
     )
     assert is_fixed_but_for_the_batch(model) == is_fixed
+
+
+def of_a_row(body: str) -> onnx.ModelProto:
+    return hand_made(body, "float[N, 3] x", "float[N, M] y", k=np.float32(1.0), double=[2, 1])
+
+
+def test_graphs_that_differ_by_a_shape_a_value_or_a_nan_are_different() -> None:
+    old = of_a_row("y = Mul(x, k) unused = Identity(double)")
+    for body in (
+        "y = Tile(x, double) unused = Identity(k)",
+        "h = Add(x, k) y = Mul(h, h) unused = Identity(double)",
+        "z = Sub(x, x) y = Div(z, z) unused = Identity(double) other = Identity(k)",
+    ):
+        with pytest.raises(DifferenceError, match="differs in output 'y'"):
+            compare_graphs(old, of_a_row(body), "file.onnx")
+    nan = of_a_row("z = Sub(x, x) y = Div(z, z) unused = Identity(double) other = Identity(k)")
+    with pytest.raises(DifferenceError, match="output 'y' is not finite anywhere on random inputs, so a change cannot"):
+        compare_graphs(nan, nan, "file.onnx")
+
+
+def test_a_nan_in_the_same_place_in_both_is_no_difference() -> None:
+    body = "z = Sub(x, k) r = Sqrt(z) t = Sqrt(x) y = Concat<axis = 1>(r, t) unused = Identity(double)"
+    assert compare_graphs(of_a_row(body), of_a_row(body), "file.onnx") == {"y": 0.0}

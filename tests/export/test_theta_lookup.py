@@ -1,5 +1,7 @@
 """Theta in the manifest: of the checkpoint in every form, measured on pictures where that knows nothing, or copied."""
 
+import logging
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stn_export import Deployment, Exported, copy_theta, export_checkpoint, plan_export
+from stn_export import Deployment, Exported, copy_theta, export_checkpoint, plan_export, theta_lookup
 from stn_export.theta_lookup import theta_of
 from stn_models import load_checkpoint, recorded_transforms, save_checkpoint
 from stn_runtime import InputError, Manifest, ModelContractError
@@ -56,6 +58,19 @@ def test_of_a_checkpoint_that_knows_nothing_it_is_measured_on_the_pictures(
     assert theta is not None
     assert theta.pictures == 150
     assert theta.mean == pytest.approx(calls[0].theta.numpy().mean(axis=0), abs=1e-5)
+
+
+def test_how_long_measuring_takes_is_said_where_that_is_long(
+    checkpoint: Path, noise: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, described = load_checkpoint(checkpoint)
+    caplog.set_level(logging.INFO)
+    theta_of(described, "x", Deployment(network, SPEC), noise)
+    assert not caplog.messages
+    monkeypatch.setattr(theta_lookup, "_LONG_SECONDS", 0.0)
+    theta_of(described, "x", Deployment(network, SPEC), noise)
+    [message] = caplog.messages
+    assert re.fullmatch(r"measuring theta on 150 pictures takes about \d+ s", message)
 
 
 def test_without_pictures_or_with_few_it_says_nothing(

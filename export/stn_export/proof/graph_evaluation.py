@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
 from stn_runtime.model.session import open_session
 
@@ -38,7 +39,7 @@ class GraphOriginal:
         self._shown = [*names, *self._thetas.values()]
         self._graph = CutGraph(self._model, [], self._shown)
         self._disturbed: dict[tuple[int, ...] | None, CutGraph] = {}
-        self._samplers: dict[SamplerModes, bytes] = {}
+        self._samplers: dict[tuple[SamplerModes, np.dtype[np.generic]], ort.InferenceSession] = {}
 
     def evaluate(self, inputs: Sequence[Array]) -> Evaluation:
         """Return one run of the graph."""
@@ -59,10 +60,10 @@ class GraphOriginal:
 
     def sample(self, image: Array, grid: Array, modes: SamplerModes) -> Array:
         """Return what ``GridSample`` makes of an image and a grid."""
-        if modes not in self._samplers:
-            self._samplers[modes] = _one_sampler(modes, image.dtype)
-        session = open_session(self._samplers[modes], providers=CPU)
-        sampled: Array = session.run(None, {"image": image, "grid": grid})[0]
+        key = modes, image.dtype
+        if key not in self._samplers:
+            self._samplers[key] = open_session(_one_sampler(modes, image.dtype), providers=CPU)
+        sampled: Array = self._samplers[key].run(None, {"image": image, "grid": grid})[0]
         return sampled
 
     def _evaluation(self, graph: CutGraph, inputs: Sequence[Array], held: Held | None) -> Evaluation:

@@ -1,5 +1,7 @@
 """PyTorch's side of the proof: pictures, hostile thetas, and what the network answers to them."""
 
+import logging
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,11 +16,19 @@ from stn_runtime import InputError, PreprocessSpec
 
 from ..graph.deployment import Deployment
 
+log = logging.getLogger(__name__)
+
 BATCHES = (1, 3, 64)
 """How many generated pictures are compared at a time. Large ones come in smaller batches, of at least 4."""
 
 SCALES = {"identity": 1.0, "zoom_in": 0.4, "zoom_out": 2.5, "half_turn": -1.0, "degenerate": 0.0, "far_outside": 30.0}
 """Injected thetas, as multiples of the identity's; a seventh, ``warped``, is the identity with noise."""
+
+LEAST_REAL = 61
+"""Real pictures that are compared however long it takes, with black, white and noise as many as the largest batch."""
+
+REAL_SECONDS = 20.0
+"""PyTorch's time after which no further real pictures are compared; the graph needs about four times as long."""
 
 _MOST_PIXELS = 64 * 64 * 64  # in the largest batch
 _REAL_WITH_INJECTED = 4  # real pictures that are compared with each hostile theta
@@ -46,7 +56,7 @@ class Reference:
     Attributes:
         own: Cases in which the network computes theta.
         injected: Cases with hostile thetas; empty for a network without a transformer.
-        real_pictures: Number of real pictures among the cases of ``own``.
+        real_pictures: Number of real pictures among the cases of ``own``; of many large ones not all.
     """
 
     own: tuple[Case, ...]
@@ -65,19 +75,41 @@ def pytorch_reference(deployment: Deployment, spec: PreprocessSpec, images: NDAr
     Raises:
         InputError: An output is not finite.
     """
-    own: list[Case] = []
     generated = list(_generated_batches(spec))
-    for batch in (*generated, *_real_batches(images)):
-        outputs = torch_outputs(deployment, batch)
-        for name, values in outputs.items():
-            if not np.isfinite(values).all():
-                raise InputError(f"PyTorch's own '{name}' is not finite; the checkpoint is damaged or diverged")
-        own.append(Case(batch, outputs))
+    own = [_case(deployment, batch) for batch in generated]
+    real = list(_real_cases(deployment, images))
+    own += [_case(deployment, images[:1])] if len(images) > 1 else []  # alone
+    compared = sum(len(case.pictures) for case in real)
+    if compared < len(images):
+        log.info("of %d real pictures %d are compared, so that it takes minutes, not hours", len(images), compared)
     injected: tuple[Case, ...] = ()
     if deployment.transformers:
         few = [images[:_REAL_WITH_INJECTED]] if len(images) else []
         injected = tuple(_injected_cases(deployment, [*generated, *few]))
-    return Reference(tuple(own), injected, len(images))
+    return Reference((*own, *real), injected, compared)
+
+
+def _case(deployment: Deployment, batch: NDArray[np.uint8]) -> Case:
+    outputs = torch_outputs(deployment, batch)
+    for name, values in outputs.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"PyTorch's own '{name}' is not finite; the checkpoint is damaged or diverged")
+    return Case(batch, outputs)
+
+
+def _real_cases(deployment: Deployment, images: NDArray[np.uint8]) -> Iterator[Case]:
+    """Yield PyTorch's outputs for real pictures, in as many batches as their size asks for.
+
+    Where PyTorch needs longer than ``REAL_SECONDS`` for all of them, it is given ``LEAST_REAL``, and then as many as
+    it answers in that time; of a folder in its order those are of all classes.
+    """
+    started = time.monotonic()
+    size = _largest_batch(*images.shape[1:3])
+    order = np.random.default_rng(0).permutation(len(images))
+    for first in range(0, len(images), size):
+        if first >= LEAST_REAL and time.monotonic() - started > REAL_SECONDS:
+            return
+        yield _case(deployment, images[order[first : first + size]])
 
 
 def _injected_cases(deployment: Deployment, batches: list[NDArray[np.uint8]]) -> Iterator[Case]:
@@ -124,11 +156,3 @@ def _generated_batches(spec: PreprocessSpec) -> Iterator[NDArray[np.uint8]]:
         if size >= 3:
             batch[0], batch[1] = 0, 255
         yield batch
-
-
-def _real_batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Yield all real pictures, in as many batches as their size asks for; the first picture comes alone too."""
-    yield from [images[:1]] if len(images) > 1 else []
-    size = _largest_batch(*images.shape[1:3])
-    for start in range(0, len(images), size):
-        yield images[start : start + size]

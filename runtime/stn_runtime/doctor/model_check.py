@@ -14,10 +14,11 @@ from .profiling import profile_nodes
 def check_released(path: Path) -> Finding | None:
     """Return what is wrong with a released model here, or None when it answers as recorded."""
     try:
-        result = replay(Network(path))
+        network = Network(path)
+        result = replay(network)
     except InputError as error:
         return Finding("models", "BROKEN", str(error), "reinstall stn-edge from its checkout or wheel")
-    return None if result.passed else _differs("models", path.name, result)
+    return None if result.passed else _differs("models", path.name, result, network)
 
 
 def check_model(path: Path) -> list[Finding]:
@@ -36,30 +37,32 @@ def check_model(path: Path) -> list[Finding]:
     kind += f"opset {export.opset}"
     return [
         Finding("model", "ok", f"{path.name}: {kind}"),
-        _answers(path.name, result),
+        _answers(path.name, result, network),
         Finding("sampler", "ok", _sampler(path, network)),
     ]
 
 
-def _answers(name: str, result: Parity) -> Finding:
+def _answers(name: str, result: Parity, network: Network) -> Finding:
     if not result.passed:
-        return _differs("answers", name, result)
+        return _differs("answers", name, result, network)
     worst, apart = max(result.differences.items(), key=lambda entry: entry[1] / result.allowed(entry[0]))
     return Finding("answers", "ok", f"as recorded, {result.pictures} golden vectors; {worst} {apart:.1e} apart at most")
 
 
-def _differs(check: str, name: str, result: Parity) -> Finding:
+def _differs(check: str, name: str, result: Parity, network: Network) -> Finding:
     apart = ", ".join(
         f"{output} {value:.1e} (allowed {result.allowed(output):.1e})"
         for output, value in result.differences.items()
         if not value <= result.allowed(output)
     )
     labels = f"{result.labels_differ} of {result.pictures} labels differ" if result.labels_differ else ""
+    is_on_cpu = network.session.get_providers()[0] == "CPUExecutionProvider"
+    other = "use another provider: stn run SOURCE --providers CPUExecutionProvider"
     return Finding(
         check,
         "BROKEN",
         f"{name} does NOT answer as recorded: {'; '.join(filter(None, (apart, labels)))}",
-        "update onnxruntime, or use another provider: stn run SOURCE --providers CPUExecutionProvider",
+        f"update onnxruntime, or {'copy the file again: it may be damaged' if is_on_cpu else other}",
     )
 
 

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from .tiff_tags import whole_numbers, xmp_packet
+from .unread_kinds import kind_of
+
 Kind = Literal["JPEG", "PNG", "WebP", "TIFF", "BMP", "GIF", "JPEG 2000", "PNM"]
 
 CUT_OFF = "is cut off, the end of the picture is missing"
@@ -31,6 +34,7 @@ _TILE_BYTES = 1 << 14  # what OpenJPEG keeps for each tile of up to four channel
 _APP1 = 0xE1  # the segment of EXIF, and of XMP
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ORIENTATION_TAG = 0x0112
+_RAW_TAG = 50706  # DNGVersion
 _WHITE_IS_ZERO, _PALETTE = 0, 3  # photometric interpretations of TIFF
 _BIT_FIELDS = (3, 6)  # compressions of BMP, without and with a mask of opacity
 _PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
@@ -52,8 +56,8 @@ class Header:
         pixel_bytes: Bytes that decoding takes at its peak for each decoded pixel.
         held_bytes: Bytes that decoding takes besides, however much the picture is reduced.
         channels: Channels of a JPEG; 0 for other formats.
-        orientation: Orientation of a PNG or WebP by EXIF or XMP, 1 to 8, and of a JPEG by XMP where it has none by
-            EXIF; 1 for what OpenCV turns itself.
+        orientation: Orientation of a PNG or WebP by EXIF or XMP, 1 to 8, and of a JPEG or TIFF by XMP where it has
+            none of its own; 1 for what OpenCV turns itself.
         left_out: Ranges of bytes that the decoder must not see, in order: first, and one behind the last.
         white: Largest value of a sample where that is not all ones; else 0.
         whites: The same for each channel, (blue, green, red), where they differ; else empty.
@@ -91,7 +95,7 @@ def read_header(data: bytes) -> Header:
         raise HeaderError("is empty (0 bytes)")
     read = next((reader for mark, reader in _READERS if mark.match(data)), None)
     if read is None:
-        raise HeaderError(f"cannot be decoded as an image ({len(data)} bytes)")
+        raise HeaderError(kind_of(data) or f"cannot be decoded as an image ({len(data)} bytes)")
     try:
         header = read(data)
     except (struct.error, OverflowError) as error:  # an offset behind the end of the file, or of memory
@@ -242,7 +246,7 @@ def _exif_orientation(exif: bytes) -> int:
     """EXIF 2.32, 4.5 and tag 274; 0 without one."""
     exif = exif.removeprefix(b"Exif\0\0")
     try:
-        value = _tiff_tags(exif).get(_ORIENTATION_TAG, 0)
+        value = whole_numbers(exif).get(_ORIENTATION_TAG, 0)
     except (struct.error, OverflowError):  # cut short: a picture without orientation
         return 0
     return value if value <= 8 else 0
@@ -250,9 +254,13 @@ def _exif_orientation(exif: bytes) -> int:
 
 def _tiff(data: bytes) -> Header:
     """TIFF 6.0, sections 2 and 8, and BigTIFF; the first picture, in strips or tiles."""
-    tags = _tiff_tags(data)
+    tags = whole_numbers(data)
     bits, samples, colours = tags.get(258, 1), tags.get(277, 1), tags.get(262, 1)
     extra = tags.get(338, 0)  # 1 associated, 2 unassociated alpha, which libtiff multiplies in 8 bits
+    if _RAW_TAG in tags or data[8:10] == b"CR":
+        raise HeaderError("is a raw photograph, which is not read; convert it to JPEG or PNG")
+    if tags.get(254, 0) & 1:
+        raise HeaderError("begins with a reduced picture, as raw photographs do; convert it to JPEG or PNG")
     if bits > 16:
         raise HeaderError(f"has {bits}-bit pixels; convert it to 8 or 16 bits")
     # What follows OpenCV decodes wrongly, without a word.
@@ -273,31 +281,9 @@ def _tiff(data: bytes) -> Header:
         3 * each,
         each * tags.get(322, 0) * tags.get(323, 0),
         inverted=colours == _WHITE_IS_ZERO and bits > 8,
+        orientation=1 if 1 <= tags.get(_ORIENTATION_TAG, 0) <= 8 else _xmp_orientation(xmp_packet(data)) or 1,
         alpha="none" if extra not in (1, 2) else "premultiplied" if associated else "straight",
     )
-
-
-def _tiff_tags(data: bytes) -> dict[int, int]:
-    """Return the first value of each tag of the first directory that is a whole number."""
-    order = "<" if data.startswith(b"II") else ">"
-    big = struct.unpack_from(f"{order}H", data, 2) == (43,)
-    start_form, count_form, entry_form = ("Q", "Q", "HHQ") if big else ("I", "H", "HHI")
-    inline, offset_form = (8, f"{order}Q") if big else (4, f"{order}I")
-    (at,) = struct.unpack_from(order + start_form, data, 8 if big else 4)
-    (count,) = struct.unpack_from(order + count_form, data, at)
-    at += struct.calcsize(order + count_form)
-    tags: dict[int, int] = {}
-    for _ in range(min(count, 1 << 16)):
-        tag, type_, values = struct.unpack_from(order + entry_form, data, at)
-        at += struct.calcsize(order + entry_form)
-        form = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(type_)
-        if form and values and tag not in tags:
-            size = struct.calcsize(order + form)
-            place = at if values * size <= inline else struct.unpack_from(offset_form, data, at)[0]
-            if place + size <= len(data):
-                (tags[tag],) = struct.unpack_from(order + form, data, place)
-        at += inline
-    return tags
 
 
 def _bmp(data: bytes) -> Header:

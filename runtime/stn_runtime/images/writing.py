@@ -26,6 +26,19 @@ def write_image(path: Path, image: Image) -> None:
         height, width = image.shape[:2]
         raise InputError(f"{path}: {width} x {height} pixels do not fit '{path.suffix}'; use .png") from cause
     try:
-        path.write_bytes(data.tobytes())
+        _write(path, data.tobytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file, and leave no part of it where the disk is full."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            if path.is_file():
+                path.unlink()
+            raise

@@ -87,6 +87,8 @@ class Classifier:
     ) -> None:
         if topk < 1:
             raise ValueError(f"topk must be at least 1, got {topk}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
         self.path = find_model(model)
         self._network = Network(self.path, threads=threads, providers=providers, spin=spin)
         self.manifest = self._network.manifest
@@ -100,11 +102,6 @@ class Classifier:
     def providers(self) -> tuple[str, ...]:
         """The execution providers that are in use, the first preferred."""
         return tuple(self._network.session.get_providers())
-
-    def warm_up(self) -> None:
-        """Run once, since the first run takes longer."""
-        spec = self.manifest.preprocess
-        self._network.run(np.zeros((1, spec.height, spec.width, spec.channels), np.uint8))
 
     @overload
     def predict(self, pictures: Picture) -> Prediction: ...
@@ -126,7 +123,7 @@ class Classifier:
 
         Raises:
             ImageReadError: A file cannot be read as a picture.
-            ValueError: An array is not a picture.
+            ValueError: An array is not a picture, or there are not as many sizes as pictures.
         """
         if isinstance(pictures, (np.ndarray, Path, str)):
             return self._predict([pictures])[0]
@@ -142,6 +139,8 @@ class Classifier:
         return self._network.run(batch, frames)
 
     def _predict(self, pictures: Sequence[Picture], sizes: Sequence[tuple[int, int]] | None = None) -> list[Prediction]:
+        if sizes is not None and len(sizes) != len(pictures):
+            raise ValueError(f"sizes must be one for each picture, got {len(sizes)} for {len(pictures)}")
         started = time.perf_counter()
         images = [picture if isinstance(picture, np.ndarray) else read_image(Path(picture)) for picture in pictures]
         decoded = time.perf_counter()

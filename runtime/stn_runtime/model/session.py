@@ -85,9 +85,8 @@ def open_session(
     except ModelContractError:
         raise
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
-        raise ModelContractError(
-            f"{name}: onnxruntime cannot load it ({reason_of(error)}); export the model again"
-        ) from error
+        fault = _fault_of(model) or f"onnxruntime cannot load it ({reason_of(error)}); copy or export the model again"
+        raise ModelContractError(f"{name}: {fault}") from error
     session.disable_fallback()  # in the middle of a run
     for line in printed.getvalue().splitlines():
         sys.stderr.write(f"{printable(line, LONGEST_MESSAGE)}\n")
@@ -98,6 +97,22 @@ def open_session(
             raise InputError(fault)
         sys.stderr.write(f"{fault}\n")
     return session
+
+
+def _fault_of(model: Path | bytes) -> str | None:
+    """Return what a file that is no model is, and what to do, where that is plain."""
+    if isinstance(model, bytes):
+        return None
+    try:
+        with model.open("rb") as file:
+            beginning = file.read(64)
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    if not beginning:
+        return "is empty (0 bytes); copy or export the model again"
+    if beginning.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the model; run 'git lfs pull' where it comes from"
+    return None
 
 
 def _check_names(session: ort.InferenceSession, name: str) -> None:
@@ -160,6 +175,8 @@ def _size_of(path: Path) -> int:
 def _choose_providers(providers: Sequence[str] | None) -> list[str]:
     """Return the execution providers to ask for; None chooses."""
     available = ort.get_available_providers()
+    if isinstance(providers, str):
+        raise TypeError(f"providers must be a list of names, got {providers!r}")
     if providers is None:
         return [provider for provider in _AUTO_PROVIDERS if provider in available]
     if not providers:

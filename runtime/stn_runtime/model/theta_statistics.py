@@ -13,6 +13,7 @@ Floats = NDArray[np.floating[Any]]
 _INSIDE = 0.999  # share of the training pictures that the limit is drawn around
 _MARGIN = 1.25  # tests/runtime/test_theta.py shows what it is for
 _LEAST_DEVIATION = 0.25  # pixels: what reduced precision may shift sampling points by
+_LEAST_DISTANCE = 1.0  # standard deviations; a theta that never moved would have a limit of 0
 _LEAST_PICTURES, _LEAST_PER_PARAMETER = 100, 20
 
 
@@ -74,7 +75,7 @@ def describe_theta(thetas: Floats, pixels: Floats) -> ThetaStatistics | None:
     deviations = np.sqrt(variances.clip(_LEAST_DEVIATION**2))
     whitening = tuple(_rounded(row) for row in (directions / deviations).T / pixels)
     described = ThetaStatistics(_rounded(exact.mean(axis=0)), whitening, math.inf, count)
-    limit = _MARGIN * np.quantile(described.distances(exact), _INSIDE)
+    limit = _MARGIN * max(_LEAST_DISTANCE, np.quantile(described.distances(exact), _INSIDE))
     return replace(described, limit=float(f"{limit:.6g}"))
 
 

@@ -43,13 +43,14 @@ def classify(
 
     Raises:
         InputError: The source cannot be read on, or a view cannot save what it is shown.
+        ValueError: The limit is below 1.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
     one_by_one = source.live or any(view.waits for view in views)
     waiting = [view for view in views if view.waits]
     others = [view for view in views if not view.waits]
     smoother = Smoother(smooth_seconds, classifier.manifest.labels) if smooth_seconds else None
-    if source.live:
-        classifier.warm_up()
     if waiting:
         source.when_idle(lambda: all([view.idle() for view in waiting]))
     goes_on = True

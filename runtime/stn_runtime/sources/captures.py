@@ -63,6 +63,17 @@ class CameraOptions:
     stall_seconds: float = 10.0
     wait: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no camera can have.
+
+        Raises:
+            ValueError: A number is not positive.
+        """
+        for name, value in (("size", self.size), ("rate", self.rate), ("stall_seconds", self.stall_seconds)):
+            numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+            if not all(number > 0 for number in numbers):
+                raise ValueError(f"{name} must be above 0, got {value}")
+
 
 AS_IT_COMES = CameraOptions()
 

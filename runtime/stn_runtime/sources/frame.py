@@ -55,5 +55,16 @@ class Selection:
     watch: bool = False
     all_files: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that select nothing.
+
+        Raises:
+            ValueError: A number is not positive.
+        """
+        if self.stride < 1:
+            raise ValueError(f"stride must be at least 1, got {self.stride}")
+        if self.max_fps is not None and not self.max_fps > 0:
+            raise ValueError(f"max_fps must be above 0, got {self.max_fps}")
+
 
 EVERYTHING = Selection()

@@ -3,17 +3,21 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ..errors import InputError
 from ..images.foreign_files import is_foreign, passed_over
 from ..images.reading import IMAGE_SUFFIXES
+from ..images.unread_kinds import UNREAD_SUFFIXES
 from .result_folders import is_marked
+from .video import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
+_KNOWN = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES
 _UTF8_MARK = b"\xef\xbb\xbf"  # that some editors begin a list with
 
 
@@ -38,7 +42,7 @@ class Folder:
         Raises:
             InputError: The folder cannot be listed.
         """
-        return self._counted[0]
+        return self._found.paths
 
     @cached_property
     def passed_over(self) -> str | None:
@@ -47,29 +51,44 @@ class Folder:
         Raises:
             InputError: The folder cannot be listed.
         """
-        _, files, example = self._counted
-        return passed_over(self.root, files, [example]) if files else None
+        files, example = self._found.foreign, self._found.foreign_example
+        return passed_over(self.root, files, [os.path.relpath(example, self.root)]) if files else None
 
     @cached_property
-    def _counted(self) -> tuple[int, int, str]:
-        """How many paths are taken and how many passed over, and an example of the latter."""
-        paths, foreign, example = 0, 0, ""
+    def unread(self) -> str | None:
+        """The sentence that says how many pictures of kinds that are not read, and videos, are there; None without any.
+
+        Raises:
+            InputError: The folder cannot be listed.
+        """
+        files, example = self._found.unread, self._found.unread_example
+        if not files:
+            return None
+        are = "file is of a kind" if files == 1 else "files are of kinds"
+        return (
+            f"{self.root}: {files} {are} not read from a folder (such as {os.path.relpath(example, self.root)}); "
+            "convert pictures to JPEG or PNG, and name videos themselves"
+        )
+
+    @cached_property
+    def _found(self) -> "_Found":
+        """What is there when this is first asked."""
+        found = _Found()
         folders = [(str(self.root), False)]
         while folders:
             folder, within = folders.pop()
             try:
-                for name, is_folder in _entries(folder):
+                for name, is_folder in _entries(folder, _KNOWN):
                     path, is_passed = os.path.join(folder, name), within or (not self._all_files and is_foreign(name))
-                    if is_folder and not is_marked(path):
+                    if not is_folder:
+                        found.count(path, is_passed)
+                    elif not is_marked(path):
                         folders.append((path, is_passed))
-                    elif not is_folder:
-                        paths, foreign = paths + (not is_passed), foreign + is_passed
-                        example = example or (os.path.relpath(path, self.root) if is_passed else "")
             except InputError:
                 if folder == str(self.root):
                     raise
-                paths += not within
-        return paths, foreign, example
+                found.paths += not within
+        return found
 
     def __iter__(self) -> Iterator[Path]:
         """Yield the paths of files whose suffix says that they are pictures, in the order of ``sorted``.
@@ -101,6 +120,26 @@ class Folder:
         for name, is_folder in sorted(_entries(folder)):
             if self._all_files or not is_foreign(name):
                 yield os.path.join(folder, name), is_folder
+
+
+@dataclass
+class _Found:
+    """How many files a folder holds of each sort, and an example of those that are not taken."""
+
+    paths: int = 0
+    foreign: int = 0
+    foreign_example: str = ""
+    unread: int = 0
+    unread_example: str = ""
+
+    def count(self, path: str, is_foreign: bool) -> None:
+        is_picture = _suffix(path) in IMAGE_SUFFIXES
+        if is_foreign and is_picture:
+            self.foreign, self.foreign_example = self.foreign + 1, self.foreign_example or path
+        elif is_picture:
+            self.paths += 1
+        elif not is_foreign:
+            self.unread, self.unread_example = self.unread + 1, self.unread_example or path
 
 
 class ListedFiles:
@@ -135,16 +174,20 @@ class ListedFiles:
                 os.close(number)
 
 
-def _entries(folder: str) -> Iterator[tuple[str, bool]]:
-    """Yield the pictures and folders in a folder as the system lists them: name, and whether it is a folder."""
+def _entries(folder: str, suffixes: Set[str] = IMAGE_SUFFIXES) -> Iterator[tuple[str, bool]]:
+    """Yield the files of some suffixes, and the folders, in a folder in the system's order: name, whether a folder."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 is_folder = entry.is_dir(follow_symlinks=False)
-                if is_folder or os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                if is_folder or _suffix(entry.name) in suffixes:
                     yield entry.name, is_folder
     except OSError as error:
         raise InputError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _split(number: int) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"(https?|rtsps?)://", re.IGNORECASE)
 
 
 def open_source(
-    text: str | Sequence[str],
+    text: str | Path | Sequence[str | Path],
     options: CameraOptions = AS_IT_COMES,
     selection: Selection = EVERYTHING,
 ) -> Source:
@@ -45,8 +45,10 @@ def open_source(
 
     Raises:
         InputError: There is nothing of that name, or it cannot be opened; one sentence.
+        TypeError: ``text`` is neither names nor paths.
+        ValueError: No source is named.
     """
-    texts = [text] if isinstance(text, str) else list(text)
+    texts = _texts(text)
     check_backend(options.backend)
     labels, names = zip(*(_label_and_name(name, options) for name in texts), strict=True)
     cameras = [name for name in names if _is_camera(name, options)]
@@ -66,6 +68,16 @@ def open_source(
     if selection.max_fps is not None and not all(source.timed for source in sources):
         raise InputError("--max-fps is for videos and cameras: pictures have no time; take --stride")
     return sources[0] if len(sources) == 1 else Chain(sources)
+
+
+def _texts(text: str | Path | Sequence[str | Path]) -> list[str]:
+    several = [text] if isinstance(text, str | Path) or not isinstance(text, Iterable) else list(text)
+    for name in several:
+        if not isinstance(name, str | Path):
+            raise TypeError(f"a source is a name or a path, such as '0' for the first camera, got {name!r}")
+    if not several:
+        raise ValueError("no source is named")
+    return [str(name) for name in several]
 
 
 class Chain(Source):
@@ -190,9 +202,10 @@ def _open_folder(path: Path, selection: Selection, root: Path | None) -> ImageFi
     folder = Folder(path, selection.all_files)
     # Goes through all of it: a folder that cannot be listed is not passed over in the middle of a run.
     if not folder.count and not selection.watch:
-        raise InputError(folder.passed_over or f"{path}: has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    if folder.passed_over:
-        log.warning("%s", folder.passed_over)
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(folder.passed_over or folder.unread or f"{path}: has no image files ({kinds})")
+    for sentence in filter(None, (folder.passed_over, folder.unread)):
+        log.warning("%s", sentence)
     return ImageFiles(folder, root, selection, count=None if selection.watch else lambda: folder.count)
 
 

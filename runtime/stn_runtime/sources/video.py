@@ -1,6 +1,7 @@
 """Video files: every frame in order, decoded ahead on a thread."""
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -93,8 +94,11 @@ class Video(Source):
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(encodable(self.path))
         if not capture.isOpened():
+            if os.path.isfile(self.path) and os.path.getsize(self.path) == 0:
+                raise InputError(f"{self.path}: is empty (0 bytes)")
             raise InputError(
-                f"{self.path}: cannot be opened as a video (damaged, or a format that OpenCV does not read)"
+                f"{self.path}: cannot be opened as a video (damaged, cut off, or a format that OpenCV does not read); "
+                "copy it again, or convert it: ffmpeg -i FILE new.mp4"
             )
         return capture
 

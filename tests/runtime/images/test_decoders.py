@@ -281,6 +281,38 @@ def test_an_orientation_in_the_xmp_of_a_webp_is_applied(way: int) -> None:
     np.testing.assert_array_equal(decode_image(stream.getvalue(), "x"), turned(RGB, way))
 
 
+@pytest.mark.parametrize("way", range(1, 9))
+@pytest.mark.parametrize("by_tag", [None, 0, 1, 6])
+@pytest.mark.parametrize(("order", "kind"), [("<", 1), (">", 7)])
+def test_an_orientation_in_the_xmp_of_a_tiff_is_applied_where_no_tag_has_one(
+    way: int, by_tag: int | None, order: str, kind: int
+) -> None:
+    packet: dict[int, tuple[int, Any]] = {700: (kind, list(XMP % way))}
+    tag: dict[int, tuple[int, Any]] = {} if by_tag is None else {274: (3, [by_tag])}
+    data = tiff(TiffPage(RGB, 2, tags={**packet, **tag}), order=order)
+    np.testing.assert_array_equal(decode_image(data, "x"), turned(RGB, by_tag or way))
+
+
+@pytest.mark.parametrize("packet", [b"", b"x", b'tiff:Orientation="9"', b"tiff:Orientation=", XMP[:40]])
+def test_damaged_xmp_in_a_tiff_is_no_orientation(packet: bytes) -> None:
+    data = tiff(TiffPage(RGB, 2, tags={700: (1, list(packet))} if packet else {}))
+    np.testing.assert_array_equal(decode_image(data, "x"), RGB)
+
+
+@pytest.mark.parametrize(
+    ("tags", "sentence"),
+    [
+        ({50706: (1, [1, 4, 0, 0])}, "^x: is a raw photograph, which is not read; convert it to JPEG or PNG$"),
+        ({254: (4, [1])}, "^x: begins with a reduced picture, as raw photographs do; convert it to JPEG or PNG$"),
+    ],
+)
+def test_the_thumbnail_of_a_raw_photograph_is_not_taken_for_the_photograph(
+    tags: dict[int, tuple[int, Any]], sentence: str
+) -> None:
+    with pytest.raises(ImageReadError, match=sentence):
+        decode_image(tiff(TiffPage(RGB, 2, tags=tags), TiffPage(RGB, 2)), "x")
+
+
 def with_segment(jpeg: bytes, body: bytes) -> bytes:
     """Return a JPEG with an APP1 segment before all others."""
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]

@@ -1,6 +1,7 @@
 """What other programs leave in folders is no picture of the user's, wherever files are listed."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,28 @@ def test_a_results_folder_is_empty_when_it_holds_only_what_a_desktop_left(tmp_pa
     (tmp_path / "Thumbs.db").touch()
     ResultsFolder(tmp_path)
     assert (tmp_path / MARK).exists()
+
+
+def test_pictures_of_kinds_that_are_not_read_and_videos_in_a_folder_are_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_image(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
+    (tmp_path / "IMG").mkdir()
+    for name in ("IMG/1.HEIC", "IMG/2.dng", "clip.mp4", "notes.txt", "._b.heic"):
+        (tmp_path / name).touch()
+    source = open_source(str(tmp_path))
+    assert source.total == 1
+    [message] = caplog.messages
+    assert message.startswith(f"{tmp_path}: 3 files are of kinds not read from a folder (such as ")
+    assert re.search(
+        r"\((such as clip\.mp4|such as IMG.[12]\.\w+)\); convert pictures to JPEG or PNG, and name videos themselves$",
+        message,
+    )
+
+
+def test_a_folder_of_nothing_but_such_pictures_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "1.heic").touch()
+    with pytest.raises(
+        InputError, match=r"1 file is of a kind not read .* \(such as 1\.heic\); convert pictures to JPEG"
+    ):
+        open_source(str(tmp_path))

@@ -482,7 +482,7 @@ def test_a_classifier_that_is_not_base64_is_one_sentence(build_split: Callable[.
 
 
 CLASSIFIER_DOES_NOT_LOAD = (
-    r"/split\.onnx, its classifier graph: onnxruntime cannot load it \(.*\); export the model again$"
+    r"/split\.onnx, its classifier graph: onnxruntime cannot load it \(.*\); copy or export the model again$"
 )
 
 

@@ -73,12 +73,15 @@ def test_a_manifest_that_is_not_json_is_refused(build_model: Callable[..., Path]
 def test_a_truncated_file_is_refused(grey_model: Path, share: float) -> None:
     data = grey_model.read_bytes()
     grey_model.write_bytes(data[: int(len(data) * share)])
-    _refused(grey_model, "onnxruntime cannot load it .*; export the model again|no 'stn_edge' metadata")
+    _refused(
+        grey_model,
+        "(onnxruntime cannot load it .*; |is empty .*; )copy or export the model again|no 'stn_edge' metadata",
+    )
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"PK\x03\x04 pickled things")
-    _refused(tmp_path / "weights.pt", r"onnxruntime cannot load it \(.*\); export the model again$")
+    _refused(tmp_path / "weights.pt", r"onnxruntime cannot load it \(.*\); copy or export the model again$")
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
@@ -238,3 +241,18 @@ def test_the_quota_of_a_container_or_service_limits_the_cpus(
     )
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert usable_cpus() == cpus
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", r": is empty \(0 bytes\); copy or export the model again$"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+            r": is a Git LFS pointer, .* run 'git lfs pull'",
+        ),
+    ],
+)
+def test_what_is_plainly_no_model_is_named(data: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(data)
+    _refused(tmp_path / "m.onnx", told)

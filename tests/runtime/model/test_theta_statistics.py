@@ -93,3 +93,14 @@ def test_its_json_is_short_and_loses_nothing(correlated: NDArray[np.float64]) ->
     read = json.loads(text)
     rows = tuple(tuple(row) for row in read["whitening"])
     assert ThetaStatistics(tuple(read["mean"]), rows, read["limit"], read["pictures"]) == statistics
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-9, 1e-4])
+def test_of_a_theta_that_hardly_moves_rounding_is_no_surprise_and_two_pixels_are(noise: float) -> None:
+    thetas = np.tile([1.0, 0, 0, 0, 1, 0], (200, 1)) + noise * np.random.default_rng(0).standard_normal((200, 6))
+    pixels = np.full(6, 2 / 28)
+    statistics = describe_theta(thetas, pixels)
+    assert statistics is not None
+    assert statistics.fault() is None
+    near, far = (thetas.mean(axis=0) + np.array([0, 0, shift * 2 / 28, 0, 0, 0]) for shift in (0.25, 2.0))
+    assert statistics.distances(near) < statistics.limit < statistics.distances(far)

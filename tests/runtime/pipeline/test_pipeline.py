@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stn_runtime import Classifier, Prediction
 from stn_runtime.images.writing import write_image
 from stn_runtime.machine.signals import StopSignals
 from stn_runtime.model.manifest import Manifest
+from stn_runtime.model.network import Network
 from stn_runtime.pipeline.pipeline import classify
 from stn_runtime.records.record import Record
 from stn_runtime.records.writers import RecordWriter
@@ -115,6 +117,21 @@ def test_only_errors_are_all_records(grey: Classifier) -> None:
     kept = Kept()
     summary = run(Listed([_frame(index) for index in range(9)]), grey, kept)
     assert (summary.frames, summary.failed, len(kept.records)) == (9, 9, 9)
+
+
+def test_an_open_classifier_is_warm_and_runs_for_frames_only(grey: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    run = Network.run
+
+    def counted(network: Network, batch: NDArray[np.uint8], *rest: Any) -> dict[str, NDArray[np.generic]]:  # noqa: ANN401
+        runs.append(len(batch))
+        return run(network, batch, *rest)
+
+    monkeypatch.setattr(Network, "run", counted)
+    warm = Classifier(grey.path)
+    assert runs == [1]
+    assert len(list(classify(Listed([_frame(0, 0), _frame(1, 0)], live=True), warm))) == 2
+    assert runs == [1, 1, 1]
 
 
 def test_a_live_frame_is_classified_before_the_next_is_asked_for(grey: Classifier) -> None:
