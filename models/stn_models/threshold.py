@@ -45,7 +45,7 @@ class Labelling:
 
     @property
     def holds(self) -> bool:
-        """Whether at most 1 % of the rejected class get a label; without such a class, whether 1 % are wrong at most."""
+        """Whether at most 1 % of the rejected class get a label, or without such a class, at most 1 % of labels err."""
         if self.rejected is not None:
             return 100 * self.mistaken <= _PERCENT_ALLOWED * self.rejected
         return 100 * (self.labelled - self.right) <= _PERCENT_ALLOWED * self.labelled
@@ -53,7 +53,7 @@ class Labelling:
     def sentence(self) -> str:
         """Return the figures in words, and what they cannot say."""
         wanted, counted = f"{_PERCENT_ALLOWED} %", self.labelled if self.rejected is None else self.rejected
-        text = f"threshold {self.threshold:g}: {self.labelled} of {self.pictures} pictures get a label"
+        text = f"threshold {self.threshold:.8g}: {self.labelled} of {self.pictures} pictures get a label"
         text += f" ({_percent(self.labelled, self.pictures)}), {self.right} of them the right one"
         text += f" ({_percent(self.right, self.labelled)})"
         if self.rejected is not None:

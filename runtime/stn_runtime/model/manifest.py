@@ -135,7 +135,7 @@ class Manifest:
             threshold: Confidence that is used instead of the manifest's.
         """
         limit = self.threshold if threshold is None else threshold
-        which = [f"below confidence {limit:.6g}"] if limit else []
+        which = [f"below confidence {limit:.8g}"] if limit else []
         which += [f"for class '{printable(self.reject)}'"] if self.reject is not None else []
         return f"no label {' and '.join(which)}" if which else ""
 
