@@ -203,8 +203,8 @@ def _report_threshold(done: Exported, described: Checkpoint, args: argparse.Name
     if done.labelling is not None and described.threshold is None and args.data is None:
         sys.stderr.write("the threshold is too low if training saw these pictures: take others for --images then\n")
     if described.threshold not in (None, manifest.threshold):
-        precision = manifest.export.precision
-        sys.stderr.write(f"the checkpoint's threshold {described.threshold:.8g} does not hold in {precision}: replaced\n")
+        old, precision = f"{described.threshold:.8g}", manifest.export.precision
+        sys.stderr.write(f"the checkpoint's threshold {old} does not hold in {precision}: replaced\n")
     if manifest.threshold is None and manifest.reject is not None:
         sys.stderr.write(
             f"no threshold: it takes --images in a folder per class, among them some of '{printable(manifest.reject)}' "
