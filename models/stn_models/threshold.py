@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_PERCENT_ALLOWED = 1  # of the pictures of the rejected class, or of those with a label, that may have a wrong one
+_PERCENT_ALLOWED = 1  # of the pictures of the reject class, or of those with a label, that may have a wrong one
 _LEAST_PICTURES = 100  # of which one is a percent
 
 Probabilities = NDArray[np.floating[Any]]
@@ -32,7 +32,7 @@ class Labelling:
         pictures: Number of pictures of all classes but the rejected one.
         labelled: Number of those that get a label.
         right: Number of those that get the right one.
-        rejected: Number of pictures of the rejected class; None where the network has none.
+        rejected: Number of pictures of the reject class; None where the network has none.
         mistaken: Number of those that get a label.
     """
 
@@ -45,7 +45,7 @@ class Labelling:
 
     @property
     def holds(self) -> bool:
-        """Whether at most 1 % of the rejected class get a label, or without such a class, at most 1 % of labels err."""
+        """Whether at most 1 % of the reject class get a label, or without such a class, at most 1 % of labels err."""
         if self.rejected is not None:
             return 100 * self.mistaken <= _PERCENT_ALLOWED * self.rejected
         return 100 * (self.labelled - self.right) <= _PERCENT_ALLOWED * self.labelled
@@ -57,7 +57,7 @@ class Labelling:
         text += f" ({_percent(self.labelled, self.pictures)}), {self.right} of them the right one"
         text += f" ({_percent(self.right, self.labelled)})"
         if self.rejected is not None:
-            text += f"; of the rejected class {self.mistaken} of {self.rejected} do"
+            text += f"; of the reject class {self.mistaken} of {self.rejected} do"
             text += f" ({_percent(self.mistaken, self.rejected)})"
         if not self.holds:
             return f"{text}; more than the {wanted} that should be wrong at most"
@@ -69,7 +69,7 @@ class Labelling:
 def find_threshold(probabilities: Probabilities, labels: Labels, reject: int | None) -> float | None:
     """Return the confidence below which a picture should get no label.
 
-    Of a network with a rejected class it is the lowest at which at most 1 % of the pictures of that class get another
+    Of a network with a reject class it is the lowest at which at most 1 % of the pictures of that class get another
     label; of one without, the lowest at which at least 99 % of the labels are right, 0 when that holds already. It lies
     between the confidences of two pictures, so that rounding on another device does not change who gets a label. Where
     no threshold holds that still labels a picture, it is the one which separates best (``Labelling.holds`` is false).
@@ -80,7 +80,7 @@ def find_threshold(probabilities: Probabilities, labels: Labels, reject: int | N
         reject: Index of the class that means none of the others; None where there is none.
 
     Returns:
-        A threshold from 0 to 1; None where the pictures cannot tell: there are none, none of the rejected class, or
+        A threshold from 0 to 1; None where the pictures cannot tell: there are none, none of the reject class, or
         none of another.
 
     Raises:

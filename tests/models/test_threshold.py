@@ -45,7 +45,7 @@ def test_the_threshold_is_above_every_picture_of_nothing_and_below_the_others() 
     assert (done.pictures, done.labelled, done.right, done.rejected, done.mistaken) == (4, 2, 2, 10, 0)
     assert done.holds
     assert done.sentence() == (
-        "threshold 0.75: 2 of 4 pictures get a label (50.0 %), 2 of them the right one (100.0 %); of the rejected "
+        "threshold 0.75: 2 of 4 pictures get a label (50.0 %), 2 of them the right one (100.0 %); of the reject "
         "class 0 of 10 do (0.0 %); fewer than 100 pictures cannot show 1 %"
     )
 
@@ -58,7 +58,7 @@ def test_of_a_hundred_pictures_of_nothing_one_may_get_a_label() -> None:
     assert 0.6 < threshold <= 0.8
     done = measure_threshold(probabilities, labels, NOTHING, threshold)
     assert (done.labelled, done.mistaken, done.holds) == (1, 1, True)
-    assert done.sentence().endswith("of the rejected class 1 of 100 do (1.0 %)")
+    assert done.sentence().endswith("of the reject class 1 of 100 do (1.0 %)")
 
 
 def test_where_nothing_is_never_taken_for_something_every_picture_keeps_its_label() -> None:
@@ -156,7 +156,7 @@ def test_a_network_that_rejects_everything_labels_nothing_at_any_threshold() -> 
     probabilities, labels = _answers((NOTHING, 0.6, 1), (NOTHING, 0.9, NOTHING))
     assert find_threshold(probabilities, labels, NOTHING) == 0.0
     assert measure_threshold(probabilities, labels, NOTHING, 0.0).sentence() == (
-        "threshold 0: 0 of 1 pictures get a label (0.0 %), 0 of them the right one (none); of the rejected class "
+        "threshold 0: 0 of 1 pictures get a label (0.0 %), 0 of them the right one (none); of the reject class "
         "0 of 1 do (0.0 %); fewer than 100 pictures cannot show 1 %"
     )
 
