@@ -212,6 +212,7 @@ FLOORS = {
         {"forms", "pytorch"},
         {"proof"},
         {"card", "graph_comparison", "linting", "network_graph", "theta_lookup"},
+        {"threshold_lookup"},
         {"optimizer"},
         {"exporter"},
         {"module_exporter"},

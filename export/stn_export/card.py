@@ -12,6 +12,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from stn_models import Labelling
 from stn_runtime import ExportSpec, GoldenVector, Manifest, PreprocessSpec
 from stn_runtime.model.golden import make_golden
 from stn_runtime.model.network import Network
@@ -39,6 +40,9 @@ class Card:
         data: Training data and settings; free-form JSON.
         metrics: Measured figures by name, accuracy in percent.
         theta: Statistics of theta on the training pictures; None where they were not measured.
+        reject: The label that means none of the others; None where there is none.
+        threshold: Confidence from 0 to 1, found on validation data, below which a picture gets no label; None where it
+            was not looked for.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Card:
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     theta: ThetaStatistics | None = None
+    reject: str | None = None
+    threshold: float | None = None
 
 
 def make_manifest(
@@ -57,6 +63,7 @@ def make_manifest(
     model: onnx.ModelProto,
     verification: Verification,
     gate: Gate | None,
+    labelling: Labelling | None = None,
 ) -> Manifest:
     """Return the manifest of a verified graph, without golden vectors.
 
@@ -68,10 +75,13 @@ def make_manifest(
         verification: PyTorch against onnxruntime.
         gate: Figures on a test set; with reduced precision, its accuracy replaces the card's metrics, which are
             those of the network in float32.
+        labelling: What the card's threshold does on labelled pictures; None where that was not measured.
     """
     report = verification.report()
     if gate is not None:
         report["gate"] = asdict(gate)
+    if labelling is not None:
+        report["threshold"] = asdict(labelling)
     measured = {} if gate is None else {gate.source.replace(",", ""): gate.accuracy}
     return Manifest(
         name=card.name,
@@ -87,6 +97,8 @@ def make_manifest(
         versions=_versions(),
         license=card.license,
         theta=card.theta,
+        reject=card.reject,
+        threshold=card.threshold,
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -21,7 +21,7 @@ from stn_runtime.model.manifest import Form, Precision, read_preprocess
 from stn_runtime.sources.image_files import ImageFiles
 from stn_runtime.sources.opening import open_source
 
-from .exporter import export_checkpoint
+from .exporter import Exported, export_checkpoint
 from .forms.targets import Target, find_target, plan_export, target_table
 from .graph.onnx_files import read_onnx
 from .graph_comparison import DifferenceError
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 _SECONDS = 300.0  # for a look into a stranger's file
 _LEAST_MEMORY = 256 << 20  # bytes that it may take where little is free
-_THETA_IMAGES = 1000
+_MEASURED_IMAGES = 1000  # where theta or the threshold is measured on them
 _CALIBRATION_IMAGES = 256
 
 
@@ -55,7 +55,11 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .onnx file to write")
     parser.add_argument("--name", help="of the model, in its manifest (default: the output's stem)")
     parser.add_argument("--license", default="", help="of the weights, in the manifest, such as Apache-2.0")
-    parser.add_argument("--images", help="pictures to verify with; four of them travel in the file as golden vectors")
+    parser.add_argument(
+        "--images",
+        help="pictures to verify with; four of them travel in the file as golden vectors; in a folder per class, they "
+        "also give the threshold that a checkpoint lacks",
+    )
     parser.add_argument("--no-rectified", action="store_true", help="leave out the output 'rectified'")
     parser.add_argument("--target", default="cpu", metavar="NAME", help="where it will run (default: %(default)s)")
     parser.add_argument("--list-targets", action=_ListTargets, nargs=0, help="print the targets and what they can do")
@@ -79,9 +83,10 @@ def export(args: argparse.Namespace) -> int:
     plan = plan_export(args.target, args.form, args.precision, args.opset)
     described = _describe(args.checkpoint)
     spec = read_preprocess(described.preprocess, str(args.checkpoint))
-    most = LEAST_REAL if described.theta is not None else _THETA_IMAGES
-    images = _read_images(args.images, spec, most) if args.images is not None else None
-    if images is None:
+    images, image_labels = None, None
+    if args.images is not None:
+        images, image_labels = _read_images(args.images, spec, described)
+    else:
         sys.stderr.write("no --images given: verifying with generated pictures only\n")
     data = _read_data(args, spec) if args.data is not None else None
     try:
@@ -91,6 +96,7 @@ def export(args: argparse.Namespace) -> int:
             name=args.name,
             license=args.license,
             images=images,
+            image_labels=image_labels,
             with_rectified=not args.no_rectified,
             plan=plan,
             data=data,
@@ -102,6 +108,7 @@ def export(args: argparse.Namespace) -> int:
     sys.stdout.write(f"{done.verification.table()}\n")
     if done.gate is not None:
         sys.stdout.write(f"{done.gate.sentence()}\n")
+    _report_threshold(done, described, args)
     for finding in lint(read_onnx(done.path), find_target(args.target)):
         if finding.fails:
             sys.stderr.write(f"on {args.target} this will fail: {finding.sentence}\n")
@@ -189,20 +196,58 @@ def _describe(checkpoint: Path) -> Checkpoint:
     return described
 
 
-def _read_images(source: str, spec: PreprocessSpec, most: int) -> NDArray[np.uint8]:
+def _report_threshold(done: Exported, described: Checkpoint, args: argparse.Namespace) -> None:
+    """Say what the threshold in the file does, and on which pictures, or why there is none."""
+    manifest, source = done.manifest, args.data or args.images
+    if done.labelling is not None:
+        sys.stdout.write(f"{source}: {done.labelling.sentence()}\n")
+    if done.labelling is not None and described.threshold is None and args.data is None:
+        sys.stderr.write("the threshold is too low if training saw these pictures: take others for --images then\n")
+    if described.threshold not in (None, manifest.threshold):
+        old, precision = f"{described.threshold:.8g}", manifest.export.precision
+        sys.stderr.write(f"the checkpoint's threshold {old} does not hold in {precision}: replaced\n")
+    if manifest.threshold is None and manifest.reject is not None:
+        sys.stderr.write(
+            f"no threshold: it takes --images in a folder per class, among them some of '{printable(manifest.reject)}' "
+            "and of others\n"
+        )
+
+
+def _read_images(
+    source: str, spec: PreprocessSpec, described: Checkpoint
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return pictures (M, H, W, C) and the index of each one's label (M,), -1 where no folder is named like one.
+
+    More are read where the checkpoint lacks what is measured on them: statistics of theta, or the threshold.
+    """
     files = open_source(source)
     if not isinstance(files, ImageFiles):
         raise InputError(f"{source}: --images takes pictures: a file, a folder or a pattern")
     paths = list(files.paths)
-    step = max(1, len(paths) // most)  # of every class some, not all of the first
-    chosen = list(ImageFiles(paths[::step][:most]))
-    pictures = [preprocess(frame.image, spec) for frame in chosen if frame.image is not None]
-    errors = [frame.error for frame in chosen if frame.error is not None]
+    label_of = {str(path): _label_of(path, files.root, described.labels) for path in paths}
+    is_labelled = max(label_of.values(), default=-1) >= 0
+    enough = described.theta is not None and (described.threshold is not None or not is_labelled)
+    most = LEAST_REAL if enough else _MEASURED_IMAGES
+    count = min(most, len(paths))
+    chosen = list(ImageFiles([paths[index * len(paths) // count] for index in range(count)]))  # of every class some
+    pictures, labels, errors = [], [], []
+    for frame in chosen:
+        if frame.image is not None:
+            pictures.append(preprocess(frame.image, spec))
+            labels.append(label_of[frame.source])
+        elif frame.error is not None:
+            errors.append(frame.error)
     if errors:
         log.warning("%d of %d pictures are left out, such as %s", len(errors), len(chosen), errors[0])
     if not pictures:
         raise InputError(f"{source}: none of the files can be read as a picture")
-    return np.stack(pictures)
+    return np.stack(pictures), np.array(labels, np.int64)
+
+
+def _label_of(path: Path, root: Path | None, labels: Sequence[str]) -> int:
+    """Return the index of the label that a folder between ``root`` and a picture is named like, -1 without one."""
+    folders = path.relative_to(root).parts[:-1] if root is not None else ()
+    return next((labels.index(name) for name in folders if name in labels), -1)
 
 
 def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from stn_models import CheckpointError, load_checkpoint
+from stn_models import CheckpointError, Labelling, load_checkpoint
 from stn_runtime import InputError, Manifest, PreprocessSpec
 from stn_runtime.model.golden import replay
 from stn_runtime.model.manifest import METADATA_KEY, read_preprocess
@@ -25,6 +25,7 @@ from .proof.gates import Gate, GateError, TestSet, blame, measure
 from .proof.verification import ParityError, Verification, open_both, verify
 from .pytorch.plain_modules import plain_module
 from .theta_lookup import theta_of
+from .threshold_lookup import threshold_for
 
 _WORST_LAYERS = 3
 
@@ -38,12 +39,14 @@ class Exported:
         manifest: The manifest in the file.
         verification: PyTorch against onnxruntime.
         gate: Accuracy and shift of the sampling points; None without a test set.
+        labelling: What the threshold does on labelled pictures; None where it was not measured, see ``threshold_for``.
     """
 
     path: Path
     manifest: Manifest
     verification: Verification
     gate: Gate | None
+    labelling: Labelling | None = None
 
 
 def export_checkpoint(
@@ -53,6 +56,7 @@ def export_checkpoint(
     name: str | None = None,
     license: str = "",
     images: NDArray[np.uint8] | None = None,
+    image_labels: NDArray[np.int64] | None = None,
     with_rectified: bool = True,
     plan: Plan | None = None,
     data: TestSet | None = None,
@@ -67,6 +71,7 @@ def export_checkpoint(
         license: The weights' licence, an SPDX expression.
         images: Real pictures (M, H, W, C), preprocessed. Where the checkpoint has no statistics of theta, they are
             measured on these.
+        image_labels: (M,) index of each picture's label, -1 where it is unknown; see ``export_classifier``.
         with_rectified: Whether the file has the output ``rectified``.
         plan: Form, precision, opset; by default for the target ``cpu``.
         data: Labelled pictures to calibrate and measure with.
@@ -83,9 +88,27 @@ def export_checkpoint(
         raise InputError(str(error)) from error
     spec = read_preprocess(described.preprocess, str(checkpoint))
     theta = theta_of(described, str(checkpoint), Deployment(network, spec), images)
-    card = Card(name or output.stem, described.labels, spec, license, described.training, described.metrics, theta)
+    card = Card(
+        name or output.stem,
+        described.labels,
+        spec,
+        license,
+        described.training,
+        described.metrics,
+        theta,
+        described.reject,
+        described.threshold,
+    )
     return export_classifier(
-        network, output, card, images=images, with_rectified=with_rectified, plan=plan, data=data, exclude=exclude
+        network,
+        output,
+        card,
+        images=images,
+        image_labels=image_labels,
+        with_rectified=with_rectified,
+        plan=plan,
+        data=data,
+        exclude=exclude,
     )
 
 
@@ -95,6 +118,7 @@ def export_classifier(
     card: Card,
     *,
     images: NDArray[np.uint8] | None = None,
+    image_labels: NDArray[np.int64] | None = None,
     with_rectified: bool = True,
     plan: Plan | None = None,
     data: TestSet | None = None,
@@ -107,6 +131,8 @@ def export_classifier(
         output: The .onnx file; it appears only when the verification, and the gates if any, have passed.
         card: What the manifest says of the classifier beyond its graph.
         images: Real pictures (M, H, W, C), preprocessed; some become golden vectors inside the file.
+        image_labels: (M,) index of each picture's label, -1 where it is unknown. On the labelled ones, or on ``data``
+            where that is given, the threshold is found that the card lacks, or that reduced precision does not keep to.
         with_rectified: Whether the file has the output ``rectified``.
         plan: Form, precision, opset; by default for the target ``cpu``.
         data: Labelled pictures to calibrate and measure with; reduced precision needs them.
@@ -119,8 +145,10 @@ def export_classifier(
     """
     plan = plan or plan_export()
     _check_data(plan, data)
+    if card.reject not in (None, *card.labels):
+        raise InputError(f"{card.name}: the card rejects '{card.reject}', which is none of its labels")
     with plain_module(network) as plain:
-        return _export_plain(plain, output, card, images, with_rectified, plan, data, exclude)
+        return _export_plain(plain, output, card, images, image_labels, with_rectified, plan, data, exclude)
 
 
 def _export_plain(
@@ -128,6 +156,7 @@ def _export_plain(
     output: Path,
     card: Card,
     images: NDArray[np.uint8] | None,
+    image_labels: NDArray[np.int64] | None,
     with_rectified: bool,
     plan: Plan,
     data: TestSet | None,
@@ -151,10 +180,24 @@ def _export_plain(
     if gate is not None and data is not None and not gate.passed:
         advice = _advice(gate, whole, deployment, spec, data, exclude)
         raise GateError(f"{output}: {gate.sentence()}; nothing was written. {advice}")
-    manifest = make_manifest(card, deployment, plan, model, verification, gate)
+    labelled = _labelled(real, image_labels, data)
+    threshold, labelling = threshold_for(card, candidate, plan.precision, *labelled)
+    card = replace(card, threshold=threshold)
+    manifest = make_manifest(card, deployment, plan, model, verification, gate, labelling)
     manifest = replace(manifest, golden=make_golden_vectors(deployment, candidate, spec, real, plan))
     _write(model, manifest, output)
-    return Exported(output, manifest, verification, gate)
+    return Exported(output, manifest, verification, gate, labelling)
+
+
+def _labelled(
+    images: NDArray[np.uint8], labels: NDArray[np.int64] | None, data: TestSet | None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the pictures whose label is known, and these: a test set, which training has not seen, goes first."""
+    if data is not None:
+        return data.images, data.labels
+    if labels is None:
+        return images[:0], np.empty(0, np.int64)
+    return images[labels >= 0], labels[labels >= 0]
 
 
 def _check_data(plan: Plan, data: TestSet | None) -> None:

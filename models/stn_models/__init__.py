@@ -14,6 +14,7 @@ from .grid import (
 from .localization import LocalizationNet, conv_features
 from .registry import REGISTRY, Architecture, parameter_table
 from .sampler import Normalize, Sampler
+from .threshold import Labelling, find_threshold, measure_threshold
 from .transformer import (
     ParallelTransformers,
     SpatialTransformer,
@@ -34,6 +35,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "GridGenerator",
+    "Labelling",
     "LocalizationNet",
     "Normalize",
     "ParallelTransformers",
@@ -44,12 +46,14 @@ __all__ = [
     "ThinPlateSplineGrid",
     "TransformCall",
     "conv_features",
+    "find_threshold",
     "injected_thetas",
     "insert_spatial_transformer",
     "load_checkpoint",
     "localization_parameters",
     "make_grid",
     "make_transformer",
+    "measure_threshold",
     "parameter_table",
     "recorded_transforms",
     "save_checkpoint",

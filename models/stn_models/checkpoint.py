@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from stn_runtime.errors import printable
 from stn_runtime.machine.filesystem import write_whole
 from stn_runtime.model.schema import FieldError, read_as
 
@@ -42,6 +43,9 @@ class Checkpoint:
         metrics: Measured figures by name.
         theta: Statistics of theta on the training pictures, as a JSON object (``stn_runtime.ThetaStatistics``);
             None where they were not measured.
+        reject: The label that means none of the others; None where there is none.
+        threshold: Confidence from 0 to 1, found on validation data, below which a picture gets no label; None where it
+            was not looked for.
     """
 
     architecture: Architecture
@@ -50,6 +54,8 @@ class Checkpoint:
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     theta: Mapping[str, Any] | None = None
+    reject: str | None = None
+    threshold: float | None = None
 
 
 def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -66,6 +72,8 @@ def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> Non
         "training": dict(checkpoint.training),
         "metrics": dict(checkpoint.metrics),
         "theta": None if checkpoint.theta is None else dict(checkpoint.theta),
+        "reject": checkpoint.reject,
+        "threshold": checkpoint.threshold,
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     write_whole(path, save(weights, metadata={HEADER_KEY: json.dumps(header)}))
@@ -123,6 +131,10 @@ def _described(header: dict[str, Any]) -> Checkpoint:
         raise FieldError("labels", f"must have {classes} entries, one a class, got {len(checkpoint.labels)}")
     if len(set(checkpoint.labels)) < classes:
         raise FieldError("labels", "holds a label twice")
+    if checkpoint.reject is not None and checkpoint.reject not in checkpoint.labels:
+        raise FieldError("reject", f"is '{printable(checkpoint.reject)}', which is none of the labels")
+    if checkpoint.threshold is not None and not 0 <= checkpoint.threshold <= 1:  # NaN neither
+        raise FieldError("threshold", f"is {checkpoint.threshold:g}, expected 0 to 1")
     return checkpoint
 
 

@@ -96,6 +96,8 @@ def test_loaded_description_is_what_was_saved(tmp_path: Path, model: nn.Module) 
         {"data": "digits", "epochs": 3, "seeds": [1, 2]},
         {"accuracy": 0.1 + 0.2},
         {"mean": [0.1 + 0.2], "limit": 4.5},
+        reject="Zürich",
+        threshold=0.1 + 0.2,
     )
     save_checkpoint(tmp_path / "model.safetensors", model, saved)
     _, loaded = load_checkpoint(tmp_path / "model.safetensors")
@@ -104,6 +106,7 @@ def test_loaded_description_is_what_was_saved(tmp_path: Path, model: nn.Module) 
     assert loaded.training == saved.training
     assert loaded.metrics == saved.metrics
     assert loaded.theta == saved.theta
+    assert (loaded.reject, loaded.threshold) == ("Zürich", 0.1 + 0.2)
     assert loaded.architecture.name == "cifar-small"
     assert loaded.architecture.complete() == saved.architecture.complete()
 
@@ -111,6 +114,27 @@ def test_loaded_description_is_what_was_saved(tmp_path: Path, model: nn.Module) 
 def test_defaults_are_written_down_so_that_they_may_change(path: Path) -> None:
     _, checkpoint = load_checkpoint(path)
     assert set(checkpoint.architecture.options) == {"grid", "classes", "mean", "std"}
+
+
+def test_a_file_without_a_rejected_class_and_a_threshold_has_neither(path: Path) -> None:
+    write(path, DESCRIPTION)
+    _, checkpoint = load_checkpoint(path)
+    assert (checkpoint.reject, checkpoint.threshold) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("reject", "nothing", "reject is 'nothing', which is none of the labels"),
+        ("reject", 3, "reject must be a text, got 3"),
+        ("threshold", 1.5, "threshold is 1.5, expected 0 to 1"),
+        ("threshold", float("nan"), "threshold is nan, expected 0 to 1"),
+        ("threshold", "0.5", "threshold must be a number, got '0.5'"),
+    ],
+)
+def test_a_wrong_rejected_class_or_threshold_is_named(path: Path, field: str, value: object, fault: str) -> None:
+    write(path, {**DESCRIPTION, field: value})
+    assert damaged(fault) in refusal(path)
 
 
 def test_saving_does_not_change_the_network(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ def _card(path: Path, manifest: Manifest) -> str:
         f"  input      {spec.width} x {spec.height} {colour}, {spec.fit}",
         f"  exported   {export.form}, {export.precision}, opset {export.opset}, target {printable(export.target)}",
     ]
+    rule = manifest.label_rule()
+    lines += [f"  in a run   {rule}"] if rule else []
     lines += _shortened(
         f"  transform  {printable(entry.name)}: {printable(entry.grid)}, {entry.input_size} to {entry.output_size}, "
         f"{entry.interpolation}, padding {entry.padding}"

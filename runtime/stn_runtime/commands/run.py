@@ -30,7 +30,8 @@ class Summary:
     Attributes:
         frames: Frames that have a record.
         failed: Those of them that could not be read.
-        labels: Frames by label; those below the threshold are counted as ``unsure``.
+        labels: Frames by label; those below the threshold are counted as ``unsure``, those of the label that means
+            none of the others as ``no label`` with its name.
         seconds: Duration from the first frame asked for to the last record.
     """
 
@@ -46,7 +47,9 @@ class Summary:
         self.frames += 1
         self.failed += record.error is not None
         if record.prediction is not None:
-            self.labels[record.prediction.label if record.sure else "unsure"] += 1
+            name = record.prediction.label
+            missing = f"no label ({name})" if record.rejected else record.missing_label
+            self.labels[missing or name] += 1
 
     def text(self) -> str:
         """Return the counts as one line, and a second one with the most frequent labels where there are any."""
@@ -64,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     with StopSignals() as signals:
         with OpenRun(options) as opened:
             name = printable(opened.classifier.manifest.name)
-            sys.stderr.write(f"{name} runs on {', '.join(opened.classifier.providers)}\n")
+            rule = opened.classifier.manifest.label_rule(options.threshold)
+            providers = ", ".join(opened.classifier.providers)
+            sys.stderr.write(f"{name} runs on {providers}{f'; {rule}' if rule else ''}\n")
             signals.ends(opened.interrupt)
             summary = _write_records(opened)
         _report(summary, opened)

@@ -27,7 +27,7 @@ class RunOptions:
         selection: Says which frames are wanted.
         camera: Says how cameras are asked for pictures, and watched.
         limit: Number of frames after which the run ends; None is endless.
-        threshold: Confidence below which a label is null.
+        threshold: Confidence below which a label is null; None takes the model's.
         smooth_seconds: Time constant of averaging, seconds; 0 does not average.
         topk: Number of labels in a record.
         output: Results file; None writes to standard output.
@@ -51,7 +51,7 @@ class RunOptions:
     selection: Selection
     camera: CameraOptions
     limit: int | None
-    threshold: float
+    threshold: float | None
     smooth_seconds: float
     topk: int
     output: Path | None
@@ -226,7 +226,9 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
         "--on-event", type=text, metavar="COMMAND", help="run this when a label changes, or a camera is lost or back"
     )
     group.add_argument("--topk", type=whole(), default=5, metavar="K", help="number of labels in a record (default: 5)")
-    group.add_argument("--conf", type=share, default=0.0, metavar="P", help="below this probability a label is null")
+    group.add_argument(
+        "--conf", type=share, metavar="P", help="below this probability a label is null (default: the model's, if any)"
+    )
     group.add_argument(
         "--smooth", type=above_zero(), default=0.0, metavar="S", help="average a video or camera over about S seconds"
     )

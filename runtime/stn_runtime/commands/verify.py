@@ -33,6 +33,8 @@ def verify(args: argparse.Namespace) -> int:
     verdict = f"answers as {recorded} did" if result.passed else f"does NOT answer as {recorded} did"
     provider = network.session.get_providers()[0]
     sys.stdout.write(f"{path.name} {verdict}: {result.pictures} golden vectors, on {provider}\n")
+    rule = network.manifest.label_rule()
+    sys.stdout.write(f"in a run: {rule}\n" if rule else "")
     status = 0 if result.passed else 1
     if args.checkpoint is not None:
         try:

@@ -34,7 +34,7 @@ def check_model(path: Path) -> list[Finding]:
     manifest = network.manifest
     export = manifest.export
     kind = f"{printable(manifest.name)}, {len(manifest.labels)} classes, {export.form}, {export.precision}, "
-    kind += f"opset {export.opset}"
+    kind += ", ".join(filter(None, (f"opset {export.opset}", manifest.label_rule())))
     return [
         Finding("model", "ok", f"{path.name}: {kind}"),
         _answers(path.name, result, network),

@@ -35,7 +35,7 @@ class Prediction:
     """What the network says of one picture.
 
     Attributes:
-        label: The most probable label.
+        label: The most probable label, also when it is the one that the manifest names as ``reject``.
         confidence: Its probability.
         top: The most probable labels, best first.
         theta: Parameters of all transformers, in the order of the manifest.

@@ -104,6 +104,9 @@ class Manifest:
         license: Licence of the weights, an SPDX expression.
         golden: Inputs with the outputs recorded at export, replayed by ``stn verify``.
         theta: Statistics of theta on the training pictures; None where they were not measured.
+        reject: The label that means none of the others, which is never given to a picture; None where there is none.
+        threshold: Confidence from 0 to 1, found on validation data, below which a picture gets no label; None gives
+            every picture one.
         schema: Version of this description.
     """
 
@@ -121,7 +124,20 @@ class Manifest:
     license: str = ""
     golden: tuple[GoldenVector, ...] = ()
     theta: ThetaStatistics | None = None
+    reject: str | None = None
+    threshold: float | None = None
     schema: int = SCHEMA
+
+    def label_rule(self, threshold: float | None = None) -> str:
+        """Return in words which pictures get no label; empty where each gets one.
+
+        Args:
+            threshold: Confidence that is used instead of the manifest's.
+        """
+        limit = self.threshold if threshold is None else threshold
+        which = [f"below confidence {limit:.8g}"] if limit else []
+        which += [f"for class '{printable(self.reject)}'"] if self.reject is not None else []
+        return f"no label {' and '.join(which)}" if which else ""
 
     def to_json(self) -> str:
         """Return the manifest as JSON, the form that ``from_json`` reads.
@@ -240,6 +256,10 @@ def _check(manifest: Manifest) -> None:
         raise FieldError("manifest.labels", "is empty")
     for index, label in enumerate(manifest.labels):
         _check_text(label, f"manifest.labels[{index}]")
+    if manifest.reject is not None and manifest.reject not in manifest.labels:
+        raise FieldError("manifest.reject", f"is '{printable(manifest.reject)}', which is none of the labels")
+    if manifest.threshold is not None and not 0 <= manifest.threshold <= 1:  # NaN neither
+        raise FieldError("manifest.threshold", f"is {manifest.threshold:g}, expected 0 to 1")
     if "probabilities" not in manifest.outputs:
         raise FieldError("manifest.outputs", "lacks 'probabilities'")
     _check_figures(manifest.metrics, "manifest.metrics")

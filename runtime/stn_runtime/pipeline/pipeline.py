@@ -22,7 +22,7 @@ def classify(
     source: Source,
     classifier: Classifier,
     *,
-    threshold: float = 0.0,
+    threshold: float | None = None,
     smooth_seconds: float = 0.0,
     limit: int | None = None,
     views: Sequence[View] = (),
@@ -35,7 +35,8 @@ def classify(
     Args:
         source: Gives the frames; ``open_source`` opens one.
         classifier: Runs on every frame.
-        threshold: Confidence from 0 to 1 below which a record is not sure, and its label null.
+        threshold: Confidence from 0 to 1 below which a record is not sure, and its label null; None takes the model's,
+            and 0 of a model without one.
         smooth_seconds: Time constant, seconds, over which probabilities and theta of a video or camera are averaged;
             0 does not average.
         limit: Number of frames after which the iteration ends; None is endless.
@@ -50,6 +51,8 @@ def classify(
     one_by_one = source.live or any(view.waits for view in views)
     waiting = [view for view in views if view.waits]
     others = [view for view in views if not view.waits]
+    if threshold is None:
+        threshold = classifier.manifest.threshold or 0.0
     smoother = Smoother(smooth_seconds, classifier.manifest.labels) if smooth_seconds else None
     if waiting:
         source.when_idle(lambda: all([view.idle() for view in waiting]))
@@ -106,7 +109,8 @@ def _records(
         if smoother is not None and frame.time is not None:
             prediction = smoother.smooth(frame.source, frame.time, prediction, size)
         sure = prediction.confidence >= threshold
-        yield replace(record, prediction=prediction, sure=sure, uncertain=uncertain)
+        rejected = prediction.label == classifier.manifest.reject
+        yield replace(record, prediction=prediction, sure=sure, rejected=rejected, uncertain=uncertain)
 
 
 def _with_decoding(prediction: Prediction, frame: Frame) -> Prediction:

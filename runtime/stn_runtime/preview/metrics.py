@@ -75,6 +75,8 @@ class RunCounts:
 
     Attributes:
         unsure: Number of results whose confidence was below the threshold.
+        rejected: Number of results whose best label was the one that means none of the others; none of them counts as
+            unsure, or by its label.
         uncertain: Number of results that were reported as uncertain.
         labels: Number of results by label.
         lost: Number of losses by source.
@@ -83,6 +85,7 @@ class RunCounts:
     """
 
     unsure: int
+    rejected: int
     uncertain: int
     labels: dict[str, int]
     lost: dict[str, int]
@@ -118,7 +121,7 @@ class RunMetrics:
         self.live, self.stale_seconds = live, stale_seconds
         self._clock = clock
         self._lock = Lock()
-        self._frames = self._errors = self._unsure = self._uncertain = 0
+        self._frames = self._errors = self._unsure = self._rejected = self._uncertain = 0
         self._labels: Counter[str] = Counter()
         self._events: dict[str, Counter[str]] = {"source_lost": Counter(), "source_back": Counter()}
         self._loss_reasons: dict[str, str] = {}  # by source, while that source is lost
@@ -139,10 +142,11 @@ class RunMetrics:
                 return
             self._newest_result = now
             self._rate.count(now)
-            self._unsure += not record.sure
+            self._unsure += not record.sure and not record.rejected
+            self._rejected += record.rejected
             self._uncertain += record.uncertain is not None
-            if record.sure:
-                self._labels[record.prediction.label] += 1
+            if record.label is not None:
+                self._labels[record.label] += 1
             for stage, milliseconds in record.prediction.latency_ms.items():
                 self._stages.setdefault(stage, LatencyHistogram()).add(milliseconds / 1000)
 
@@ -177,6 +181,7 @@ class RunMetrics:
         with self._lock:
             return RunCounts(
                 self._unsure,
+                self._rejected,
                 self._uncertain,
                 dict(self._labels),
                 dict(self._events["source_lost"]),

@@ -21,6 +21,8 @@ class Record:
         prediction: What the network says of the frame; None when it could not be read, and for an event.
         error: One sentence when there is no prediction, or why a source was lost.
         sure: Whether the confidence reaches the wanted threshold; if not, the record's label is null.
+        rejected: Whether the most probable label is the one that means none of the others; the record's label is null
+            then too, whatever its confidence.
         event: What happened to a camera, ``source_lost`` or ``source_back``; such a record counts as no frame.
         uncertain: Why the transformer's theta or outline makes the prediction doubtful; None when it does not.
     """
@@ -33,11 +35,21 @@ class Record:
     sure: bool = True
     event: str | None = None
     uncertain: str | None = None
+    rejected: bool = False
 
     @property
     def label(self) -> str | None:
-        """The label; None without a prediction, or when its confidence does not reach the threshold."""
-        return self.prediction.label if self.prediction is not None and self.sure else None
+        """The label; None without a prediction, when it means none of the others, or below the threshold."""
+        if self.prediction is None or self.rejected or not self.sure:
+            return None
+        return self.prediction.label
+
+    @property
+    def missing_label(self) -> str | None:
+        """Why a prediction gives no label, in a word or two for a person; None where it gives one."""
+        if self.rejected:
+            return "no label"
+        return None if self.sure else "unsure"
 
     def fields(self) -> dict[str, Any]:
         """Return the record as plain values, ready for JSON."""
@@ -50,6 +62,7 @@ class Record:
         return fields | {
             "label": self.label,
             "confidence": _number(prediction.confidence, 6),
+            "rejected": self.rejected,
             "top": [{"label": score.label, "probability": _number(score.probability, 6)} for score in prediction.top],
             "theta": _numbers(np.array(prediction.theta), 6),
             "outline": _numbers(prediction.outline, 2),

@@ -18,6 +18,7 @@ CSV_COLUMNS = (
     "time",
     "label",
     "confidence",
+    "rejected",
     "top",
     "theta",
     "outline",
@@ -90,7 +91,7 @@ class JsonLines(RecordWriter):
 
 
 class Csv(RecordWriter):
-    """Writes records as CSV with a header; a cell with a list or an object holds it as JSON.
+    """Writes records as CSV with a header; a cell with a list, an object, true or false holds it as JSON.
 
     Args:
         stream: Stays open at the end.
@@ -106,7 +107,7 @@ class Csv(RecordWriter):
     def write(self, record: Record) -> None:
         """Write one record, whole, and flush it."""
         cells = {
-            name: json.dumps(value) if isinstance(value, (list, dict)) else value
+            name: json.dumps(value) if isinstance(value, (list, dict, bool)) else value
             for name, value in record.fields().items()
         }
         self._line(cells)
@@ -137,7 +138,8 @@ class Readable(RecordWriter):
             text = f"{where}: error: {(record.error or '').removeprefix(f'{record.source}: ')}"
         else:
             label = printable(record.prediction.label)
-            label = label if record.sure else f"unsure ({label}?)"
+            if record.missing_label is not None:
+                label = f"{record.missing_label} ({label}{'' if record.rejected else '?'})"
             text = f"{where}: {label}  {record.prediction.confidence:.1%}"
             text += f"  (uncertain: {record.uncertain})" if record.uncertain else ""
         encoding = self.stream.encoding or "utf-8"

@@ -25,10 +25,13 @@ _END_SECONDS = 1.0  # for a command to end once it is killed
 
 
 class EventCommand(View):
-    """Runs a command when the label of a source changes, and when a camera is lost or back.
+    """Runs a command when a source gets another label, and when a camera is lost or back.
+
+    A frame whose label is null or uncertain runs nothing; the label that comes after it counts as another one, also
+    when it is the same as before.
 
     The shell runs the command, which gets the record as JSON on standard input, and in its environment
-    ``STN_EVENT`` (label, source_lost or source_back), ``STN_SOURCE``, ``STN_LABEL`` (empty when null) and
+    ``STN_EVENT`` (label, source_lost or source_back), ``STN_SOURCE``, and for a label ``STN_LABEL`` and
     ``STN_CONFIDENCE``. What it prints goes to standard error. Every picture file counts as a source of its own.
 
     Args:
@@ -40,7 +43,7 @@ class EventCommand(View):
         self.command, self._worker = command, worker
         # Copied once, since it changes while streams are opened. The command must not learn the access token.
         self._environment = {name: value for name, value in os.environ.items() if name != "STN_TOKEN"}
-        self._labels: dict[str, str] = {}
+        self._labels: dict[str, str | None] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def show(self, frame: Frame, record: Record) -> bool:
@@ -49,8 +52,8 @@ class EventCommand(View):
         if record.event is not None:
             self._run(record, {"STN_EVENT": record.event})
         elif prediction is not None:
-            label = prediction.label if record.sure and not record.uncertain else ""
-            if frame.time is None or self._labels.get(frame.source) != label:
+            label = None if record.uncertain else record.label
+            if label is not None and (frame.time is None or self._labels.get(frame.source) != label):
                 confidence = f"{prediction.confidence:.6f}"
                 self._run(record, {"STN_EVENT": "label", "STN_LABEL": label, "STN_CONFIDENCE": confidence})
             if frame.time is not None:

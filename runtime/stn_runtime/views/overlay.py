@@ -64,7 +64,7 @@ class Annotator:
         whole = frame.size or (frame.image.shape[0], frame.image.shape[1])
         canvas = Canvas(frame.image if image is None else image, prediction, whole)
         canvas.draw_region()
-        captions = [_label_line(canvas, prediction, record.sure)]
+        captions = [_label_line(canvas, prediction, record.missing_label)]
         if self._live:
             captions.append(self._name_line(canvas, frame.source))
         if record.uncertain:
@@ -93,9 +93,9 @@ def draw(image: Image, prediction: Prediction, sure: bool = True) -> Image:
     return Annotator().draw(Frame("", 0, None, image), Record("", 0, None, prediction, sure=sure))
 
 
-def _label_line(canvas: Canvas, prediction: Prediction, is_sure: bool) -> Line:
+def _label_line(canvas: Canvas, prediction: Prediction, missing: str | None) -> Line:
     """Return the line with the label; a label that OpenCV cannot draw is named by its number in the manifest."""
-    before, after = ("" if is_sure else "unsure: "), f"  {prediction.confidence:.0%}"
+    before, after = ("" if missing is None else f"{missing}: "), f"  {prediction.confidence:.0%}"
     number = int(np.argmax(prediction.probabilities))
     text = f"{before}{prediction.label}{after}"
-    return canvas.label_line(text, f"{before}class {number}{after}", is_sure)
+    return canvas.label_line(text, f"{before}class {number}{after}", missing is None)

@@ -117,6 +117,8 @@ class Crops(View):
     def show(self, frame: Frame, record: Record) -> bool:
         """Save one crop; below the threshold or when uncertain, in the folder ``_unsure``; always goes on.
 
+        The label that means none of the others has a folder like all others, since training takes it as a class.
+
         Raises:
             InputError: The crop cannot be written.
         """

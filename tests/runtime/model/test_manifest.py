@@ -62,11 +62,35 @@ def test_labels_in_any_script_survive(manifest_of: Callable[..., Manifest]) -> N
 
 def test_fields_that_may_be_left_out_have_defaults(manifest: Manifest) -> None:
     data = json.loads(manifest.to_json())
-    for name in ("data", "metrics", "parity", "versions", "license", "golden", "theta"):
+    for name in ("data", "metrics", "parity", "versions", "license", "golden", "theta", "reject", "threshold"):
         del data[name]
     read = Manifest.from_json(json.dumps(data), "x")
     assert (read.data, read.metrics, read.parity, read.versions, read.license, read.golden) == ({}, {}, {}, {}, "", ())
-    assert read.theta is None
+    assert (read.theta, read.reject, read.threshold) == (None, None, None)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.8125, 1.0])
+def test_the_rejected_class_and_the_threshold_survive(manifest_of: Callable[..., Manifest], threshold: float) -> None:
+    read = Manifest.from_json(manifest_of(1, reject="dark", threshold=threshold).to_json(), "x")
+    assert (read.reject, read.threshold, read.schema) == ("dark", threshold, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "given", "rule"),
+    [
+        ({}, None, ""),
+        ({}, 0.5, "no label below confidence 0.5"),
+        ({"threshold": 0.98765}, None, "no label below confidence 0.98765"),
+        ({"threshold": 0.98765}, 0.5, "no label below confidence 0.5"),
+        ({"threshold": 0.98765}, 0.0, ""),
+        ({"reject": "dark", "threshold": 0.25}, None, "no label below confidence 0.25 and for class 'dark'"),
+        ({"reject": "dark"}, None, "no label for class 'dark'"),
+    ],
+)
+def test_which_pictures_get_no_label_is_said_in_words(
+    manifest_of: Callable[..., Manifest], fields: dict[str, Any], given: float | None, rule: str
+) -> None:
+    assert manifest_of(1, **fields).label_rule(given) == rule
 
 
 def test_statistics_of_theta_survive(manifest_of: Callable[..., Manifest]) -> None:
@@ -265,6 +289,13 @@ def test_a_newer_schema_asks_for_an_update(manifest: Manifest) -> None:
         ("theta.pictures", 0, "manifest.theta cannot be used: has limit 4.5 of 0 pictures"),
         ("theta.pictures", 0.5, "manifest.theta.pictures must be a whole number, got 0.5"),
         ("theta", EIGHT, "manifest.theta has 8 parameters, the transformers have 6"),
+        ("reject", "nothing", "manifest.reject is 'nothing', which is none of the labels"),
+        ("reject", 0, "manifest.reject must be a text, got 0"),
+        ("reject", "", "manifest.reject is '', which is none of the labels"),
+        ("threshold", 1.01, "manifest.threshold is 1.01, expected 0 to 1"),
+        ("threshold", -0.5, "manifest.threshold is -0.5, expected 0 to 1"),
+        ("threshold", math.nan, "manifest.threshold is nan, expected 0 to 1"),
+        ("threshold", "0.5", "manifest.threshold must be a number, got '0.5'"),
     ],
 )
 def test_a_wrong_field_is_named(manifest_of: Callable[..., Manifest], path: str, value: object, told: str) -> None:

@@ -388,6 +388,27 @@ def test_the_threshold_is_for_what_is_smoothed(grey: Classifier) -> None:
     assert [record.sure for record in kept.records] == [True, False]
 
 
+@pytest.mark.parametrize(("threshold", "sure"), [(None, False), (0.0, True), (0.3, True), (0.9, False)])
+def test_the_threshold_is_the_models_unless_one_is_given(
+    build_model: Callable[..., Path], threshold: float | None, sure: bool
+) -> None:
+    kept = Kept()
+    model = Classifier(build_model(1, threshold=0.8), threads=1)
+    run(Listed([_frame(0, 128)]), model, kept, threshold=threshold)  # the best label has 50 %
+    assert [record.sure for record in kept.records] == [sure]
+
+
+def test_what_is_smoothed_is_rejected_or_not(build_model: Callable[..., Path]) -> None:
+    kept, model = Kept(), Classifier(build_model(1, reject="dark"), threads=1)
+    frames = [_timed(0, 0.0, 0), _timed(1, 0.5, 255), _timed(2, 1.0, 255)]
+    run(Listed(frames), model, kept, smooth_seconds=1.0)  # of the second, 61 % are dark still
+    assert [(record.rejected, record.label) for record in kept.records] == [
+        (True, None),
+        (True, None),
+        (False, "bright"),
+    ]
+
+
 def test_doubt_is_of_the_frame_itself_and_in_its_record(grey: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[tuple[float, tuple[int, int]]] = []
 

@@ -1,5 +1,7 @@
 """Counts and health of a run."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from stn_runtime import Prediction
@@ -34,6 +36,14 @@ def test_frames_errors_and_labels_are_counted() -> None:
     assert (state.frames, state.errors) == (5, 1)
     assert counts.labels == {"1": 1, "7": 2}
     assert (counts.unsure, counts.uncertain) == (1, 1)
+
+
+def test_a_rejected_result_counts_neither_by_its_label_nor_as_unsure() -> None:
+    metrics = RunMetrics(live=False)
+    for sure in (True, False):
+        metrics.count(replace(_record("nothing", sure), rejected=True))
+    counts = metrics.counts()
+    assert (counts.labels, counts.unsure, counts.rejected) == ({}, 0, 2)
 
 
 def test_latency_is_counted_in_seconds_in_the_first_bucket_that_holds_it() -> None:

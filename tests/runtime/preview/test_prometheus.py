@@ -23,6 +23,7 @@ FAMILIES = {
     "stn_errors": ("counter", set()),
     "stn_labels": ("counter", {"label"}),
     "stn_unsure": ("counter", set()),
+    "stn_rejected": ("counter", set()),
     "stn_uncertain": ("counter", set()),
     "stn_source_lost": ("counter", {"source"}),
     "stn_source_back": ("counter", {"source"}),

@@ -64,6 +64,7 @@ def test_a_json_record_has_the_fields_of_the_design() -> None:
         "time": 1.5,
         "label": "dark",
         "confidence": 0.75,
+        "rejected": False,
         "top": [{"label": "dark", "probability": 0.75}, {"label": "bright", "probability": 0.25}],
         "theta": [0.5, 0.0, 0.25],
         "outline": [[[0.13, 1.0], [2.5, 3.0]]],
@@ -87,6 +88,14 @@ def test_an_unsure_record_has_no_label_but_its_confidence() -> None:
     assert fields["label"] is None
     assert fields["confidence"] == 0.75
     assert fields["top"][0]["label"] == "dark"
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_a_rejected_record_has_no_label_whatever_its_confidence(sure: bool) -> None:
+    record = _record(sure=sure, rejected=True)
+    fields = record.fields()
+    assert (fields["label"], fields["rejected"], fields["confidence"]) == (None, True, 0.75)
+    assert record.missing_label == "no label"
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -137,6 +146,7 @@ def test_csv_keeps_any_name_in_its_cell(name: str) -> None:
         (_record(time=None), "a.png: dark  75.0%"),
         (_record(), "a.png #3: dark  75.0%"),
         (_record(sure=False, time=None), "a.png: unsure (dark?)  75.0%"),
+        (_record(rejected=True, time=None), "a.png: no label (dark)  75.0%"),
         (_record(prediction=None, time=None, error="a.png: is empty"), "a.png: error: is empty"),
         (_record(prediction=None, time=None, error=None), "a.png: error: "),
         (_record("new\nline\x1b[2J", time=None), "new\\nline\\x1b[2J: dark  75.0%"),

@@ -86,14 +86,28 @@ def test_every_picture_is_an_event_of_its_own(here: Path) -> None:
     assert _kept(here) == [("label", name, "7", "0.900000") for name in ("a.png", "b.png", "b.png")]
 
 
-@pytest.mark.parametrize("doubt", [{"sure": False}, {"uncertain": "theta is unlike training"}])
-def test_a_label_that_is_not_sure_is_empty(here: Path, doubt: dict[str, Any]) -> None:
+DOUBTS = [{"sure": False}, {"rejected": True}, {"uncertain": "theta is unlike training"}]
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+@pytest.mark.parametrize("moments", [(0.0, 0.1, 0.2), (None, None, None)])
+def test_no_event_is_fired_without_a_label(
+    here: Path, doubt: dict[str, Any], moments: tuple[float | None, ...]
+) -> None:
+    hook = _hook(KEEP)
+    for label, moment in zip("117", moments, strict=True):
+        _show(hook, label, moment, **doubt)
+    assert _kept(here) == []
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_a_label_that_comes_back_is_another_event(here: Path, doubt: dict[str, Any]) -> None:
     hook = _hook(KEEP)
     _show(hook, "7", 0.0)
     _show(hook, "7", 0.1, **doubt)
-    _show(hook, "1", 0.2, **doubt)  # still nothing that is known
+    _show(hook, "1", 0.2, **doubt)
     _show(hook, "7", 0.3)
-    assert [label for _, _, label, _ in _kept(here)] == ["7", "", "7"]
+    assert [label for _, _, label, _ in _kept(here)] == ["7", "7"]
 
 
 def test_a_camera_that_is_lost_and_back_is_an_event_without_a_label(here: Path) -> None:

@@ -320,6 +320,18 @@ def test_the_label_is_drawn_and_an_unsure_one_differs() -> None:
     np.testing.assert_array_equal(sure[100:, :], 128)
 
 
+def test_a_picture_of_the_rejected_class_says_so_and_not_that_it_is_unsure() -> None:
+    picture = np.full((300, 400, 3), 128, np.uint8)
+    frame, record = Frame("x", 0, None, picture), Record("x", 0, None, _prediction())
+    drawn = [
+        Annotator().draw(frame, dataclasses.replace(record, **changes))
+        for changes in ({}, {"sure": False}, {"rejected": True}, {"rejected": True, "sure": False})
+    ]
+    np.testing.assert_array_equal(drawn[2], drawn[3])
+    assert (drawn[2] != drawn[0]).any()
+    assert (drawn[2] != drawn[1]).any()
+
+
 @pytest.mark.parametrize("label", ["", "größe 写真", "x" * 500, "a\nb", "交通标志", "caf\udce9", "\u200b"], ids=ascii)
 def test_any_label_is_drawn(label: str) -> None:
     drawn = draw(_picture(), _prediction(label=label))
