@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.bench_digits MODEL --data-dir DIR`` prints Markdown tables. The frames are made by numpy
 and OpenCV from MNIST's test digits, from typefaces, and from photographs that scikit-image and scikit-learn carry; no
-network is trained on them. Each test digit has the same frames in every run, whatever ``--count`` says. Null is no label: a
-confidence below the manifest's threshold, or the label that it names as reject.
+network is trained on them. Each test digit has the same frames in every run, whatever ``--count`` says. Null is no
+label: a confidence below the manifest's threshold, or the label that it names as reject.
 """
 
 import argparse
