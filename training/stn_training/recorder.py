@@ -87,10 +87,11 @@ class Recorder(Callback):
             trainer.should_stop = True
             return
         self.rows.append({"epoch": epoch, **metrics})
-        better = metrics["val_accuracy"] > self.best_metrics.get("val_accuracy", -1)
+        better = not self.best_metrics or _rank(metrics) > _rank(self.best_metrics)
         if better:
             self.best_epoch, self.best_metrics = epoch, metrics
-        if self.config.patience and epoch - self.best_epoch >= self.config.patience:
+        gained = max(self.rows, key=lambda row: row["val_accuracy"])["epoch"]
+        if self.config.patience and epoch - gained >= self.config.patience:
             trainer.should_stop = True
         if trainer.is_global_zero:
             shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -130,6 +131,11 @@ class Recorder(Callback):
         model.train(was_training)
         if picture is not None:
             save_picture(self.folder / "pictures" / f"epoch_{epoch:03d}.png", picture)
+
+
+def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """Return what the best epoch has most of: accuracy, and of equal accuracies the lower loss."""
+    return metrics["val_accuracy"], -metrics["val_loss"]
 
 
 def diagnosis(metrics: Mapping[str, float], epoch: int) -> str:
