@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from stn_models import GridGenerator, Sampler
+from stn_models import Sampler
 
 from ..geometry import (
     Distorted,
@@ -29,6 +29,8 @@ _ASPECTS = ((16 / 9, 0.4), (4 / 3, 0.3), (1.0, 0.1), (3 / 4, 0.1), (9 / 16, 0.1)
 _LEAST_INK, _MOST_INK = 0.11, 1.0
 """Height of the ink as a share of the frame's shorter side."""
 _LARGEST_ANGLE = math.radians(50)
+_AT_ONCE = 32
+"""Scenes that a CPU composes at once: their intermediate pictures stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,14 @@ class Scenery:
             reject: Which glyphs are no digits, (N,) bool, on the CPU; they have no placement.
             generator: Decides everything random, on the CPU.
         """
+        at_once = _AT_ONCE if glyphs.device.type == "cpu" else len(glyphs)
+        parts = zip(torch.split(glyphs, at_once), torch.split(reject, at_once), strict=True)
+        pictures, placements = zip(*(self._composed(*part, generator) for part in parts), strict=True)
+        return Distorted(torch.cat(pictures), torch.cat(placements))
+
+    def _composed(self, glyphs: Tensor, reject: Tensor, generator: Generator) -> Distorted:
         draw = Draw(generator, len(glyphs), glyphs.device)
-        levels = _levels(glyphs, draw)
+        glyphs = _hardened(glyphs, draw)
         frame = _frames(draw)
         ink_share = torch.exp(draw.uniform(math.log(_LEAST_INK), math.log(_MOST_INK)))
         angle = draw.uniform(-_LARGEST_ANGLE, _LARGEST_ANGLE)
@@ -64,18 +72,22 @@ class Scenery:
         ink = torch.where(light_ink, level + contrast, level)
         paper = torch.where(light_ink, level, level + contrast)
 
-        surface = (paper + _texture(draw) * draw.uniform(0.0, 0.35) * contrast).clamp(0, 1)
-        picture = surface
+        picture = (paper + _texture(draw) * draw.uniform(0.0, 0.35) * contrast).clamp(0, 1)
         if self.backgrounds is not None:
-            picture = _photographed(self.backgrounds, surface, paper, contrast, main, draw)
-        picture = _with_lines(picture, draw, _box_mask(main, draw, 1.1))
-        picture = _with_others(picture, levels, reject, main, ink_share, frame, ink, draw)
-        stroke = _strokes(levels, main, draw)
-        picture = picture * (1 - stroke) + ink * stroke
+            chosen, some = draw.some(0.65)
+            seen = _photographed(self.backgrounds, picture[chosen], paper[chosen], contrast[chosen], main[chosen], some)
+            picture[chosen] = seen
+        for _ in range(3):
+            chosen, some = draw.some(0.25)
+            picture[chosen] = _with_line(picture[chosen], main[chosen], some)
+        for _ in range(2):
+            _add_others(picture, glyphs, reject, main, ink_share, frame, ink, draw)
+        stroke = _strokes(glyphs, main, draw)
+        picture = torch.lerp(picture, ink.expand_as(picture), stroke)
         picture = picture * _light(draw)
         box = main[:, 0, :2].norm(dim=1).view(-1, 1, 1, 1) * SCENE_CANVAS  # pixels
         picture = blurred(picture, draw.uniform(0.0, 1.0) * (box / 60).clamp(0.4, 1.5))
-        picture = picture + draw.normal(SCENE_CANVAS) * draw.uniform(0.0, 0.05) * draw.chance(0.8)
+        picture = picture + draw.normal(SCENE_CANVAS) * (draw.uniform(0.0, 0.05) * draw.chance(0.8))
         picture = (picture.clamp(0, 1) * 255).round() / 255 * _inside(frame)
         unknown = unknown_placements(len(glyphs)).to(main)
         return Distorted(picture, torch.where(reject[:, None, None].to(main.device), unknown, main))
@@ -103,6 +115,15 @@ class Draw:
         """Return True with a probability."""
         return self.uniform(0.0, 1.0) < probability
 
+    def some(self, probability: float) -> tuple[Tensor, "Draw"]:
+        """Return the indices of the pictures chosen with a probability, and what draws for them alone."""
+        chosen = (torch.rand(self.count, generator=self.generator) < probability).nonzero().flatten()
+        return chosen.to(self.device), self.part(len(chosen))
+
+    def part(self, count: int) -> "Draw":
+        """Return what draws for ``count`` of the pictures."""
+        return Draw(self.generator, count, self.device, self.canvas)
+
     def normal(self, side: int) -> Tensor:
         """Return normal numbers, (N, 1, side, side), drawn on the device of the pictures."""
         return torch.randn(self.count, 1, side, side, generator=self.fields, device=self.device)
@@ -116,13 +137,13 @@ class Draw:
 def _photographed(
     backgrounds: Tensor, surface: Tensor, paper: Tensor, contrast: Tensor, main: Tensor, draw: Draw
 ) -> Tensor:
-    """Return scenes of which some are before photographs: the glyph on a card, or on the photograph itself."""
+    """Return scenes before photographs: the glyph on a card, or on the photograph itself."""
     photograph = _photographs(backgrounds, draw)
-    bare = draw.chance(0.3)  # no card: the photograph is made flat enough there that ink stands out
-    flat = (paper + (photograph - photograph.mean(dim=(2, 3), keepdim=True)) * contrast * 0.6).clamp(0, 1)
-    card = _card_mask(main, draw)
-    on_card = photograph * (1 - card) + surface * card
-    return torch.where(draw.chance(0.65), torch.where(bare, flat, on_card), surface)
+    bare, _ = draw.some(0.3)  # no card: the photograph is made flat enough there that ink stands out
+    seen = torch.lerp(photograph, surface, _card_mask(main, draw))
+    flat = photograph[bare] - photograph[bare].mean(dim=(2, 3), keepdim=True)
+    seen[bare] = (paper[bare] + flat * contrast[bare] * 0.6).clamp(0, 1)
+    return seen
 
 
 def _photographs(backgrounds: Tensor, draw: Draw) -> Tensor:
@@ -132,22 +153,18 @@ def _photographs(backgrounds: Tensor, draw: Draw) -> Tensor:
     scale = torch.exp(draw.uniform(math.log(0.5), math.log(4.0)))
     columns = (draw.uniform(-0.3, 0.3), scale, draw.uniform(-1, 1), draw.uniform(-1, 1))
     theta = similarity_matrix(torch.cat(columns, dim=1).flatten(1)).flatten(1)
-    pieces: Tensor = Sampler(padding="reflection")(pictures, _grid("affine", draw)(theta))
+    pieces: Tensor = Sampler(padding="reflection")(
+        pictures, square_grid("affine", SCENE_CANVAS, str(draw.device))(theta)
+    )
     return (pieces * draw.uniform(0.5, 1.3) + draw.uniform(-0.15, 0.15)).clamp(0, 1)
 
 
-def _grid(name: str, draw: Draw) -> GridGenerator:
-    return square_grid(name, SCENE_CANVAS, str(draw.device))
-
-
-def _levels(glyphs: Tensor, draw: Draw) -> list[Tensor]:
-    """Return the glyphs with hard edges and strokes of some other width, at 56, 28 and 14 pixels."""
+def _hardened(glyphs: Tensor, draw: Draw) -> Tensor:
+    """Return the glyphs with hard edges and strokes of some other width, (N, 1, 56, 56)."""
     if glyphs.shape[-1] != GLYPH_SIZE:
         glyphs = functional.interpolate(glyphs, (GLYPH_SIZE, GLYPH_SIZE), mode="bilinear", align_corners=False)
     smooth = functional.avg_pool2d(functional.pad(glyphs, (1, 1, 1, 1)), 3, 1)
-    hard = ((smooth - draw.uniform(0.1, 0.4)) * draw.uniform(1.5, 5.0)).clamp(0, 1)
-    half = functional.avg_pool2d(hard, 2)
-    return [hard, half, functional.avg_pool2d(half, 2)]
+    return ((smooth - draw.uniform(0.1, 0.4)) * draw.uniform(1.5, 5.0)).clamp(0, 1)
 
 
 def _frames(draw: Draw) -> Tensor:
@@ -168,86 +185,99 @@ def _placements(draw: Draw, frame: Tensor, ink_share: Tensor, angle: Tensor) -> 
     return similarity_matrix(torch.cat([turned[:, None], (ink / INK_SHARE)[:, None], centre], dim=1))
 
 
-def _strokes(levels: list[Tensor], placements: Tensor, draw: Draw) -> Tensor:
+def _strokes(glyphs: Tensor, placements: Tensor, draw: Draw) -> Tensor:
     """Return how much ink covers each pixel, (N, 1, 160, 160): averaged where a glyph is smaller than its drawing."""
     corners = placed_corners(placements)
     side = placements[:, 0, :2].norm(dim=1).view(-1, 1, 1)
     corners = corners + draw.several(8, -0.12, 0.12).view(-1, 4, 2) * side
-    grid = _grid("projective", draw)(homography_theta(corners))
     pixels = (side * SCENE_CANVAS).view(-1, 1, 1, 1)  # of the box
-    fine, middle, coarse = (Sampler()(level, grid) for level in levels)
-    sharper = ((fine - 0.5) * (pixels / GLYPH_SIZE).clamp(1, 4) + 0.5).clamp(0, 1)
-    return torch.where(pixels > 0.7 * GLYPH_SIZE, sharper, torch.where(pixels > 0.35 * GLYPH_SIZE, middle, coarse))
-
-
-def _box_mask(placements: Tensor, draw: Draw, margin: float) -> Tensor:
-    """Return where the boxes lie, (N, 1, 160, 160), enlarged by ``margin``."""
-    centre = torch.zeros(draw.count, 2, device=draw.device)
-    return _rectangle_mask(placements, centre, torch.full_like(centre, margin), draw)
+    half = functional.avg_pool2d(glyphs, 2)
+    middle, coarse = (
+        functional.interpolate(level, (GLYPH_SIZE, GLYPH_SIZE), mode="bilinear", align_corners=False)
+        for level in (half, functional.avg_pool2d(half, 2))
+    )
+    level = torch.where(pixels > 0.7 * GLYPH_SIZE, glyphs, torch.where(pixels > 0.35 * GLYPH_SIZE, middle, coarse))
+    strokes: Tensor = Sampler()(
+        level, square_grid("projective", SCENE_CANVAS, str(draw.device))(homography_theta(corners))
+    )
+    sharper: Tensor = ((strokes - 0.5) * (pixels / GLYPH_SIZE).clamp(1, 4) + 0.5).clamp(0, 1)
+    return sharper
 
 
 def _card_mask(placements: Tensor, draw: Draw) -> Tensor:
     """Return where a card around each box lies, (N, 1, 160, 160)."""
     extent = draw.several(2, 0.85, 2.55)
     shift = draw.several(2, -1, 1) * (extent - 0.75).clamp(0, 1)
-    return _rectangle_mask(placements, shift, extent, draw)
+    return _rectangle_mask(placements, shift, extent)
 
 
-def _rectangle_mask(placements: Tensor, centre: Tensor, extent: Tensor, draw: Draw) -> Tensor:
+def _rectangle_mask(placements: Tensor, centre: Tensor, extent: Tensor) -> Tensor:
     """Return a rectangle in the coordinates of each box, half sides ``extent`` (N, 2) about ``centre`` (N, 2)."""
-    points = _grid("affine", draw)(inverse_affine(placements).flatten(1))  # (N, S, S, 2)
-    beyond = (points - centre[:, None, None]).abs() - extent[:, None, None]
-    pixel = 2 / SCENE_CANVAS / placements[:, 0, :2].norm(dim=1).view(-1, 1, 1, 1)
-    inside: Tensor = (0.5 - beyond / pixel).clamp(0, 1).amin(dim=-1)
+    own = inverse_affine(placements)
+    pixel = 2 / SCENE_CANVAS / placements[:, 0, :2].norm(dim=1)
+    axis = _axis(placements.device)
+    beyond = []
+    for row in range(2):  # along each axis of the box
+        a, b, c = (own[:, row] / pixel[:, None]).T
+        c = c - centre[:, row] / pixel
+        along = (a[:, None] * axis + c[:, None])[:, None, :] + (b[:, None] * axis)[:, :, None]
+        beyond.append(along.abs() - (extent[:, row] / pixel)[:, None, None])
+    inside: Tensor = (0.5 - torch.maximum(*beyond)).clamp(0, 1)
     return inside[:, None]
 
 
-def _with_lines(picture: Tensor, draw: Draw, kept_free: Tensor) -> Tensor:
-    """Return the scenes, some with up to three lines or edges across them that spare ``kept_free``."""
-    axis = torch.linspace(-1, 1, SCENE_CANVAS, device=draw.device)
-    for _ in range(3):
-        angle = draw.uniform(0, math.pi)
-        across = axis.view(1, 1, 1, -1) * torch.cos(angle) + axis.view(1, 1, -1, 1) * torch.sin(angle)
-        along = axis.view(1, 1, -1, 1) * torch.cos(angle) - axis.view(1, 1, 1, -1) * torch.sin(angle)
-        thin = (draw.uniform(0.005, 0.06) - (across - draw.uniform(-1, 1)).abs()) * SCENE_CANVAS / 2
-        short = (draw.uniform(0.05, 1.0) - (along - draw.uniform(-1, 1)).abs()) * SCENE_CANVAS / 2
-        mask = (torch.minimum(thin, short) + 0.5).clamp(0, 1) * draw.chance(0.25) * (1 - kept_free)
-        picture = picture * (1 - mask) + draw.uniform(0, 1) * mask
-    return picture
+def _axis(device: torch.device) -> Tensor:
+    """Return where the pixels of a row lie, (160,), from -1 to 1."""
+    return (torch.arange(SCENE_CANVAS, device=device) + 0.5) * (2 / SCENE_CANVAS) - 1
 
 
-def _with_others(
+def _with_line(picture: Tensor, main: Tensor, draw: Draw) -> Tensor:
+    """Return the scenes with a line or an edge across each that spares the box at ``main``."""
+    axis = _axis(picture.device)
+    angle = draw.uniform(0, math.pi)
+    cosine, sine = torch.cos(angle) * SCENE_CANVAS / 2, torch.sin(angle) * SCENE_CANVAS / 2  # pixels
+    columns, rows = axis.view(1, 1, 1, -1), axis.view(1, 1, -1, 1)
+    width, length = draw.uniform(0.005, 0.06) * SCENE_CANVAS / 2, draw.uniform(0.05, 1.0) * SCENE_CANVAS / 2
+    across = (columns * cosine - draw.uniform(-1, 1) * SCENE_CANVAS / 2) + rows * sine
+    along = (rows * cosine - draw.uniform(-1, 1) * SCENE_CANVAS / 2) - columns * sine
+    mask = (torch.minimum(width - across.abs(), length - along.abs()) + 0.5).clamp(0, 1)
+    centre = torch.zeros(len(main), 2, device=main.device)
+    mask = mask * (1 - _rectangle_mask(main, centre, torch.full_like(centre, 1.1)))
+    return torch.lerp(picture, draw.uniform(0, 1).expand_as(picture), mask)
+
+
+def _add_others(
     picture: Tensor,
-    levels: list[Tensor],
+    glyphs: Tensor,
     reject: Tensor,
     main: Tensor,
     ink_share: Tensor,
     frame: Tensor,
     ink: Tensor,
     draw: Draw,
-) -> Tensor:
-    """Return the scenes, some with further glyphs: no digit beside what is none, nor one as large as the first."""
-    for _ in range(2):
-        other = torch.randperm(draw.count, generator=draw.generator)
-        is_digit = ~reject[other]
-        ratio = torch.where(is_digit.view(-1, 1, 1, 1).to(draw.device), draw.uniform(0.3, 0.85), draw.uniform(0.3, 1.5))
-        share = (ink_share * ratio).clamp(0.06, 1)
-        placed = _placements(draw, frame, share, draw.uniform(-_LARGEST_ANGLE, _LARGEST_ANGLE))
-        apart = (placed[:, :, 2] - main[:, :, 2]).norm(dim=1)
-        reach = INK_SHARE * 1.3 * (placed[:, 0, :2].norm(dim=1) + main[:, 0, :2].norm(dim=1))
-        smaller = (share < 0.9 * ink_share).view(-1)
-        allowed = (apart > reach) & ~(is_digit & reject).to(draw.device)
-        allowed = allowed & (smaller | ~is_digit.to(draw.device)) & draw.chance(0.3).view(-1)
-        chosen = [level[other.to(draw.device)] for level in levels]
-        stroke = _strokes(chosen, placed, draw) * allowed.view(-1, 1, 1, 1)
-        colour = torch.where(draw.chance(0.7), ink, draw.uniform(0, 1))
-        picture = picture * (1 - stroke) + colour * stroke
-    return picture
+) -> None:
+    """Add further glyphs to some of the scenes: no digit beside what is none, nor one as large as the first."""
+    chosen = (torch.rand(draw.count, generator=draw.generator) < 0.3).nonzero().flatten()
+    other = torch.randperm(draw.count, generator=draw.generator)[: len(chosen)]
+    kept = ~(~reject[other] & reject[chosen])
+    chosen, other = chosen[kept], other[kept]
+    draw = draw.part(len(chosen))
+    is_digit = ~reject[other].to(draw.device)
+    chosen, other = chosen.to(draw.device), other.to(draw.device)
+    largest = torch.where(is_digit, 0.85, 1.5).view(-1, 1, 1, 1)
+    share = (ink_share[chosen] * (0.3 + (largest - 0.3) * draw.uniform(0, 1))).clamp(0.06, 1)
+    placed = _placements(draw, frame[chosen], share, draw.uniform(-_LARGEST_ANGLE, _LARGEST_ANGLE))
+    apart = (placed[:, :, 2] - main[chosen, :, 2]).norm(dim=1)
+    reach = INK_SHARE * 1.3 * (placed[:, 0, :2].norm(dim=1) + main[chosen, 0, :2].norm(dim=1))
+    allowed = (apart > reach) & (~is_digit | (share < 0.9 * ink_share[chosen]).view(-1))
+    stroke = _strokes(glyphs[other], placed, draw) * allowed.view(-1, 1, 1, 1)
+    colour = torch.where(draw.chance(0.7), ink[chosen], draw.uniform(0, 1))
+    picture[chosen] = torch.lerp(picture[chosen], colour.expand_as(stroke), stroke)
 
 
 def _inside(frame: Tensor) -> Tensor:
     """Return 1 inside the frames and 0 in the bars around them, (N, 1, 160, 160)."""
-    axis = ((torch.arange(SCENE_CANVAS, device=frame.device) + 0.5) * 2 / SCENE_CANVAS - 1).abs()
+    axis = _axis(frame.device).abs()
     columns, rows = axis[None, None, :] < frame[:, 0, None, None], axis[None, :, None] < frame[:, 1, None, None]
     return (columns & rows)[:, None]
 
