@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .grid import make_grid
-from .localization import AttentionPooling, LocalizationNet, flat_size
+from .localization import LocalizationNet, VotingLocalizationNet, flat_size
 from .sampler import Interpolation, Normalize, Padding, Sampler
 from .transformer import SpatialTransformer
 
@@ -210,28 +211,46 @@ def st_search(
 ) -> nn.Module:
     """Return the classifier of ``st_vgg`` behind a transformer that finds a small object anywhere in a whole frame.
 
-    The localisation net scores the cells of a feature map of a sixteenth of the picture's side, and regresses theta
-    from where its softmax looks and what is there.
+    Each cell of a feature map of an eighth of the picture's side, which also sees what lies far around it, votes for
+    a theta.
     """
     generator = make_grid(grid, (output_size, output_size), align_corners)
-    convolutions = nn.Sequential(
+    near = nn.Sequential(
         Normalize(mean, std),
         _conv_bn(channels, 12, stride=2),
         _conv_bn(12, 24, stride=2),
         _conv_bn(24, 48, stride=2),
+    )
+    far = nn.Sequential(
         _conv_bn(48, 64, stride=2),
         _conv_bn(64, 64),
         _conv_bn(64, 64, dilation=2),  # so that one cell sees a picture's width
         _conv_bn(64, 64, dilation=2),
+        nn.Conv2d(64, 48, 1),
     )
-    side = -(-image_size // 16)
-    features = nn.Sequential(convolutions, AttentionPooling(64, (side, side), 64))
+    side = -(-image_size // 8)
     transformer = SpatialTransformer(
-        LocalizationNet(features, 66, generator), generator, Sampler(interpolation, padding, align_corners)
+        VotingLocalizationNet(_NearAndFar(near, far, _conv_bn(48, 48)), 48, (side, side), generator),
+        generator,
+        Sampler(interpolation, padding, align_corners),
     )
     return TransformerClassifier(
         transformer, Normalize(mean, std), _vgg(channels, output_size, width, dropout, classes)
     )
+
+
+class _NearAndFar(nn.Module):
+    """Adds what is seen from afar, at half the resolution, to what is seen nearby (Lin et al. 2017, FPN)."""
+
+    def __init__(self, near: nn.Module, far: nn.Module, joined: nn.Module) -> None:
+        super().__init__()
+        self.near, self.far, self.joined = near, far, joined
+
+    def forward(self, image: Tensor) -> Tensor:
+        near = self.near(image)
+        far = functional.interpolate(self.far(near), near.shape[2:], mode="nearest")
+        joined: Tensor = self.joined(near + far)
+        return joined
 
 
 def cifar_small(

@@ -57,6 +57,10 @@ class GridGenerator(nn.Module):
         """Return the theta, (theta_size,), that samples the input as it is."""
         raise NotImplementedError
 
+    def translations(self) -> Tensor:
+        """Return what moves the identity's grid by 1 in x, and in y, when added to its theta: (2, theta_size)."""
+        raise NotImplementedError
+
     def _basis(self, points: Tensor) -> Tensor:
         """Return the basis for output points (M, 2) in float64: (coefficients, 2 M), x and y alternating."""
         raise NotImplementedError
@@ -113,6 +117,10 @@ class AttentionGrid(GridGenerator):
         """Return (1, 0, 0)."""
         return torch.tensor([1.0, 0.0, 0.0])
 
+    def translations(self) -> Tensor:
+        """Return unit steps of the two translations."""
+        return torch.eye(3)[[1, 2]]
+
     def _basis(self, points: Tensor) -> Tensor:
         return torch.stack([points.flatten(), *_translations(points)])
 
@@ -130,6 +138,10 @@ class SimilarityGrid(GridGenerator):
     def identity(self) -> Tensor:
         """Return (0, 1, 0, 0)."""
         return torch.tensor([0.0, 1.0, 0.0, 0.0])
+
+    def translations(self) -> Tensor:
+        """Return unit steps of the two translations."""
+        return torch.eye(4)[[2, 3]]
 
     def _basis(self, points: Tensor) -> Tensor:
         height, width = self.output_size
@@ -157,6 +169,10 @@ class AffineGrid(GridGenerator):
         """Return (1, 0, 0, 0, 1, 0)."""
         return torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
 
+    def translations(self) -> Tensor:
+        """Return unit steps of the two translations."""
+        return torch.eye(6)[[2, 5]]
+
     def _basis(self, points: Tensor) -> Tensor:
         rows = _homogeneous(points)
         return torch.cat([_interleave(rows, torch.zeros_like(rows)), _interleave(torch.zeros_like(rows), rows)])
@@ -175,6 +191,10 @@ class ProjectiveGrid(GridGenerator):
     def identity(self) -> Tensor:
         """Return (1, 0, 0, 0, 1, 0, 0, 0)."""
         return torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+
+    def translations(self) -> Tensor:
+        """Return unit steps of the two translations."""
+        return torch.eye(8)[[2, 5]]
 
     def _basis(self, points: Tensor) -> Tensor:
         rows = _homogeneous(points)
@@ -220,6 +240,10 @@ class ThinPlateSplineGrid(GridGenerator):
     def identity(self) -> Tensor:
         """Return the control points themselves, (2 k^2,)."""
         return self._controls.flatten().float()
+
+    def translations(self) -> Tensor:
+        """Return unit steps of all control points together."""
+        return torch.eye(2).repeat(1, len(self._controls))
 
     def _basis(self, points: Tensor) -> Tensor:
         count = len(self._controls)

@@ -5,6 +5,9 @@ from torch import Tensor, nn
 
 from .grid import GridGenerator, output_points
 
+_SHARPNESS = 4.0
+_MOST_LOG_SCALE = 4.0
+
 
 class LocalizationNet(nn.Module):
     """Features of an image, then one linear layer that regresses theta.
@@ -40,40 +43,62 @@ class LocalizationNet(nn.Module):
         return theta
 
 
-class AttentionPooling(nn.Module):
-    """Where in a feature map to look, and what is there: expectations under a softmax over its cells.
+class VotingLocalizationNet(nn.Module):
+    """A localisation net for a small object in a whole frame: every cell of a feature map votes for a theta.
 
-    Localising by the expectation of a heat map instead of by fully connected layers keeps the answer equivariant to
-    translation (Nibali et al. 2018, "Numerical Coordinate Regression with Convolutional Neural Networks"). In float32
-    also under autocast.
+    A cell at (x, y) votes for the identity scaled and moved to where it lies, plus a residual, and gives its vote a
+    score; theta is the expectation of the votes under the softmax of the scores. As with heat maps, and unlike with
+    fully connected layers, where an object lies has not to be learned place by place (Nibali et al. 2018, "Numerical
+    Coordinate Regression with Convolutional Neural Networks"). Scores and votes are a mixture of experts, and can be
+    trained as one where the wanted theta is known (Jacobs et al. 1991, "Adaptive Mixtures of Local Experts").
+    In float32 also under autocast.
 
     Args:
-        channels: Channels of the feature map.
-        size: (height, width) of the feature map.
-        hidden: Units of a layer on place and features.
+        features: Maps an image (N, C, H, W) to a feature map (N, F, h, w).
+        feature_count: F.
+        size: (h, w).
+        grid: The grid generator that theta is for.
     """
 
-    positions: Tensor
+    identity: Tensor
+    places: Tensor
 
-    def __init__(self, channels: int, size: tuple[int, int], hidden: int) -> None:
+    def __init__(self, features: nn.Module, feature_count: int, size: tuple[int, int], grid: GridGenerator) -> None:
         super().__init__()
-        self.score = nn.Conv2d(channels, 1, 1)
-        self.hidden = nn.Sequential(nn.Linear(2 + channels, hidden), nn.ReLU())
-        self.register_buffer("positions", output_points(size, False).float(), persistent=False)
+        self.features = features
+        self.head = nn.Conv2d(feature_count, 2 + grid.theta_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.tally = Tally()
+        cells = output_points(size, False).float()
+        self.register_buffer("identity", grid.identity()[:, None], persistent=False)
+        self.register_buffer("places", (cells @ grid.translations()).T.contiguous(), persistent=False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the expected (x, y), normalised, and the hidden units, (N, 2 + hidden), for features (N, C, H, W)."""
-        scores = self.score(features)
-        if is_autocast(features):
-            with torch.autocast(features.device.type, enabled=False):
-                return self._expected(scores.float(), features.float())
-        return self._expected(scores, features)
+    def forward(self, image: Tensor) -> Tensor:
+        """Return theta, (N, theta_size), for images (N, C, H, W)."""
+        features = self.features(image)
+        if is_autocast(image):
+            with torch.autocast(image.device.type, enabled=False):
+                return self._elected(features.float())
+        return self._elected(features)
 
-    def _expected(self, scores: Tensor, features: Tensor) -> Tensor:
-        weights = scores.flatten(1).softmax(dim=1)
-        place = weights @ self.positions
-        pooled = torch.matmul(features.flatten(2), weights[:, :, None]).flatten(1)
-        return torch.cat([place, self.hidden(torch.cat([place, pooled], dim=1))], dim=1)
+    def _elected(self, features: Tensor) -> Tensor:
+        answers = self.head(features).flatten(2)  # (N, 2 + theta_size, cells)
+        scale = torch.exp(answers[:, 1:2].clamp(-_MOST_LOG_SCALE, _MOST_LOG_SCALE))
+        theta: Tensor = self.tally(answers[:, 0], scale * self.identity + self.places + answers[:, 2:])
+        return theta
+
+
+class Tally(nn.Module):
+    """The expectation of votes under the softmax of their scores.
+
+    The softmax is sharpened, so that of two objects the better one is seen, and not the middle between both.
+    """
+
+    def forward(self, scores: Tensor, votes: Tensor) -> Tensor:
+        """Return theta (N, P) for scores (N, cells) and votes (N, P, cells)."""
+        weights = torch.softmax(_SHARPNESS * scores, dim=1)
+        return torch.matmul(votes, weights[:, :, None]).flatten(1)
 
 
 def is_autocast(tensor: Tensor) -> bool:

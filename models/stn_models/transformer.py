@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .grid import GridGenerator, make_grid
-from .localization import LocalizationNet, conv_features, is_autocast
+from .localization import LocalizationNet, VotingLocalizationNet, conv_features, is_autocast
 from .sampler import Sampler
 
 
@@ -176,6 +176,7 @@ class TransformCall:
     image: Tensor  # its input, (N, C, H, W)
     theta: Tensor  # (N, P)
     output: Tensor  # (N, C, h, w)
+    votes: tuple[Tensor, Tensor] | None = None  # scores (N, cells) and votes (N, P, cells) that theta was chosen from
 
 
 @contextmanager
@@ -183,6 +184,7 @@ def recorded_transforms(model: nn.Module) -> Iterator[list[TransformCall]]:
     """Collect each use of a spatial transformer, in order, while the block runs ``model``."""
     calls: list[TransformCall] = []
     thetas: dict[str, Tensor] = {}
+    votes: dict[str, tuple[Tensor, Tensor]] = {}
     handles = []
 
     def watch(name: str, transformer: SpatialTransformer) -> None:
@@ -190,10 +192,15 @@ def recorded_transforms(model: nn.Module) -> Iterator[list[TransformCall]]:
             thetas[name] = inputs[0]
 
         def keep_call(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            calls.append(TransformCall(name, transformer, inputs[0], thetas[name], output))
+            calls.append(TransformCall(name, transformer, inputs[0], thetas[name], output, votes.get(name)))
+
+        def keep_votes(_module: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
+            votes[name] = inputs
 
         handles.append(transformer.grid.register_forward_pre_hook(keep_theta))
         handles.append(transformer.register_forward_hook(keep_call))
+        if isinstance(transformer.localization, VotingLocalizationNet):
+            handles.append(transformer.localization.tally.register_forward_pre_hook(keep_votes))
 
     for name, module in model.named_modules():
         if isinstance(module, SpatialTransformer):

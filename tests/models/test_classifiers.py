@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stn_models import GRID_GENERATORS, REGISTRY, SpatialTransformer, injected_thetas, recorded_transforms
 from stn_models.classifiers import cifar_small, cifar_wide, cnn, fcn, st_cnn, st_fcn, st_vgg
+from stn_models.localization import VotingLocalizationNet
 
 GRIDS = list(GRID_GENERATORS)
 PLAIN, TRANSFORMED = {"fcn": fcn, "cnn": cnn}, {"st-fcn": st_fcn, "st-cnn": st_cnn}
@@ -194,7 +195,8 @@ def test_gradient_reaches_every_parameter_after_the_first_step(name: str) -> Non
     model = narrow(name)
     for module in model.modules():
         if isinstance(module, SpatialTransformer):
-            nn.init.normal_(module.localization.regression.weight, std=1e-3)
+            net = module.localization
+            nn.init.normal_((net.head if isinstance(net, VotingLocalizationNet) else net.regression).weight, std=1e-3)
     model(torch.rand(4, *INPUTS[name])).square().sum().backward()
     assert [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()] == []
 

@@ -361,6 +361,14 @@ def test_grid_has_the_type_of_theta(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_translations_move_every_point_alike(name: str) -> None:
+    grid = make_grid(name, (4, 6))
+    apart = torch.tensor([0.25, -0.5])
+    moved = grid((grid.identity() + apart @ grid.translations())[None])
+    torch.testing.assert_close(moved, grid(grid.identity()[None]) + apart)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_grid_generator_has_no_state_to_save(name: str) -> None:
     grid = make_grid(name, (3, 5))
     assert grid.state_dict() == {}

@@ -1,5 +1,7 @@
 """Localisation nets: they start as the identity, and their parameters can be told from the rest."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -14,8 +16,9 @@ from stn_models import (
     localization_parameters,
     make_grid,
     make_transformer,
+    recorded_transforms,
 )
-from stn_models.localization import flat_size
+from stn_models.localization import VotingLocalizationNet, flat_size
 
 IDENTITIES = {
     "attention": [1.0, 0.0, 0.0],
@@ -110,3 +113,46 @@ def test_conv_features_take_images_of_any_size(size: tuple[int, int]) -> None:
 def test_conv_features_halve_the_image_twice() -> None:
     features, _ = conv_features(1, (28, 20), filters=5)
     assert [module.in_features for module in features.modules() if isinstance(module, nn.Linear)] == [5 * 7 * 5]
+
+
+class Marked(nn.Module):
+    """A feature map of 4 x 4 cells: where the brightest spot of the image lies."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return nn.functional.max_pool2d(image, 4)
+
+
+@pytest.mark.parametrize("name", list(GRID_GENERATORS))
+def test_the_vote_of_the_best_cell_places_the_grid_on_it(name: str) -> None:
+    grid = make_grid(name, (5, 5))
+    net = VotingLocalizationNet(Marked(), 1, (4, 4), grid)
+    with torch.no_grad():
+        net.head.weight[0] = 10.0  # the score
+        net.head.bias[1] = math.log(0.25)  # the scale
+    image = torch.zeros(1, 1, 16, 16)
+    image[0, 0, 5, 14] = 1.0  # in the last column of the second row of cells
+    corners = grid.outline(net(image))[0, :: grid.outline_points_per_side]
+    centre, half = torch.tensor([0.75, -0.25]), 0.25
+    expected = centre + half * torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    torch.testing.assert_close(corners, expected, atol=1e-3, rtol=0)
+
+
+def test_of_two_places_the_better_one_is_chosen_and_not_their_middle() -> None:
+    grid = make_grid("attention", (5, 5))
+    net = VotingLocalizationNet(Marked(), 1, (4, 4), grid)
+    with torch.no_grad():
+        net.head.weight[0] = 10.0
+    image = torch.zeros(1, 1, 16, 16)
+    image[0, 0, 1, 1], image[0, 0, 14, 14] = 1.0, 0.8
+    assert net(image)[0, 1:].tolist() == pytest.approx([-0.75, -0.75], abs=0.01)
+
+
+def test_votes_are_recorded_with_the_theta_that_they_gave() -> None:
+    grid = make_grid("similarity", (5, 5))
+    transformer = SpatialTransformer(VotingLocalizationNet(Marked(), 1, (4, 4), grid), grid)
+    with recorded_transforms(transformer) as calls:
+        transformer(torch.rand(3, 1, 16, 16))
+    assert calls[0].votes is not None
+    scores, votes = calls[0].votes
+    assert (scores.shape, votes.shape) == ((3, 16), (3, 4, 16))
+    torch.testing.assert_close(transformer.localization.tally(scores, votes), calls[0].theta)

@@ -243,6 +243,21 @@ def test_the_placement_loss_is_zero_at_the_placement_and_ignores_what_is_unknown
     assert float(placement_loss(call(*theta.tolist()), moved)) == pytest.approx(0.5, abs=0.03)
 
 
+def test_the_placement_loss_of_votes_trains_the_scores_towards_the_right_vote() -> None:
+    grid = AffineGrid((10, 10))
+    right = torch.tensor([0.5, 0, 0.2, 0, 0.5, -0.1])
+    votes = torch.stack([right + 0.5, right, -right], dim=1)[None].requires_grad_()
+    scores = torch.zeros(1, 3, requires_grad=True)
+    transformer = SpatialTransformer(LocalizationNet(nn.Flatten(), 100, grid), grid)
+    image = torch.zeros(1, 1, 10, 10)
+    voted = TransformCall("t", transformer, image, right[None], image, (scores, votes))
+    loss = placement_loss(voted, right.view(1, 2, 3))
+    assert float(loss) == pytest.approx(math.log(3), abs=1e-3)  # of three alike scores one is right
+    loss.backward()
+    assert scores.grad is not None
+    assert scores.grad[0].tolist() == pytest.approx([1 / 3, -2 / 3, 1 / 3], abs=1e-3)
+
+
 def test_the_localisation_nets_rate_can_be_lowered_alone() -> None:
     module = ClassifierTraining(
         Architecture("st-fcn", {"image_size": 12, "width": 4}).build(), config(schedule="constant"), 10, None, 0.1

@@ -22,10 +22,10 @@ from .data_module import ImageData, rendered, seed_for, to_float
 from .datasets import load_backgrounds, load_dataset, with_reject
 from .digits.scenes import Scenery
 from .distortions import DIGIT_SIZE
+from .doubt import record_theta, record_threshold
 from .module import ClassifierTraining
 from .optimisation.precision import choose_precision
 from .recorder import BEST, LAST, Recorder
-from .theta_recording import record_theta
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,9 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     )
     recorder = _trained(config, folder, architecture, spec, data, folder / LAST if resume else None)
     record_theta(folder / BEST, data, device)
+    labelling = record_threshold(folder / BEST, data.val, device)
+    if labelling is not None:
+        log.info("%s", labelling.sentence())
     return Result(folder / BEST, recorder.best_epoch, recorder.best_metrics, time.monotonic() - started)
 
 

@@ -10,12 +10,15 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from stn_models import TransformCall, localization_parameters, recorded_transforms
+from stn_models import GridGenerator, TransformCall, localization_parameters, recorded_transforms
 
 from .config import TrainConfig
 from .data_module import Batch, seed_for
 from .geometry import placed_corners
 from .optimisation.schedule import rate_share
+
+_VOTE_SPREAD = 0.1
+"""Of the votes' distributions, in half sides of the box."""
 
 
 class ClassifierTraining(lightning.LightningModule):
@@ -191,21 +194,37 @@ def mixed_up(images: Tensor, labels: Tensor, classes: int, alpha: float, generat
 def placement_loss(call: TransformCall, placements: Tensor) -> Tensor:
     """Return how far the sampling grid's corners lie from where the digit's box was put, relative to the box.
 
+    Where theta was chosen from votes, it is the negative log-likelihood of the placement under their mixture, each
+    vote a Laplace distribution: it trains the scores as well, and a vote the more, the likelier it is the right one
+    (Bishop 1994, "Mixture Density Networks").
+
     Args:
         call: Use of a transformer on images (N, C, H, W).
         placements: (N, 2, 3) as in ``Distorted``; images whose placement is unknown count nothing.
 
     Returns:
-        Mean Huber distance of the corners, in half sides of the box; a scalar.
+        Mean Huber distance of the corners, in half sides of the box, or their mean likelihood; a scalar.
     """
     known = ~placements[:, 0, 0].isnan()
-    grid = call.transformer.grid
-    outline = grid.outline(call.theta.float())[:, :: grid.outline_points_per_side]
     wanted = placed_corners(torch.where(known[:, None, None], placements, 0.0))
-    side = torch.linalg.vector_norm(wanted[:, 1] - wanted[:, 0], dim=-1).clamp(min=0.05) / 2
-    distance = functional.smooth_l1_loss(outline, wanted, reduction="none", beta=0.02).mean(dim=(1, 2)) / side
-    loss: Tensor = (distance * known).sum() / known.sum().clamp(min=1)
+    if call.votes is None:
+        each = _distance(call.transformer.grid, call.theta.float()[:, None], wanted)[:, 0]
+    else:
+        scores, votes = (part.float() for part in call.votes)
+        distance = _distance(call.transformer.grid, votes.mT, wanted)
+        each = -torch.logsumexp(scores.log_softmax(dim=1) - distance / _VOTE_SPREAD, dim=1)
+    loss: Tensor = (each * known).sum() / known.sum().clamp(min=1)
     return loss
+
+
+def _distance(grid: GridGenerator, thetas: Tensor, wanted: Tensor) -> Tensor:
+    """Return how far the corners of thetas (N, K, P) lie from those that are wanted (N, 4, 2), (N, K)."""
+    count, votes, _ = thetas.shape
+    outline = grid.outline(thetas.flatten(0, 1))[:, :: grid.outline_points_per_side].view(count, votes, 4, 2)
+    side = torch.linalg.vector_norm(wanted[:, 1] - wanted[:, 0], dim=-1).clamp(min=0.05) / 2
+    apart = functional.smooth_l1_loss(outline, wanted[:, None].expand_as(outline), reduction="none", beta=0.02)
+    distance: Tensor = apart.mean(dim=(2, 3)) / side[:, None]
+    return distance
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

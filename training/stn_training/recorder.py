@@ -47,7 +47,7 @@ class Recorder(Callback):
         self.folder = folder
         self.architecture = architecture
         self.spec = spec
-        self.classes = data.classes
+        self.classes, self.reject = data.classes, data.reject
         self.config = config
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
@@ -114,6 +114,7 @@ class Recorder(Callback):
             vars(self.spec),
             {**training, "epoch": self.best_epoch},  # without the trainer's paths
             {"val_accuracy": 100 * self.best_metrics["val_accuracy"]},
+            reject=None if self.reject is None else self.classes[self.reject],
         )
         save_checkpoint(self.folder / BEST, module.kept_model, described)
 

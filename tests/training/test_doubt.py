@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from stn_models import load_checkpoint, make_transformer
+from stn_models import Architecture, Checkpoint, load_checkpoint, make_transformer, save_checkpoint
 from stn_runtime import PreprocessSpec
 from stn_runtime.model.manifest import read_theta
 from stn_training import TrainConfig
 from stn_training.data_module import ImageData
 from stn_training.datasets import LabelledImages
+from stn_training.doubt import measure_theta, record_theta, record_threshold
 from stn_training.fit import load_data
-from stn_training.theta_recording import measure_theta, record_theta
 
 SPEC = PreprocessSpec(16, 16, 1)
 
@@ -101,3 +101,32 @@ def test_measuring_again_gives_the_same_and_leaves_the_weights_alone(learned: Pa
     assert read_theta(before.theta, "before") == statistics
     weights, expected = load_file(checkpoint), load_file(learned / "model.safetensors")
     assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+def test_a_run_ends_with_a_threshold_found_on_its_validation_pictures(learned: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "model.safetensors"
+    shutil.copy(learned / "model.safetensors", checkpoint)
+    _, described = load_checkpoint(checkpoint)
+    data = load_data(TrainConfig.from_mapping(described.training["config"], "config"))
+    labelling = record_threshold(checkpoint, data.val)
+    assert labelling is not None
+    assert labelling.threshold == described.threshold
+    assert labelling.pictures == len(data.val)
+    assert labelling.right >= 0.99 * labelling.labelled > 0
+
+
+def test_the_threshold_keeps_the_reject_class_without_labels(tmp_path: Path) -> None:
+    network = Architecture("fcn", {"image_size": 16, "classes": 2}).build()
+    save_checkpoint(tmp_path / "m.safetensors", network, described_as("digit", "nothing"))
+    levels = torch.arange(240, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 16, 16, 1)
+    data = LabelledImages(levels, (torch.arange(240) % 2), ("digit", "nothing"), "grey", reject=1)
+    labelling = record_threshold(tmp_path / "m.safetensors", data)
+    _, after = load_checkpoint(tmp_path / "m.safetensors")
+    assert labelling is not None
+    assert (labelling.rejected, after.threshold) == (120, labelling.threshold)
+    assert labelling.mistaken <= 1 or not labelling.holds
+
+
+def described_as(*labels: str) -> Checkpoint:
+    preprocess = {"height": 16, "width": 16, "channels": 1, "fit": "stretch", "interpolation": "area"}
+    return Checkpoint(Architecture("fcn", {"image_size": 16, "classes": 2}), labels, preprocess, reject="nothing")

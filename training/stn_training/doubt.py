@@ -1,4 +1,4 @@
-"""Statistics of theta on the training pictures; by them the device recognises pictures unlike those of training."""
+"""What lets a device doubt, kept in the checkpoint: theta on the training pictures, and a threshold of confidence."""
 
 import dataclasses
 from pathlib import Path
@@ -6,10 +6,18 @@ from pathlib import Path
 import torch
 from torch import Generator, nn
 
-from stn_models import load_checkpoint, recorded_transforms, save_checkpoint
+from stn_models import (
+    Labelling,
+    find_threshold,
+    load_checkpoint,
+    measure_threshold,
+    recorded_transforms,
+    save_checkpoint,
+)
 from stn_runtime.model.theta_statistics import ThetaStatistics, describe_theta
 
 from .data_module import ImageData, seed_for, to_float
+from .datasets import LabelledImages
 
 MOST_PICTURES = 10_000
 _BATCH = 200
@@ -49,3 +57,24 @@ def measure_theta(network: nn.Module, data: ImageData) -> ThetaStatistics | None
         thetas.append(torch.cat([call.theta.float() for call in calls], dim=1).cpu())
     pixels = torch.cat([torch.full((call.theta.shape[1],), 2 / max(call.image.shape[2:])) for call in calls])
     return describe_theta(torch.cat(thetas).numpy(), pixels.numpy())
+
+
+def record_threshold(checkpoint: Path, data: LabelledImages, device: torch.device | str = "cpu") -> Labelling | None:
+    """Find the confidence below which a picture should get no label, and keep it in the checkpoint.
+
+    Args:
+        checkpoint: Checkpoint of the trained network; rewritten with its weights unchanged.
+        data: Labelled pictures as the network takes them, unseen in training.
+        device: Device that runs the network.
+
+    Returns:
+        What the threshold does on these pictures; None where they cannot tell, see ``find_threshold``.
+    """
+    network, described = load_checkpoint(checkpoint)
+    network.to(device)
+    with torch.inference_mode():
+        parts = [network(to_float(part.to(device))).float().softmax(dim=1) for part in torch.split(data.images, _BATCH)]
+    probabilities, labels = torch.cat(parts).cpu().numpy(), data.labels.numpy()
+    threshold = find_threshold(probabilities, labels, data.reject)
+    save_checkpoint(checkpoint, network, dataclasses.replace(described, threshold=threshold))
+    return None if threshold is None else measure_threshold(probabilities, labels, data.reject, threshold)
