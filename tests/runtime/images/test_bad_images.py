@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -166,19 +167,20 @@ def test_writing_into_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     assert not isinstance(caught.value, ImageReadError)  # which a run passes over
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """No file can have more than 4 KiB."""
+    """No file can have more than 4 KiB: not even the one that pytest reports to, so around nothing but the call."""
     resource = pytest.importorskip("resource", reason="limits of a process are POSIX")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_picture_that_does_not_fit_on_the_disk_leaves_no_part_of_itself(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"x\.png: cannot be written \(.+\)$"):
+    with small_disk(), pytest.raises(InputError, match=r"x\.png: cannot be written \(.+\)$"):
         write_image(tmp_path / "x.png", NOISE)
     assert not list(tmp_path.iterdir())
 
