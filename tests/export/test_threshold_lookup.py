@@ -108,6 +108,20 @@ def test_a_checkpoints_class_and_threshold_are_in_every_form(rejecting: Path, tm
         assert (_manifest(done.path).reject, _manifest(done.path).threshold) == ("3", 0.625)
 
 
+def test_a_file_is_compared_with_the_class_and_the_threshold_of_its_checkpoint(
+    rejecting: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = export_checkpoint(rejecting, tmp_path / "model.onnx").path
+    assert main(["verify", str(model), "--checkpoint", str(rejecting)]) == 0
+    assert "threshold" not in capsys.readouterr().out
+    assert main(["verify", str(model), "--checkpoint", str(checkpoint)]) == 2
+    assert "its labels are not those of" in capsys.readouterr().err
+    network, described = load_checkpoint(rejecting)
+    save_checkpoint(rejecting, network, replace(described, threshold=0.625))
+    assert main(["verify", str(model), "--checkpoint", str(rejecting)]) == 0
+    assert "it has no threshold, and the checkpoint's is 0.625\n" in capsys.readouterr().out
+
+
 def test_a_folder_per_class_gives_the_threshold_and_a_run_keeps_to_it(
     rejecting: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

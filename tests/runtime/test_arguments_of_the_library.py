@@ -57,6 +57,14 @@ def test_a_limit_that_lets_no_frame_through_is_refused(grey_model: Path, picture
         next(classify(open_source(picture), Classifier(grey_model), limit=limit))
 
 
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, 80, float("nan")])
+def test_a_threshold_that_no_confidence_can_be_compared_with_is_refused(
+    grey_model: Path, picture: Path, threshold: float
+) -> None:
+    with pytest.raises(ValueError, match=rf"threshold must be from 0 to 1, got {threshold}"):
+        next(classify(open_source(picture), Classifier(grey_model), threshold=threshold))
+
+
 def test_a_path_is_a_source_like_its_name(picture: Path) -> None:
     for source in (picture, str(picture), [picture]):
         assert [frame.source for frame in open_source(source)] == [str(picture)]

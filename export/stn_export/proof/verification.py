@@ -322,7 +322,7 @@ def compare_files(model: Path, checkpoint: Path) -> int:
     spec = manifest.preprocess
     same = {
         "transformers": deployment.transformers == manifest.transformers,
-        "labels": described.labels == manifest.labels,
+        "labels": (described.labels, described.reject) == (manifest.labels, manifest.reject),
         "preprocessing": read_preprocess(described.preprocess, str(checkpoint)) == spec,
     }
     for name, equal in same.items():
@@ -332,4 +332,7 @@ def compare_files(model: Path, checkpoint: Path) -> int:
     export = manifest.export
     parity = verify(deployment, onnx.load(model), spec, np.concatenate(golden), export.form, export.precision)
     sys.stdout.write(f"against {checkpoint}:\n{parity.table()}\n")
+    if described.threshold not in (None, manifest.threshold):
+        other = "it has no threshold" if manifest.threshold is None else f"its threshold is {manifest.threshold:.8g}"
+        sys.stdout.write(f"{other}, and the checkpoint's is {described.threshold:.8g}\n")
     return 0 if parity.passed else 1

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..errors import InputError
+from ..machine.filesystem import why_not_written
 from .opencv import cv2
 from .preprocessing import Image
 from .reading import IMAGE_SUFFIXES
@@ -28,7 +29,7 @@ def write_image(path: Path, image: Image) -> None:
     try:
         _write(path, data.tobytes())
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise InputError(f"{path}: cannot be written ({why_not_written(path, error)})") from error
 
 
 def _write(path: Path, data: bytes) -> None:

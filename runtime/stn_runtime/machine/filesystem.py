@@ -20,6 +20,12 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
+def why_not_written(path: Path, error: OSError) -> str:
+    """Return what keeps a file from being written; of a folder that is missing, which one."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    return f"there is no folder {missing[-1]}" if missing else error.strerror or str(error)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; the file that the block writes there replaces ``path`` at its end.

@@ -256,8 +256,9 @@ def _check(manifest: Manifest) -> None:
         raise FieldError("manifest.labels", "is empty")
     for index, label in enumerate(manifest.labels):
         _check_text(label, f"manifest.labels[{index}]")
-    if manifest.reject is not None and manifest.reject not in manifest.labels:
-        raise FieldError("manifest.reject", f"is '{printable(manifest.reject)}', which is none of the labels")
+    if manifest.reject is not None and manifest.labels.count(manifest.reject) != 1:  # two labels may be alike
+        how_often = "two" if manifest.reject in manifest.labels else "none"
+        raise FieldError("manifest.reject", f"is '{printable(manifest.reject)}', which is {how_often} of the labels")
     if manifest.threshold is not None and not 0 <= manifest.threshold <= 1:  # NaN neither
         raise FieldError("manifest.threshold", f"is {manifest.threshold:g}, expected 0 to 1")
     if "probabilities" not in manifest.outputs:

@@ -225,7 +225,10 @@ def read_manifest(session: ort.InferenceSession, source: str) -> Manifest:
     metadata = read_metadata(session, source)
     if METADATA_KEY not in metadata:
         keys = printable(", ".join(printable(key, 60) for key in sorted(metadata)), 300) or "none"
-        raise NoManifestError(f"{source}: no '{METADATA_KEY}' metadata (found: {keys}); export it with 'stn export'")
+        raise NoManifestError(
+            f"{source}: no '{METADATA_KEY}' metadata (found: {keys}), so its labels and its input are unknown; "
+            "take a file that 'stn export' wrote"
+        )
     manifest = Manifest.from_json(metadata[METADATA_KEY], source)
     check_graph(session, manifest, source)
     return manifest

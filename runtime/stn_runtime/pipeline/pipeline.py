@@ -44,10 +44,12 @@ def classify(
 
     Raises:
         InputError: The source cannot be read on, or a view cannot save what it is shown.
-        ValueError: The limit is below 1.
+        ValueError: The limit is below 1, or the threshold not from 0 to 1.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
+    if threshold is not None and not 0 <= threshold <= 1:  # NaN neither
+        raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
     one_by_one = source.live or any(view.waits for view in views)
     waiting = [view for view in views if view.waits]
     others = [view for view in views if not view.waits]

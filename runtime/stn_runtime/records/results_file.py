@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import InputError
+from ..machine.filesystem import why_not_written
 from ..sources.done import Done
 from .record import Record
 from .writers import CSV_COLUMNS, Csv, JsonLines, RecordWriter, columns_of
@@ -107,7 +108,7 @@ class ResultsFile(RecordWriter):
             raise InputError(f"{self.path}: was deleted during the run, and its records with it")
 
     def _fault(self, error: OSError) -> InputError:
-        return InputError(f"{self.path}: cannot be written ({error.strerror or error})")
+        return InputError(f"{self.path}: cannot be written ({why_not_written(self.path, error)})")
 
 
 def _lock(stream: TextIO) -> None:

@@ -237,7 +237,8 @@ def _draw_dashes(pixels: Image, outline: Points, within: Box, pen: int) -> None:
 
 def _enlarged(image: Image) -> Image:
     """Return a copy in RGB, enlarged by a whole factor where a side is short."""
-    canvas = np.ascontiguousarray(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+    is_grey = image.ndim == 2 or image.shape[2] == 1
+    canvas = np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if is_grey else image, np.uint8)
     factor = -(-_LEAST_SIDE // max(1, min(canvas.shape[:2])))
     # A strip of 4000 x 10 pixels would become 96,000 pixels long.
     factor = max(1, min(factor, _LARGEST_SIDE // max(canvas.shape[:2])))

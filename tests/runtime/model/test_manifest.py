@@ -310,6 +310,14 @@ def test_a_long_wrong_value_is_cut(manifest: Manifest) -> None:
     assert len(str(caught.value)) < 150
 
 
+def test_two_labels_may_be_alike_but_not_those_that_mean_none(manifest: Manifest) -> None:
+    twice = _with(manifest, "labels", ["crane", "crane", "bright"])
+    assert Manifest.from_json(twice, "x.onnx").labels == ("crane", "crane", "bright")
+    rejecting = json.dumps({**json.loads(twice), "reject": "crane"})
+    with pytest.raises(ModelContractError, match=r"manifest\.reject is 'crane', which is two of the labels; export"):
+        Manifest.from_json(rejecting, "x.onnx")
+
+
 @pytest.mark.parametrize("text", ["", "{", "nonsense", '{"name": "x"', "[" * 100_000])
 def test_what_is_not_json_is_one_sentence(text: str) -> None:
     with pytest.raises(ModelContractError, match=r"^x\.onnx: the manifest is not JSON .*; export the model again$"):

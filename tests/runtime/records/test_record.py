@@ -181,8 +181,8 @@ def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"x\.csv: cannot be written \(No such file or directory\)$"):
-        ResultsFile(tmp_path / "missing" / "x.csv")
+    with pytest.raises(InputError, match=r"x\.csv: cannot be written \(there is no folder .*missing\)$"):
+        ResultsFile(tmp_path / "missing" / "below" / "x.csv")
     (tmp_path / "y.csv").mkdir()
     with pytest.raises(InputError, match=r"y\.csv: cannot be written \(Is a directory\)$"):
         ResultsFile(tmp_path / "y.csv")

@@ -422,7 +422,18 @@ def test_a_view_and_a_read_only_picture_are_drawn_on_a_copy() -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 1), (28, 28), (1, 5000), (5000, 1, 3), (2, 3, 3), (239, 240), (240, 240, 3), (3000, 4000, 3), (20, 4000)],
+    [
+        (1, 1),
+        (28, 28),
+        (1, 5000),
+        (5000, 1, 3),
+        (2, 3, 3),
+        (239, 240),
+        (240, 240, 3),
+        (300, 300, 1),
+        (3000, 4000, 3),
+        (20, 4000),
+    ],
     ids=str,
 )
 def test_tiny_and_huge_pictures_are_drawn(shape: tuple[int, ...]) -> None:

@@ -125,7 +125,9 @@ def test_a_snapshot_that_cannot_be_written_does_not_end_the_run(
     window = Window(False, False, manifest, tmp_path / "gone")
     screen.keys = [ord("s")]
     assert window.show(*_shown(_picture()))
-    assert caplog.messages == [f"{tmp_path}/gone/snapshot-0000.png: cannot be written (No such file or directory)"]
+    assert caplog.messages == [
+        f"{tmp_path}/gone/snapshot-0000.png: cannot be written (there is no folder {tmp_path}/gone)"
+    ]
 
 
 def test_a_frame_without_a_picture_is_not_shown(screen: Screen, manifest: Manifest) -> None:
