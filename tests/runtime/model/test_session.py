@@ -58,11 +58,11 @@ def test_threads_sleep_when_they_are_not_to_spin(grey_model: Path) -> None:
 
 def test_a_foreign_model_is_told_from_ours(build_model: Callable[..., Path]) -> None:
     path = build_model(metadata={"author": "someone", "task": "detect"})
-    _refused(path, r"no 'stn_edge' metadata \(found: author, task\); export it with 'stn export'$")
+    _refused(path, r"no 'stn_edge' metadata \(found: author, task\).*; take a file that 'stn export' wrote$")
 
 
 def test_a_model_without_any_metadata_is_refused(build_model: Callable[..., Path]) -> None:
-    _refused(build_model(metadata={}), r"no 'stn_edge' metadata \(found: none\); export it with 'stn export'$")
+    _refused(build_model(metadata={}), r"no 'stn_edge' metadata \(found: none\).*; take a file that 'stn export' wrote$")
 
 
 def test_a_manifest_that_is_not_json_is_refused(build_model: Callable[..., Path]) -> None:
