@@ -145,7 +145,7 @@ def test_a_sheet_follows_from_its_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["train"], "no data given; name mnist, sklearn-digits, or a folder"),
+        (["train"], "no data given; name mnist, cifar10, sklearn-digits, or a folder"),
         (["train", "no-such-folder"], "no-such-folder: no such folder"),
         (["train", "sklearn-digits", "--options", "{"], "network options are not JSON"),
         (["train", "sklearn-digits", "--options", "[1]"], "network options must be a JSON object"),
@@ -214,7 +214,7 @@ def test_resume_names_an_option_as_it_is_written(learned: Path, refusal: Refusal
 def test_a_run_whose_config_is_damaged_is_refused(tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "config.json").write_text('{"epochs": 3}')
     assert refusal("train", "--resume", tmp_path) == (
-        f"{tmp_path / 'config.json'}: names no data; give mnist, sklearn-digits or a folder of images"
+        f"{tmp_path / 'config.json'}: names no data; give mnist, cifar10, sklearn-digits or a folder of images"
     )
 
 

@@ -74,7 +74,7 @@ def test_a_seed_too_large_for_pytorch_is_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({}, "r.yaml: names no data; give mnist, sklearn-digits or a folder of images"),
+        ({}, "r.yaml: names no data; give mnist, cifar10, sklearn-digits or a folder of images"),
         ({"data": "d", "shuffling": 1}, "r.yaml: option 'shuffling' is not known; choose from data, model, options"),
         ({"data": "d", "batchsize": 1}, r"r.yaml: option 'batchsize' is not known; did you mean 'batch_size'\?"),
         ({"data": "d", "augment": ["flip", 5]}, r"r.yaml: option 'augment\[1\]' must be a text, got 5"),

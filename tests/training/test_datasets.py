@@ -261,7 +261,7 @@ def test_a_folder_without_classes_or_images_is_refused(folders: list[str], sente
 
 
 def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nix: no such folder; give mnist, sklearn-digits, or a folder"):
+    with pytest.raises(InputError, match="nix: no such folder; give mnist, cifar10, sklearn-digits, or a folder"):
         load(tmp_path / "nix")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: no such folder"):
@@ -321,6 +321,31 @@ def test_mnist_is_read_from_disk_and_5000_are_held_out_for_validation(fake_mnist
         assert data.images.shape == (count, 28, 28, 1)
         assert torch.equal(data.images[:, 0, 0, 0].long(), data.labels * 20)
         assert torch.equal(torch.bincount(data.labels), torch.full((10,), count // 10))
+
+
+def test_cifar10_is_read_from_torchvisions_files_and_from_a_folder(
+    tmp_path: Path, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Files:
+        """torchvision's CIFAR10, with 5200 training and 100 test pictures."""
+
+        def __init__(self, root: str, train: bool, download: bool) -> None:
+            assert (Path(root), download) == (tmp_path, True)
+            count = 5200 if train else 100
+            self.targets = [index % 10 for index in range(count)]
+            self.data = np.full((count, 32, 32, 3), (1, 2, 3), np.uint8)
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Files)
+    for split, count in {"train": 200, "val": 5000, "test": 100, "all": 5300}.items():
+        data = load_dataset("cifar10", split, None, tmp_path)
+        assert data.images.shape == (count, 32, 32, 3)
+        assert data.images[0, 0, 0].tolist() == [1, 2, 3]
+        assert data.classes[:2] == ("airplane", "automobile")
+    for part, count in {"train": 20, "test": 2}.items():
+        make_folder(tmp_path / "cifar10" / part, {"cat": count, "dog": count})
+    counts = {"train": 36, "val": 4, "test": 4}
+    assert {split: len(load_dataset("cifar10", split, None, tmp_path)) for split in counts} == counts
+    assert load_dataset("cifar10", "test", None, tmp_path).source == "cifar10"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Error downloading"), URLError("no route to host")])

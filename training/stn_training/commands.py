@@ -15,7 +15,7 @@ from stn_runtime import InputError
 from stn_runtime.machine.filesystem import make_folder, write_whole
 
 from .augmentations import AUGMENTATIONS
-from .config import BALANCES, BENCHMARKS, OPTIMIZERS, TrainConfig
+from .config import BALANCES, GREY_BENCHMARKS, OPTIMIZERS, TrainConfig
 from .data_module import ImageData, to_float
 from .datasets import SPLITS, load_dataset
 from .distortions import DIGIT_SIZE, DISTORTIONS
@@ -27,7 +27,7 @@ from .optimisation.schedule import SCHEDULES
 from .pictures import image_sheet, save_confusion, save_picture
 from .recipes import read_options, read_recipe
 
-_DATA = "mnist, sklearn-digits, or a folder with a folder of images per class"
+_DATA = "mnist, cifar10, sklearn-digits, or a folder with a folder of images per class"
 _ALL_FILES = "take also what other programs left in folders, such as ._IMG.jpg and @eaDir"
 
 
@@ -160,7 +160,7 @@ def sheet(args: argparse.Namespace) -> int:
     if args.count < 1:
         raise InputError(f"--count must be at least 1, got {args.count}")
     config = TrainConfig(args.data, distort=args.distort, augment=_names(args.augment), seed=args.seed)
-    if config.data in BENCHMARKS:
+    if config.data in GREY_BENCHMARKS:
         config = dataclasses.replace(config, options={"channels": 1, **({} if args.distort else {"image_size": 28})})
     spec = config.preprocess()
     source = dataclasses.replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec

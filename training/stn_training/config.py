@@ -21,7 +21,8 @@ from .optimisation.schedule import SCHEDULES
 OPTIMIZERS = ("adamw", "sgd")
 BALANCES = ("", "weights", "sampling")
 GREY_DISTORTIONS = ("camera", "scene")
-BENCHMARKS = ("mnist", "sklearn-digits", "digits")
+GREY_BENCHMARKS = ("mnist", "sklearn-digits", "digits")
+BENCHMARKS = (*GREY_BENCHMARKS, "cifar10")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        data: ``mnist``, ``sklearn-digits``, ``digits`` (MNIST, print, and what is no digit) or a folder of images.
+        data: ``mnist``, ``cifar10``, ``sklearn-digits``, ``digits`` (MNIST, print, and what is no digit) or a folder of
+            images.
         model: A name in the registry.
         options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent.
         data_dir: Folder of torchvision's files.
@@ -155,7 +157,7 @@ class TrainConfig:
             size = canvas
         channels = 3
         if architecture.accepts("channels"):
-            channels = self.options.get("channels", 1 if self.data in BENCHMARKS else 3)
+            channels = self.options.get("channels", 1 if self.data in GREY_BENCHMARKS else 3)
         if canvas > size:
             remedy = f"give it the option image_size {canvas}" if architecture.accepts("image_size") else "use another"
             raise InputError(
@@ -177,7 +179,7 @@ class TrainConfig:
             InputError: A key is unknown or a value unfit; the message names ``source``.
         """
         if "data" not in values:
-            raise InputError(f"{source}: names no data; give mnist, sklearn-digits or a folder of images")
+            raise InputError(f"{source}: names no data; give mnist, cifar10, sklearn-digits or a folder of images")
         kinds = get_type_hints(cls)
         try:
             return read_as(

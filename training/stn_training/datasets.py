@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ REJECT = "nothing"
 SPLITS = ("train", "val", "test", "all")
 _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _SPLIT_SEED = 0
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMBALANCE_WORTH_SAYING = 3
 
 
@@ -78,8 +79,8 @@ def load_dataset(
     """Return one split of a data set.
 
     Args:
-        name: ``mnist``, ``sklearn-digits``, ``digits``, or a folder of images with a folder per class. A folder
-            with ``train`` and ``test`` (and ``val``) inside is split as it says, any other 80 : 10 : 10.
+        name: ``mnist``, ``cifar10``, ``sklearn-digits``, ``digits``, or a folder of images with a folder per class.
+            A folder with ``train`` and ``test`` (and ``val``) inside is split as it says, any other 80 : 10 : 10.
         split: ``train``, ``val``, ``test``, or ``all``.
         spec: Size and colour to bring the images to; None keeps a benchmark's own.
         data_dir: Folder of torchvision's files.
@@ -93,6 +94,8 @@ def load_dataset(
         loaded = _mnist(split, data_dir)
     elif name == "sklearn-digits":
         loaded = _sklearn_digits(split)
+    elif name == "cifar10":
+        loaded = _cifar10(split, data_dir)
     elif name == "digits":
         loaded = _digits(split, data_dir, typefaces)
     else:
@@ -147,26 +150,63 @@ def split_names(split: str) -> tuple[str, ...]:
 
 
 def _mnist(split: str, data_dir: Path) -> LabelledImages:
+    is_there = (data_dir / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file()
+
+    def part(train: bool) -> tuple[Tensor, Tensor]:
+        source = torchvision.datasets.MNIST(str(data_dir), train=train, download=not is_there)
+        return source.data[..., None], source.targets
+
+    return _benchmark("MNIST", part, split, data_dir, tuple("0123456789"))
+
+
+def _cifar10(split: str, data_dir: Path) -> LabelledImages:
+    """Return CIFAR-10 from torchvision's files, or from a folder ``cifar10`` with ``train`` and ``test``."""
+    folder = data_dir / "cifar10"
+    if folder.is_dir():
+        return replace(_folder(folder, split, PreprocessSpec(32, 32, 3), all_files=False), source="cifar10")
+    is_there = (data_dir / "cifar-10-batches-py").is_dir()
+
+    def part(train: bool) -> tuple[Tensor, Tensor]:
+        source = torchvision.datasets.CIFAR10(str(data_dir), train=train, download=not is_there)
+        return torch.from_numpy(source.data), torch.tensor(source.targets)
+
+    return _benchmark("CIFAR-10", part, split, data_dir, _CIFAR10)
+
+
+def _benchmark(
+    name: str,
+    part: Callable[[bool], tuple[Tensor, Tensor]],
+    split: str,
+    data_dir: Path,
+    classes: tuple[str, ...],
+) -> LabelledImages:
+    """Return a split of one of torchvision's data sets; 5,000 training images are held out for validation.
+
+    Args:
+        name: Of the data set, in messages.
+        part: Reads images (N, H, W, C) and labels (N,) of training (True) or test.
+        split: A split's name.
+        data_dir: Folder of torchvision's files.
+        classes: Names of the classes.
+
+    Raises:
+        InputError: The files are not there, or damaged.
+    """
     parts = []
-    for name in split_names(split):
+    for split_name in split_names(split):
         try:
-            source = torchvision.datasets.MNIST(str(data_dir), train=name != "test", download=not _has_mnist(data_dir))
+            images, labels = part(split_name != "test")
         except (RuntimeError, OSError) as error:
             raise InputError(
-                f"MNIST is not in {data_dir} and cannot be downloaded ({' '.join(str(error).split())}); "
+                f"{name} is not in {data_dir} and cannot be downloaded ({' '.join(str(error).split())}); "
                 "give its place with --data-dir"
             ) from error
-        images, labels = source.data[..., None], source.targets
-        if name != "test":
-            chosen = _holdout(labels, 5_000)[name == "val"]
+        if split_name != "test":
+            chosen = _holdout(labels, 5_000)[split_name == "val"]
             images, labels = images[chosen], labels[chosen]
         parts.append((images, labels))
     images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    return LabelledImages(images, labels, tuple("0123456789"), "mnist")
-
-
-def _has_mnist(data_dir: Path) -> bool:
-    return (data_dir / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file()
+    return LabelledImages(images, labels, classes, name.replace("-", "").lower())
 
 
 def _digits(split: str, data_dir: Path, typefaces: Path) -> LabelledImages:
@@ -219,7 +259,9 @@ def _holdout(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _folder(root: Path, split: str, spec: PreprocessSpec, all_files: bool) -> LabelledImages:
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give mnist, sklearn-digits, or a folder with a folder per class")
+        raise InputError(
+            f"{root}: no such folder; give mnist, cifar10, sklearn-digits, or a folder with a folder per class"
+        )
     classes, files = _list_files(root, split, all_files)
     if not all_files and split != "val":  # training says it of its own split
         _report_passed_over(root)

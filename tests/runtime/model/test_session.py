@@ -62,7 +62,9 @@ def test_a_foreign_model_is_told_from_ours(build_model: Callable[..., Path]) -> 
 
 
 def test_a_model_without_any_metadata_is_refused(build_model: Callable[..., Path]) -> None:
-    _refused(build_model(metadata={}), r"no 'stn_edge' metadata \(found: none\).*; take a file that 'stn export' wrote$")
+    _refused(
+        build_model(metadata={}), r"no 'stn_edge' metadata \(found: none\).*; take a file that 'stn export' wrote$"
+    )
 
 
 def test_a_manifest_that_is_not_json_is_refused(build_model: Callable[..., Path]) -> None:
