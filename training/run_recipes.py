@@ -43,7 +43,7 @@ def run(name: str, seed: int, folder: Path, overrides: dict[str, object], thread
     import torch
 
     from stn_training import TrainConfig, fit
-    from stn_training.evaluation import evaluate, evaluate_at_identity, load_test_images, open_subject
+    from stn_training.evaluation.accuracy import evaluate, evaluate_at_identity, load_test_images, open_subject
     from stn_training.recipes import read_options
 
     torch.set_num_threads(threads)

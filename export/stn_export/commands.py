@@ -253,7 +253,7 @@ def _label_of(path: Path, root: Path | None, labels: Sequence[str]) -> int:
 def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:
     """Return the test split of a data set, and pictures of its training split to calibrate with."""
     try:
-        evaluation = import_module("stn_training.evaluation")
+        evaluation = import_module("stn_training.evaluation.accuracy")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"--data needs package '{error.name}', which is not installed: {PIP} install 'stn-edge[train]'"

@@ -16,7 +16,7 @@ from stn_runtime.model.golden import replay
 from stn_runtime.model.manifest import Form, Precision, read_theta
 from stn_runtime.model.network import Network
 from stn_runtime.model.zoo import find_model, released_models
-from stn_training.evaluation import evaluate, load_test_images, open_subject
+from stn_training.evaluation.accuracy import evaluate, load_test_images, open_subject
 from tests.support.moving_digits import FRAMES_PER_DIGIT, frames, serve
 
 ZOO = Path(__file__).parents[2] / "models" / "stn_zoo"

@@ -3,7 +3,7 @@
 from .config import TrainConfig
 from .datasets import LabelledImages, load_dataset
 from .distortions import DISTORTIONS, distort
-from .evaluation import Report, evaluate, load_test_images, open_subject
+from .evaluation.accuracy import Report, evaluate, load_test_images, open_subject
 from .fit import Result, fit
 
 __all__ = [

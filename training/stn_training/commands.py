@@ -17,10 +17,12 @@ from stn_runtime.machine.filesystem import make_folder, write_whole
 from .augmentations import AUGMENTATIONS
 from .config import BALANCES, GREY_BENCHMARKS, OPTIMIZERS, TrainConfig
 from .data_module import ImageData, to_float
-from .datasets import SPLITS, load_dataset
+from .datasets import SPLITS, LabelledImages, load_dataset
 from .distortions import DIGIT_SIZE, DISTORTIONS
-from .evaluation import Report, evaluate_at_identity, load_test_images, open_subject
-from .evaluation import evaluate as measure
+from .evaluation import ablation, sweep, thetas
+from .evaluation.accuracy import Report, Subject, evaluate_at_identity, load_test_images, open_subject, spaced
+from .evaluation.accuracy import evaluate as measure
+from .evaluation.tables import save_rows
 from .fit import fit
 from .optimisation.precision import PRECISIONS
 from .optimisation.schedule import SCHEDULES
@@ -116,12 +118,25 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-files", action="store_true", help=_ALL_FILES)
     parser.add_argument("--seed", type=_seed, default=0, help="decides the distortions (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="folder for confusion.csv, confusion.png and report.json")
+    parser.add_argument(
+        "--ablate", action="store_true", help="accuracy and time with theta as learned and at the identity"
+    )
+    parser.add_argument(
+        "--sweep", action="store_true", help="accuracy against rotation, scale, shift, shear and noise; sweep.png"
+    )
+    parser.add_argument(
+        "--thetas", action="store_true", help="angle, scale, shear and shift of theta, class by class; thetas.png"
+    )
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="MODEL", help="more models, for --ablate and --sweep"
+    )
     parser.add_argument("--record", metavar="NAME", help="keep the accuracy in the checkpoint, for its manifest")
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """Measure a model on labelled images."""
     subject = open_subject(args.model)
+    others = _opened_against(args, subject)
     if args.record and subject.network is None:
         raise InputError(f"{args.model}: --record writes to a checkpoint (.safetensors)")
     if args.output is not None:
@@ -140,7 +155,55 @@ def evaluate(args: argparse.Namespace) -> int:
         network, described = load_checkpoint(subject.path)
         metrics = {**described.metrics, args.record: 100 * report.accuracy}
         save_checkpoint(subject.path, network, dataclasses.replace(described, metrics=metrics))
+    _understand(args, [subject, *others], data)
     return 0
+
+
+def _opened_against(args: argparse.Namespace, subject: Subject) -> list[Subject]:
+    """Return the models of ``--against``, after checking what the flags beside it need.
+
+    Raises:
+        InputError: Flags lack what they need, or a model is not like the first.
+    """
+    if args.against and not (args.ablate or args.sweep):
+        raise InputError("--against names models for --ablate and --sweep; give one of these")
+    if args.output is None and (args.sweep or args.thetas):
+        raise InputError(f"--{'sweep' if args.sweep else 'thetas'} draws a picture; give a folder for it with --output")
+    if args.thetas and (subject.network is None or subject.predict_at_identity is None):
+        what = "has no transformer" if subject.network is not None else "is no checkpoint"
+        raise InputError(f"{args.model}: {what}; --thetas needs a checkpoint (.safetensors) of a network with one")
+    others = [open_subject(name) for name in args.against]
+    for name, other in zip(args.against, others, strict=True):
+        for what, own, its in (
+            ("labels", subject.labels, other.labels),
+            ("preprocessing", subject.spec, other.spec),
+        ):
+            if own != its:
+                raise InputError(f"{name}: its {what} are not those of {args.model}; compare exports of one checkpoint")
+    return others
+
+
+def _understand(args: argparse.Namespace, subjects: list[Subject], data: LabelledImages) -> None:
+    """Do what ``--ablate``, ``--sweep`` and ``--thetas`` ask for, one after the other."""
+    if args.ablate:
+        found = ablation.ablate(subjects, data)
+        threads = torch.get_num_threads()
+        sys.stdout.write(f"{ablation.table(found)}\ntimes on {threads} thread{'s' * (threads > 1)}, in turns\n")
+        if args.output is not None:
+            save_rows(found, args.output / "ablation.csv")
+    if args.sweep:
+        points = sweep.sweep(subjects, data, args.seed)
+        save_rows(points, args.output / "sweep.csv")
+        sweep.save_sweep(points, args.output / "sweep.png")
+        sys.stdout.write(f"{args.output / 'sweep.png'}: {len(points)} points in sweep.csv\n")
+    if args.thetas and subjects[0].network is not None:
+        chosen = spaced(data, thetas.MOST_PICTURES)
+        measured = thetas.measure_thetas(subjects[0].network, chosen)
+        rows = list(thetas.rows(measured, chosen))
+        sys.stdout.write(f"{thetas.table(rows)}\n")
+        save_rows(rows, args.output / "thetas.csv")
+        thetas.save_thetas(measured, chosen, args.output / "thetas.png")
+        sys.stdout.write(f"{args.output / 'thetas.png'}: {len(chosen)} pictures, all figures in thetas.csv\n")
 
 
 def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:

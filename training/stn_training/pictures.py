@@ -79,7 +79,16 @@ def save_confusion(confusion: NDArray[np.int64], classes: Sequence[str], folder:
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    with whole_file(folder / "confusion.png") as partial:
+    save_figure(figure, folder / "confusion.png")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with whole_file(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
 
 

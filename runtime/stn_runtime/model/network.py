@@ -115,6 +115,7 @@ class Network:
         batch: NDArray[np.uint8],
         frames: Sequence[Image] | None = None,
         given: Mapping[str, NDArray[np.generic]] | None = None,
+        grids: Sequence[NDArray[np.float32]] | None = None,
     ) -> dict[str, NDArray[np.generic]]:
         """Return the outputs by the names in the manifest.
 
@@ -122,6 +123,7 @@ class Network:
             batch: Preprocessed pictures (N, H, W, C).
             frames: The pictures they were made of; the split form samples these. By default the batch itself.
             given: Values of further inputs of the graph, where it has any, one for each picture.
+            grids: Of a split file: the sampling grid (h, w, 2) that each transformer uses instead of its own.
         """
         pictures: Sequence[Image] = list(batch) if frames is None else frames
         if self._one_by_one and len(batch) > 1:
@@ -130,6 +132,7 @@ class Network:
                     batch[index : index + 1],
                     pictures[index : index + 1],
                     {name: values[index : index + 1] for name, values in (given or {}).items()},
+                    grids,
                 )
                 for index in range(len(batch))
             ]
@@ -139,6 +142,8 @@ class Network:
             return self._run(self.session, self.manifest.outputs, fed)
         names = [output.name for output in self.session.get_outputs()]
         found = self._run(self.session, names, fed)
+        for number, grid in enumerate(grids or ()):
+            found[GRID.format(number)] = np.broadcast_to(grid, (len(batch), *grid.shape))
         warped = self._warped(pictures, found)
         outputs = self._run(self._classifier, ["probabilities"], warped)
         outputs |= {name: found[name] for name in ("theta", "outline")}

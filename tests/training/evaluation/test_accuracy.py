@@ -12,7 +12,14 @@ import torch
 from stn_models import Architecture, Checkpoint, injected_thetas, load_checkpoint, save_checkpoint
 from stn_runtime import InputError, PreprocessSpec
 from stn_training.datasets import LabelledImages
-from stn_training.evaluation import Report, Subject, evaluate, evaluate_at_identity, load_test_images, open_subject
+from stn_training.evaluation.accuracy import (
+    Report,
+    Subject,
+    evaluate,
+    evaluate_at_identity,
+    load_test_images,
+    open_subject,
+)
 
 MakeFolder = Callable[..., Path]
 

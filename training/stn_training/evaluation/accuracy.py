@@ -11,15 +11,17 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 from tqdm import tqdm
 
-from stn_models import CheckpointError, SpatialTransformer, injected_thetas, load_checkpoint
-from stn_runtime import Classifier, InputError, PreprocessSpec
+from stn_models import CheckpointError, SpatialTransformer, held_at_identity, load_checkpoint, make_grid
+from stn_runtime import InputError, PreprocessSpec, TransformerSpec
 from stn_runtime.errors import printable
 from stn_runtime.model.manifest import read_preprocess
+from stn_runtime.model.network import Network
+from stn_runtime.model.zoo import find_model
 
-from .config import BENCHMARKS, check_channels
-from .data_module import rendered, to_float
-from .datasets import LabelledImages, load_dataset
-from .distortions import DIGIT_SIZE, parse_mixture
+from ..config import BENCHMARKS, check_channels
+from ..data_module import rendered, to_float
+from ..datasets import LabelledImages, load_dataset
+from ..distortions import DIGIT_SIZE, parse_mixture
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """A function that maps preprocessed pictures (N, H, W, C) to probabilities (N, K)."""
@@ -37,6 +39,7 @@ class Subject:
     spec: PreprocessSpec
     predict: Predict
     network: nn.Module | None  # None for an exported file
+    predict_at_identity: Predict | None = None  # None where it has no transformer, or theta cannot be held
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,33 @@ def open_subject(path: str) -> Subject:
     Raises:
         InputError: The file is missing, damaged or no model.
     """
-    if not path.endswith(".safetensors"):
-        classifier = Classifier(path)
-        manifest = classifier.manifest
-        return Subject(
-            classifier.path,
-            manifest.labels,
-            manifest.preprocess,
-            lambda batch: classifier.run(batch)["probabilities"].astype(np.float32),
-            None,
-        )
+    return _open_checkpoint(Path(path)) if path.endswith(".safetensors") else _open_exported(path)
+
+
+def _open_exported(path: str) -> Subject:
+    network = Network(find_model(path), threads=torch.get_num_threads())
+    manifest = network.manifest
+    grids = [_identity_grid(transformer) for transformer in manifest.transformers]
+
+    def predict(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return network.run(batch)["probabilities"].astype(np.float32)
+
+    def predict_at_identity(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return network.run(batch, grids=grids)["probabilities"].astype(np.float32)
+
+    held = predict_at_identity if manifest.export.form == "split" else None
+    return Subject(find_model(path), manifest.labels, manifest.preprocess, predict, None, held)
+
+
+def _identity_grid(transformer: TransformerSpec) -> NDArray[np.float32]:
+    grid = make_grid(transformer.grid, transformer.output_size, transformer.align_corners)
+    points: NDArray[np.float32] = grid(grid.identity()[None])[0].numpy()
+    return points
+
+
+def _open_checkpoint(path: Path) -> Subject:
     try:
-        network, described = load_checkpoint(Path(path))
+        network, described = load_checkpoint(path)
     except CheckpointError as error:
         raise InputError(str(error)) from error
 
@@ -95,7 +113,13 @@ def open_subject(path: str) -> Subject:
             probabilities: NDArray[np.float32] = network(to_float(torch.from_numpy(batch))).softmax(dim=-1).numpy()
         return probabilities
 
-    return Subject(Path(path), described.labels, read_preprocess(described.preprocess, path), predict, network)
+    def predict_at_identity(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with held_at_identity(network):
+            return predict(batch)
+
+    has_transformer = any(isinstance(module, SpatialTransformer) for module in network.modules())
+    spec = read_preprocess(described.preprocess, str(path))
+    return Subject(path, described.labels, spec, predict, network, predict_at_identity if has_transformer else None)
 
 
 def load_test_images(
@@ -123,9 +147,12 @@ def load_test_images(
     else:
         source = None if data in BENCHMARKS else spec
     loaded = load_dataset(data, split, source, data_dir, all_files)
-    if most is not None and len(loaded) > most:
-        loaded = loaded.select(torch.linspace(0, len(loaded) - 1, most).long())
-    return rendered(loaded, mixture, spec, seed)
+    return rendered(loaded if most is None else spaced(loaded, most), mixture, spec, seed)
+
+
+def spaced(data: LabelledImages, most: int) -> LabelledImages:
+    """Return at most ``most`` of labelled images, evenly spaced, so that folders sorted by class keep every class."""
+    return data if len(data) <= most else data.select(torch.linspace(0, len(data) - 1, most).long())
 
 
 def evaluate(subject: Subject, data: LabelledImages) -> Report:
@@ -150,12 +177,10 @@ def evaluate(subject: Subject, data: LabelledImages) -> Report:
 
 
 def evaluate_at_identity(subject: Subject, data: LabelledImages) -> Report | None:
-    """Measure a checkpoint with its transformers switched off, theta set to the identity; None if it has none.
+    """Measure a model with its transformers switched off, theta set to the identity.
 
-    The difference in accuracy is what the transformers contribute.
+    The difference in accuracy is what the transformers contribute. None for a model without one, and for an exported
+    file in which theta cannot be set from outside: in the split form it can.
     """
-    network = subject.network
-    if network is None or not any(isinstance(module, SpatialTransformer) for module in network.modules()):
-        return None
-    with injected_thetas(network):
-        return evaluate(subject, data)
+    held = subject.predict_at_identity
+    return None if held is None else evaluate(replace(subject, predict=held), data)

@@ -1,0 +1,1 @@
+"""Measuring a model on labelled images, and understanding what its transformers do."""
