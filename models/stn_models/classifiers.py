@@ -257,22 +257,24 @@ def cifar_small(
     *,
     grid: str = "affine",
     classes: int = 10,
+    dropout: float = 0.5,
     mean: tuple[float, ...] = (0.5,),
     std: tuple[float, ...] = (0.5,),
 ) -> nn.Module:
     """Return the small CIFAR-10 network, 32 x 32 RGB: 39,884 parameters with an affine transformer."""
-    return _cifar((8, 10), (10, 20), grid, classes, mean, std)
+    return _cifar((8, 10), (10, 20), grid, classes, dropout, mean, std)
 
 
 def cifar_wide(
     *,
     grid: str = "affine",
     classes: int = 10,
+    dropout: float = 0.5,
     mean: tuple[float, ...] = (0.5,),
     std: tuple[float, ...] = (0.5,),
 ) -> nn.Module:
     """Return the wide CIFAR-10 network, 32 x 32 RGB."""
-    return _cifar((64, 128), (32, 64), grid, classes, mean, std)
+    return _cifar((64, 128), (32, 64), grid, classes, dropout, mean, std)
 
 
 def _cifar(
@@ -280,6 +282,7 @@ def _cifar(
     filters: tuple[int, int],
     grid: str,
     classes: int,
+    dropout: float,
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> nn.Module:
@@ -301,13 +304,13 @@ def _cifar(
         nn.MaxPool2d(2),
         nn.ReLU(),
         nn.Conv2d(filters[0], filters[1], 5),
-        nn.Dropout2d(),
+        nn.Dropout2d(dropout),
         nn.MaxPool2d(2),
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(filters[1] * 5 * 5, 50),
         nn.ReLU(),
-        nn.Dropout(),
+        nn.Dropout(dropout),
         nn.Linear(50, classes),
     )
     transformer = SpatialTransformer(LocalizationNet(features, 32, generator), generator)

@@ -36,7 +36,7 @@ def test_options_reach_the_network() -> None:
 
 def test_json_lists_become_tuples() -> None:
     options = Architecture("cifar-small", {"mean": [0.1, 0.2, 0.3]}).complete()
-    assert options == {"grid": "affine", "classes": 10, "mean": (0.1, 0.2, 0.3), "std": (0.5,)}
+    assert options == {"grid": "affine", "classes": 10, "dropout": 0.5, "mean": (0.1, 0.2, 0.3), "std": (0.5,)}
 
 
 def test_no_width_is_a_width_that_can_be_asked_for() -> None:
@@ -69,7 +69,8 @@ def test_misspelt_option_gets_the_nearest_one() -> None:
 
 def test_strange_option_gets_the_whole_list() -> None:
     with pytest.raises(
-        ValueError, match=r"^network 'cifar-small': option 'xyz' is not known; choose from grid, classes, mean, st"
+        ValueError,
+        match=r"^network 'cifar-small': option 'xyz' is not known; choose from grid, classes, dropout, mean, st",
     ):
         Architecture("cifar-small", {"xyz": 28}).build()
 
