@@ -4,9 +4,12 @@ import logging
 import re
 import shutil
 import struct
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import cv2
@@ -19,6 +22,7 @@ from torch import Tensor
 
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.images.writing import write_image
+from stn_training import datasets
 from stn_training.datasets import LabelledImages, load_dataset, preprocessed, split_names
 
 SPEC = PreprocessSpec(8, 8, 1)
@@ -298,6 +302,43 @@ def test_pictures_of_a_folder_are_rgb_and_fitted_as_asked(tmp_path: Path) -> Non
     boxed = load(tmp_path, "train", PreprocessSpec(8, 8, 3, "letterbox")).images[0].numpy()
     assert boxed[0].max() == 0
     assert boxed[4, 1].tolist() == [0, 0, 255]
+
+
+def test_images_are_held_in_memory_once(make_folder: MakeFolder, tmp_path: Path) -> None:
+    make_folder(tmp_path / "data", {"a": 190, "b": 190}, size=(8, 8))
+    code = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from stn_runtime import PreprocessSpec\n"
+        "from stn_training import load_dataset\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        f"load = lambda split: load_dataset({str(tmp_path / 'data')!r}, split, PreprocessSpec(512, 512, 3), Path())\n"
+        "load('val')\n"
+        "before = peak()\n"
+        "data = load('train')\n"
+        "print((peak() - before) / data.images.numel())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.3
+
+
+def test_images_that_are_too_many_for_memory_are_held_in_a_file_that_ends_with_them(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_folder(tmp_path / "data", {"a": 20, "b": 20})
+    caplog.set_level("INFO")
+    in_memory = load(tmp_path / "data")
+    assert caplog.messages == [f"32 pictures of {SPEC.width} x {SPEC.height} x {SPEC.channels}: 0 MB"]
+    monkeypatch.setattr(datasets, "usable_memory", lambda: 1000)
+    (tmp_path / "runs").mkdir()
+    spilled = load_dataset(str(tmp_path / "data"), "train", SPEC, Path(), spill=tmp_path / "runs")
+    assert f"in a file in {tmp_path / 'runs'}, since that is over a quarter of the memory" in caplog.messages[-1]
+    assert not list((tmp_path / "runs").iterdir())
+    assert torch.equal(spilled.images, in_memory.images)
+    assert torch.equal(spilled.labels, in_memory.labels)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(InputError, match=r"has no room for 32 pictures of .*; take a smaller image_size"):
+        load(tmp_path / "data")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,13 @@
 """Data sets: labelled images in memory as uint8, from a benchmark or from a folder with a folder per class."""
 
 import logging
+import math
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from tqdm import tqdm
 from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
 from stn_runtime.images.foreign_files import is_below_foreign, is_foreign, passed_over
 from stn_runtime.images.reading import IMAGE_SUFFIXES, read_image
+from stn_runtime.machine.memory import usable_memory
 
 from .digits.glyphs import DIGITS, OTHERS, printed, typefaces_in
 from .digits.scenes import GLYPH_SIZE
@@ -32,6 +37,8 @@ _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "valid
 _SPLIT_SEED = 0
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMBALANCE_WORTH_SAYING = 3
+_MEMORY_SHARE = 0.25
+"""Of the memory, beyond which a split's images are held in a file."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ def load_dataset(
     data_dir: Path,
     all_files: bool = False,
     typefaces: Path = Path("/usr/share/fonts"),
+    spill: Path | None = None,
 ) -> LabelledImages:
     """Return one split of a data set.
 
@@ -86,6 +94,8 @@ def load_dataset(
         data_dir: Folder of torchvision's files.
         all_files: Whether to take also what other programs left in folders, such as ``._IMG.jpg`` and ``@eaDir``.
         typefaces: Folder of typefaces that ``digits`` prints with.
+        spill: Where a file holds the images of a folder that are too many for memory; by default the system's folder
+            of temporary files.
 
     Raises:
         InputError: The data set does not exist or holds no usable image.
@@ -101,7 +111,7 @@ def load_dataset(
     else:
         if spec is None:
             raise InputError(f"{name}: a folder of images needs a size to bring them to; name a network")
-        return _folder(Path(name), split, spec, all_files)
+        return _folder(Path(name), split, spec, all_files, spill)
     if spec is None or tuple(loaded.images.shape[1:]) == (spec.height, spec.width, spec.channels):
         return loaded
     return preprocessed(loaded, spec)
@@ -257,7 +267,7 @@ def _holdout(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(held_out))
 
 
-def _folder(root: Path, split: str, spec: PreprocessSpec, all_files: bool) -> LabelledImages:
+def _folder(root: Path, split: str, spec: PreprocessSpec, all_files: bool, spill: Path | None = None) -> LabelledImages:
     if not root.is_dir():
         raise InputError(
             f"{root}: no such folder; give mnist, cifar10, sklearn-digits, or a folder with a folder per class"
@@ -267,7 +277,7 @@ def _folder(root: Path, split: str, spec: PreprocessSpec, all_files: bool) -> La
         _report_passed_over(root)
     if not files:
         raise InputError(f"{root}: the split '{split}' has no images; a folder per class is expected")
-    images, labels, skipped = _read_files(files, spec)
+    images, labels, skipped = _read_files(files, spec, spill)
     for message in skipped:
         log.warning("skipped %s", message)
     if skipped:
@@ -355,30 +365,53 @@ def _made_split(files: list[tuple[Path, int]], shares: dict[str, float]) -> dict
     return parts
 
 
-def _read_files(files: list[tuple[Path, int]], spec: PreprocessSpec) -> tuple[Tensor, Tensor, list[str]]:
+def _read_files(
+    files: list[tuple[Path, int]], spec: PreprocessSpec, spill: Path | None = None
+) -> tuple[Tensor, Tensor, list[str]]:
     """Return images (N, H, W, C), labels (N,), and why the other files were skipped."""
+    images = _room(len(files), spec, spill)
 
-    def read(path: Path) -> np.ndarray | str:
+    def read(index: int) -> str:
+        """Read a file into its place; return why that cannot be, or an empty text."""
         try:
-            return preprocess(read_image(path), spec)
+            images[index] = torch.from_numpy(preprocess(read_image(files[index][0]), spec))
         except ImageReadError as error:
             return str(error)
+        return ""
 
-    images, labels, skipped = [], [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(read, (path for path, _ in files))
-        for result, (_, label) in tqdm(
-            zip(results, files, strict=True), "reading", len(files), unit=" images", leave=False, disable=None
-        ):
-            if isinstance(result, str):
-                skipped.append(result)
-            else:
-                images.append(torch.from_numpy(result))
-                labels.append(label)
-    stacked = (
-        torch.stack(images) if images else torch.empty(0, spec.height, spec.width, spec.channels, dtype=torch.uint8)
-    )
-    return stacked, torch.tensor(labels, dtype=torch.long), skipped
+        results = pool.map(read, range(len(files)))
+        faults = list(tqdm(results, "reading", len(files), unit=" images", leave=False, disable=None))
+    kept = [index for index, fault in enumerate(faults) if not fault]
+    for place, index in enumerate(kept):
+        if place != index:
+            images[place] = images[index]
+    labels = torch.tensor([files[index][1] for index in kept], dtype=torch.long)
+    return images[: len(kept)], labels, [fault for fault in faults if fault]
+
+
+def _room(count: int, spec: PreprocessSpec, spill: Path | None) -> Tensor:
+    """Return a tensor for ``count`` images: in memory, or in a file that ends with it where they take too much of it.
+
+    Raises:
+        InputError: There is no room in the folder of the file either.
+    """
+    shape = (count, spec.height, spec.width, spec.channels)
+    size = math.prod(shape)
+    text = f"{count} pictures of {spec.width} x {spec.height} x {spec.channels}: {size / 1e6:,.0f} MB"
+    if size <= _MEMORY_SHARE * usable_memory():
+        log.info("%s", text)
+        return torch.empty(shape, dtype=torch.uint8)
+    folder = spill or Path(tempfile.gettempdir())
+    if shutil.disk_usage(folder).free < size:
+        raise InputError(f"{folder}: has no room for {text}, and memory has not either; take a smaller image_size")
+    log.info("%s, in a file in %s, since that is over a quarter of the memory", text, folder)
+    descriptor, path = tempfile.mkstemp(".images", dir=folder)
+    os.close(descriptor)
+    mapped = torch.from_file(path, shared=True, size=size, dtype=torch.uint8).view(shape)
+    with suppress(OSError):  # what is open stays until it is let go; Windows refuses
+        os.unlink(path)
+    return mapped
 
 
 def _report_balance(data: LabelledImages, split: str) -> None:

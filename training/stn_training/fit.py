@@ -60,7 +60,7 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
         raise InputError(f"{folder}: holds a training run; go on with --resume {folder}, or give another --output")
     started = time.monotonic()
     spec = config.preprocess()
-    data = load_data(config)
+    data = load_data(config, folder)
     architecture = _architecture(config, spec, data)
     device = training_device()
     if config.precision == "auto":
@@ -148,8 +148,12 @@ def training_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_data(config: TrainConfig) -> ImageData:
+def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
     """Return the training images, and the validation images as the network will see them.
+
+    Args:
+        config: Settings of the run.
+        folder: The run's; beside it a file holds the images where they are too many for memory.
 
     Raises:
         InputError: The data cannot be used.
@@ -162,7 +166,15 @@ def load_data(config: TrainConfig) -> ImageData:
         source = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE)
     train, val = (
         with_reject(
-            load_dataset(config.data, split, source, Path(config.data_dir), config.all_files, Path(config.typefaces)),
+            load_dataset(
+                config.data,
+                split,
+                source,
+                Path(config.data_dir),
+                config.all_files,
+                Path(config.typefaces),
+                next(above for above in folder.absolute().parents if above.is_dir()) if folder else None,
+            ),
             config.reject,
         )
         for split in ("train", "val")
