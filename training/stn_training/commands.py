@@ -28,6 +28,7 @@ from .optimisation.precision import PRECISIONS
 from .optimisation.schedule import SCHEDULES
 from .pictures import image_sheet, save_confusion, save_picture
 from .recipes import read_options, read_recipe
+from .starting import network_of
 
 _DATA = "mnist, cifar10, sklearn-digits, or a folder with a folder of images per class"
 _ALL_FILES = "take also what other programs left in folders, such as ._IMG.jpg and @eaDir"
@@ -50,6 +51,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
     option("model", "network", choices=list(REGISTRY))
     parser.add_argument("--options", help="of the network, as JSON, such as '{\"grid\": \"tps\"}'; see 'stn models'")
+    option(
+        "weights", "checkpoint (.safetensors) to start from; its network is taken, and its way to make a picture square"
+    )
     option("data-dir", "where benchmark data sets are kept")
     option("typefaces", "folder of typefaces that 'digits' prints with")
     option("backgrounds", "folder of photographs without digits, for scenes")
@@ -96,6 +100,9 @@ def train(args: argparse.Namespace) -> int:
     else:
         values = read_recipe(args.recipe) if args.recipe else {}
         values |= _options_in(args)
+        if args.weights is not None:
+            network = network_of(args.weights)
+            values = {**network, **values, "options": {**network["options"], **values.get("options", {})}}
         if "data" not in values:
             raise InputError(f"no data given; name {_DATA}")
         config = TrainConfig.from_mapping(values, str(args.recipe or "options"))

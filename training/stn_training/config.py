@@ -34,6 +34,7 @@ class TrainConfig:
             images.
         model: A name in the registry.
         options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent.
+        weights: Checkpoint of this network whose weights training starts from; other classes get a fresh last layer.
         data_dir: Folder of torchvision's files.
         typefaces: Folder of typefaces that ``digits`` prints with.
         backgrounds: Folder of photographs without digits, for scenes; empty for drawn surfaces alone.
@@ -65,6 +66,7 @@ class TrainConfig:
     data: str
     model: str = "st-vgg"
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
     data_dir: str = "data"
     typefaces: str = "/usr/share/fonts"
     backgrounds: str = ""

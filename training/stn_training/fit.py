@@ -26,6 +26,7 @@ from .doubt import record_theta, record_threshold
 from .module import ClassifierTraining
 from .optimisation.precision import choose_precision
 from .recorder import BEST, LAST, Recorder
+from .starting import take_weights
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,9 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     device = training_device()
     if config.precision == "auto":
         config = replace(config, precision=_fastest_precision(config, architecture, data, device))
+    if config.weights and not resume:
+        fresh = take_weights(architecture.build(), config.weights)
+        log.info("weights of %s%s", config.weights, f", other classes: {', '.join(fresh)} begin anew" if fresh else "")
     make_folder(folder)
     if not resume:
         write_whole(folder / "config.json", config.to_json().encode())
@@ -95,9 +99,10 @@ def _trained(
     share = 1.0
     for attempt in range(_RECOVERIES + 1):
         lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
-        module = _module(config, architecture, data, share)
+        has_begun = resumed is not None and resumed.exists()
+        module = _module(replace(config, weights="") if has_begun else config, architecture, data, share)
         recorder = Recorder(folder, architecture, spec, data.train, config)
-        _run(_trainer(config, folder, recorder), module, data, resumed if resumed and resumed.exists() else None)
+        _run(_trainer(config, folder, recorder), module, data, resumed if has_begun else None)
         if not recorder.failure:
             return recorder
         has_transformer = any(True for _ in localization_parameters(module.model))
@@ -124,6 +129,8 @@ def _module(config: TrainConfig, architecture: Architecture, data: ImageData, sh
         model = architecture.build()
     except ValueError as error:
         raise InputError(str(error)) from error
+    if config.weights:
+        take_weights(model, config.weights)
     weights = None
     if config.balance == "weights":
         counts = torch.bincount(data.train.labels, minlength=len(data.train.classes)).float()

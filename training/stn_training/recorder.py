@@ -107,12 +107,13 @@ class Recorder(Callback):
                 trainer.save_checkpoint(partial)
 
     def _save_best(self, module: ClassifierTraining) -> None:
-        training = {"config": {**json.loads(self.config.to_json()), "data_dir": "", "typefaces": "", "backgrounds": ""}}
+        config = json.loads(self.config.to_json())
+        config |= {"data_dir": "", "typefaces": "", "backgrounds": "", "weights": Path(self.config.weights).name}
         described = Checkpoint(
             self.architecture,
             self.classes,
             vars(self.spec),
-            {**training, "epoch": self.best_epoch},  # without the trainer's paths
+            {"config": config, "epoch": self.best_epoch},  # without the trainer's paths
             {"val_accuracy": 100 * self.best_metrics["val_accuracy"]},
             reject=None if self.reject is None else self.classes[self.reject],
         )
