@@ -170,7 +170,7 @@ def test_an_interrupted_run_ends_with_130_without_a_traceback_and_keeps_its_epoc
 def test_a_run_writes_its_config_metrics_checkpoints_and_pictures(learned: Path) -> None:
     found = {str(path.relative_to(learned)) for path in learned.rglob("*") if path.is_file()}
     pictures = {f"pictures/epoch_{epoch:03d}.png" for epoch in (0, 2, 3)}  # every second, and the last
-    assert found == {"config.json", "last.ckpt", "model.safetensors", "metrics.csv", *pictures}
+    assert found == {"config.json", "last.ckpt", "model.safetensors", "metrics.csv", "schedule.png", *pictures}
     config = json.loads((learned / "config.json").read_text())
     assert (config["data"], config["model"], config["epochs"]) == ("sklearn-digits", "st-cnn", 4)
     assert [row["epoch"] for row in rows(learned)] == ["0", "1", "2", "3"]

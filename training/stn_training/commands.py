@@ -23,7 +23,7 @@ from .evaluation import ablation, sweep, thetas
 from .evaluation.accuracy import Report, Subject, evaluate_at_identity, load_test_images, open_subject, spaced
 from .evaluation.accuracy import evaluate as measure
 from .evaluation.tables import save_rows
-from .fit import fit
+from .fit import find_rate, fit
 from .optimisation.precision import PRECISIONS
 from .optimisation.schedule import SCHEDULES
 from .pictures import image_sheet, save_confusion, save_picture
@@ -49,6 +49,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", help="options of a released recipe or of a YAML file; flags given beside it win")
     parser.add_argument("--output", type=Path, help="folder for the run (default: runs/MODEL)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
+    parser.add_argument(
+        "--find-lr",
+        action="store_true",
+        help="train nothing: try rates, draw lr.png in --output, and name one for --lr",
+    )
     option("model", "network", choices=list(REGISTRY))
     parser.add_argument("--options", help="of the network, as JSON, such as '{\"grid\": \"tps\"}'; see 'stn models'")
     option(
@@ -90,9 +95,8 @@ def train(args: argparse.Namespace) -> int:
         config_file = args.resume / "config.json"
         if not config_file.is_file():
             raise InputError(f"{args.resume}: holds no training run (no config.json)")
-        superfluous = [name for name in ("recipe", "output") if getattr(args, name) is not None] + sorted(
-            _options_in(args)
-        )
+        given = {"recipe": args.recipe, "output": args.output, "find_lr": args.find_lr or None}
+        superfluous = [name for name, value in given.items() if value is not None] + sorted(_options_in(args))
         if superfluous:
             spelled = "the data" if superfluous[0] == "data" else f"--{superfluous[0].replace('_', '-')}"
             raise InputError(f"--resume takes everything from {config_file}; leave out {spelled}")
@@ -107,6 +111,12 @@ def train(args: argparse.Namespace) -> int:
             raise InputError(f"no data given; name {_DATA}")
         config = TrainConfig.from_mapping(values, str(args.recipe or "options"))
         folder = args.output or Path("runs") / config.model
+    if args.find_lr:
+        rate = find_rate(config, folder / "lr.png")
+        sys.stdout.write(
+            f"{folder / 'lr.png'}: the highest rate that promises well is {rate:g}; train with --lr {rate:g}\n"
+        )
+        return 0
     result = fit(config, folder, resume=args.resume is not None)
     accuracy = result.metrics.get("val_accuracy", 0.0)
     sys.stdout.write(

@@ -1,12 +1,14 @@
 """A training run from a config to a folder: checkpoints, log, pictures; resumable at any moment."""
 
 import logging
+import math
 import pickle
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as lightning
 import torch
@@ -25,7 +27,9 @@ from .distortions import DIGIT_SIZE
 from .doubt import record_theta, record_threshold
 from .module import ClassifierTraining
 from .optimisation.precision import choose_precision
-from .recorder import BEST, LAST, Recorder
+from .optimisation.rate_finder import STEPS, RangeTest
+from .optimisation.schedule import draw_schedule
+from .recorder import BEST, LAST, SCHEDULE, Recorder
 from .starting import take_weights
 
 log = logging.getLogger(__name__)
@@ -75,12 +79,44 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     log.info(
         "%d training and %d validation images, %d classes", len(data.train), len(data.val), len(data.train.classes)
     )
+    if not resume:
+        has_transformer = any(True for _ in localization_parameters(architecture.build()))
+        steps = config.epochs * -(-len(data.train) // config.batch_size)
+        share = config.stn_lr_scale if has_transformer else 1.0
+        draw_schedule(config.schedule, steps, config.epochs, config.lr, share, folder / SCHEDULE)
     recorder = _trained(config, folder, architecture, spec, data, folder / LAST if resume else None)
     record_theta(folder / BEST, data, device)
     labelling = record_threshold(folder / BEST, data.val, device)
     if labelling is not None:
         log.info("%s", labelling.sentence())
     return Result(folder / BEST, recorder.best_epoch, recorder.best_metrics, time.monotonic() - started)
+
+
+def find_rate(config: TrainConfig, path: Path) -> float:
+    """Raise the learning rate step by step, draw the loss against it, and return a highest rate to train with.
+
+    Args:
+        config: Settings of a run, of which nothing else is written.
+        path: The PNG to write.
+
+    Raises:
+        InputError: The data cannot be used, or the loss is not finite at the lowest rate already.
+    """
+    spec = config.preprocess()
+    data = load_data(config)
+    architecture = _architecture(config, spec, data)
+    if config.precision == "auto":
+        config = replace(config, precision="32")  # a measurement of the precision would take longer than this
+    lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
+    test = RangeTest(config.lr)
+    endless = replace(config, epochs=STEPS)
+    make_folder(path.parent)
+    trainer = _trainer(endless, path.parent, [test], limit_val_batches=0, max_steps=STEPS)
+    _run(trainer, _module(endless, architecture, data, 1.0), data, None)
+    if not math.isfinite(test.losses[0]):
+        raise InputError("the loss is not finite from the first step on; look at the data with 'stn sheet'")
+    test.draw(path)
+    return test.suggestion()
 
 
 def _trained(
@@ -102,7 +138,7 @@ def _trained(
         has_begun = resumed is not None and resumed.exists()
         module = _module(replace(config, weights="") if has_begun else config, architecture, data, share)
         recorder = Recorder(folder, architecture, spec, data.train, config)
-        _run(_trainer(config, folder, recorder), module, data, resumed if has_begun else None)
+        _run(_trainer(config, folder, [recorder]), module, data, resumed if has_begun else None)
         if not recorder.failure:
             return recorder
         has_transformer = any(True for _ in localization_parameters(module.model))
@@ -238,7 +274,12 @@ def _architecture(config: TrainConfig, spec: PreprocessSpec, data: ImageData) ->
     return Architecture(config.model, {**usable, **config.options})
 
 
-def _trainer(config: TrainConfig, folder: Path, recorder: Recorder) -> lightning.Trainer:
+def _trainer(
+    config: TrainConfig,
+    folder: Path,
+    callbacks: list[lightning.Callback],
+    **settings: Any,  # noqa: ANN401  (Lightning's own)
+) -> lightning.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     return lightning.Trainer(
         default_root_dir=folder,
@@ -252,5 +293,6 @@ def _trainer(config: TrainConfig, folder: Path, recorder: Recorder) -> lightning
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[recorder],
+        callbacks=callbacks,
+        **settings,
     )

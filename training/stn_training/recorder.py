@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 LAST = "last.ckpt"
 BEST = "model.safetensors"
 METRICS = "metrics.csv"
+SCHEDULE = "schedule.png"
 _COLLAPSED_OUTSIDE = 0.95
 
 

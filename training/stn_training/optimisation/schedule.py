@@ -2,6 +2,11 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ..pictures import save_figure
 
 SCHEDULES = ("onecycle", "step", "constant")
 
@@ -37,3 +42,31 @@ def rate_share(schedule: str, steps: int) -> Callable[[int], float]:
 def _between(start: float, end: float, share: float) -> float:
     """Return the point at ``share`` of the way from ``start`` to ``end`` along a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def draw_schedule(schedule: str, steps: int, epochs: int, lr: float, localization_share: float, path: Path) -> None:
+    """Draw the learning rate against epochs, and that of the localisation nets where it is another.
+
+    Args:
+        schedule: A name in SCHEDULES.
+        steps: Steps of the whole run.
+        epochs: Epochs of the whole run.
+        lr: Highest rate.
+        localization_share: Rate of the localisation nets as a share of it; 1 where there are none.
+        path: The PNG to write.
+    """
+    share = rate_share(schedule, steps)
+    chosen = sorted({round(number * (steps - 1) / 499) for number in range(500)})
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    lines = {"learning rate": 1.0}
+    if localization_share != 1:
+        lines["of localisation nets"] = localization_share
+    for label, factor in lines.items():
+        axes.plot(
+            [step * epochs / steps for step in chosen], [lr * factor * share(step) for step in chosen], label=label
+        )
+    axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path)
