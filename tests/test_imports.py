@@ -130,6 +130,7 @@ LOADED_BY_NAME = {
     ("stn_runtime", "commands/verify.py"): {"stn_export"},
     ("stn_runtime", "doctor/command.py"): {"stn_export"},
     ("stn_export", "commands.py"): {"stn_training"},
+    ("stn_training", "commands.py"): {"stn_export"},
 }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stn_models import load_checkpoint
+from stn_runtime import Classifier
 from stn_runtime.cli import main
 from stn_training.commands import add_train_arguments
 
@@ -238,3 +239,32 @@ def test_the_help_of_train_tells_every_default() -> None:
     text = " ".join(parser.format_help().split())
     for shown in ("(default: st-vgg)", "(default: 20)", "(default: 128)", "(default: 0.002)", "(default: onecycle)"):
         assert shown in text
+
+
+def test_a_run_ends_with_an_exported_file(make_folder: MakeFolder, tmp_path: Path) -> None:
+    make_folder(tmp_path / "data", {"a": 20, "b": 20}, size=(32, 32))
+    arguments = ["train", str(tmp_path / "data"), "--model", "cifar-small", "--epochs", "1", "--picture-every", "0"]
+    exported = tmp_path / "new" / "model.onnx"
+    assert main([*arguments, "--output", str(tmp_path / "run"), "--export", str(exported)]) == 0
+    manifest = Classifier(exported).manifest
+    assert manifest.labels == ("a", "b")
+    assert manifest.golden
+    assert main(["verify", str(exported), "--checkpoint", str(tmp_path / "run" / "model.safetensors")]) == 0
+
+
+def test_what_cannot_be_exported_is_told_before_training(
+    tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    data = ("train", "sklearn-digits", "--output", run)
+    assert "model.pt: the exported file must end in .onnx" in refusal(*data, "--export", tmp_path / "model.pt")
+    (tmp_path / "file").touch()
+    assert "file: cannot be made a folder" in refusal(*data, "--export", tmp_path / "file" / "model.onnx")
+
+    def fail(name: str) -> None:
+        raise ModuleNotFoundError("no onnx", name="onnx")
+
+    monkeypatch.setattr("stn_training.commands.import_module", fail)
+    told = refusal(*data, "--export", tmp_path / "model.onnx")
+    assert told.startswith("--export needs package 'onnx', which is not installed: ")
+    assert not run.exists()

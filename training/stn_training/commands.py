@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import torch
 from stn_models import load_checkpoint, save_checkpoint
 from stn_models.registry import REGISTRY, parse_options
 from stn_runtime import InputError
+from stn_runtime.errors import MissingDependencyError
 from stn_runtime.machine.filesystem import make_folder, write_whole
+from stn_runtime.machine.interpreter import PIP
 
 from .augmentations import AUGMENTATIONS
-from .config import BALANCES, GREY_BENCHMARKS, OPTIMIZERS, TrainConfig
+from .config import BALANCES, BENCHMARKS, GREY_BENCHMARKS, OPTIMIZERS, TrainConfig
 from .data_module import ImageData, to_float
 from .datasets import SPLITS, LabelledImages, load_dataset
 from .distortions import DIGIT_SIZE, DISTORTIONS
@@ -54,6 +58,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train nothing: try rates, draw lr.png in --output, and name one for --lr",
     )
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE", help="at the end, also what 'stn export' makes of it (.onnx)"
+    )
     option("model", "network", choices=list(REGISTRY))
     parser.add_argument("--options", help="of the network, as JSON, such as '{\"grid\": \"tps\"}'; see 'stn models'")
     option(
@@ -91,6 +98,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace) -> int:
     """Train a network, or resume a run."""
+    export = None if args.export is None else _exporter(args.export)  # a fault is told before the work, not after it
     if args.resume is not None:
         config_file = args.resume / "config.json"
         if not config_file.is_file():
@@ -122,7 +130,34 @@ def train(args: argparse.Namespace) -> int:
     sys.stdout.write(
         f"{result.checkpoint}: validation accuracy {accuracy:.2%} in epoch {result.epoch}, {result.seconds:.0f} s\n"
     )
-    return 0
+    return 0 if export is None else export(result.checkpoint, config.data)
+
+
+def _exporter(path: Path) -> Callable[[Path, str], int]:
+    """Return what exports a checkpoint to a path as ``stn export`` does, its pictures those of a folder of data.
+
+    Raises:
+        InputError: The path cannot be that of an exported file.
+        MissingDependencyError: A package that exporting needs is missing.
+    """
+    if path.suffix != ".onnx":
+        raise InputError(f"{path}: the exported file must end in .onnx")
+    try:
+        commands = import_module("stn_export.commands")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"--export needs package '{error.name}', which is not installed: {PIP} install 'stn-edge[export]'"
+        ) from error
+    make_folder(path.parent)
+
+    def export(checkpoint: Path, data: str) -> int:
+        parser = argparse.ArgumentParser()
+        commands.add_export_arguments(parser)
+        images = [] if data in BENCHMARKS else ["--images", data]
+        status: int = commands.export(parser.parse_args([str(checkpoint), "-o", str(path), *images]))
+        return status
+
+    return export
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -66,10 +66,10 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     started = time.monotonic()
     spec = config.preprocess()
     data = load_data(config, folder)
-    architecture = _architecture(config, spec, data)
+    architecture = architecture_for(config, spec, data)
     device = training_device()
     if config.precision == "auto":
-        config = replace(config, precision=_fastest_precision(config, architecture, data, device))
+        config = replace(config, precision=fastest_precision(config, architecture, data, device))
     if config.weights and not resume:
         fresh = take_weights(architecture.build(), config.weights)
         log.info("weights of %s%s", config.weights, f", other classes: {', '.join(fresh)} begin anew" if fresh else "")
@@ -104,15 +104,15 @@ def find_rate(config: TrainConfig, path: Path) -> float:
     """
     spec = config.preprocess()
     data = load_data(config)
-    architecture = _architecture(config, spec, data)
+    architecture = architecture_for(config, spec, data)
     if config.precision == "auto":
         config = replace(config, precision="32")  # a measurement of the precision would take longer than this
     lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
     test = RangeTest(config.lr)
     endless = replace(config, epochs=STEPS)
     make_folder(path.parent)
-    trainer = _trainer(endless, path.parent, [test], limit_val_batches=0, max_steps=STEPS)
-    _run(trainer, _module(endless, architecture, data, 1.0), data, None)
+    trainer = new_trainer(endless, path.parent, [test], limit_val_batches=0, max_steps=STEPS)
+    _run(trainer, new_module(endless, architecture, data, 1.0), data, None)
     if not math.isfinite(test.losses[0]):
         raise InputError("the loss is not finite from the first step on; look at the data with 'stn sheet'")
     test.draw(path)
@@ -136,9 +136,9 @@ def _trained(
     for attempt in range(_RECOVERIES + 1):
         lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
         has_begun = resumed is not None and resumed.exists()
-        module = _module(replace(config, weights="") if has_begun else config, architecture, data, share)
+        module = new_module(replace(config, weights="") if has_begun else config, architecture, data, share)
         recorder = Recorder(folder, architecture, spec, data.train, config)
-        _run(_trainer(config, folder, [recorder]), module, data, resumed if has_begun else None)
+        _run(new_trainer(config, folder, [recorder]), module, data, resumed if has_begun else None)
         if not recorder.failure:
             return recorder
         has_transformer = any(True for _ in localization_parameters(module.model))
@@ -155,7 +155,7 @@ def _trained(
     raise AssertionError
 
 
-def _module(config: TrainConfig, architecture: Architecture, data: ImageData, share: float) -> ClassifierTraining:
+def new_module(config: TrainConfig, architecture: Architecture, data: ImageData, share: float) -> ClassifierTraining:
     """Return what Lightning trains, freshly initialised from PyTorch's global seed.
 
     Raises:
@@ -176,9 +176,9 @@ def _module(config: TrainConfig, architecture: Architecture, data: ImageData, sh
     return module
 
 
-def _fastest_precision(config: TrainConfig, architecture: Architecture, data: ImageData, device: torch.device) -> str:
+def fastest_precision(config: TrainConfig, architecture: Architecture, data: ImageData, device: torch.device) -> str:
     """Return the precision in which a training step on the first images is fastest."""
-    module = _module(config, architecture, data, 1.0).to(device)
+    module = new_module(config, architecture, data, 1.0).to(device)
     generator = Generator().manual_seed(config.seed)
     chosen = torch.arange(min(config.batch_size, len(data.train)))
     labels = data.train.labels[chosen].to(device)
@@ -254,7 +254,7 @@ def _run(trainer: lightning.Trainer, module: ClassifierTraining, data: ImageData
         raise KeyboardInterrupt
 
 
-def _architecture(config: TrainConfig, spec: PreprocessSpec, data: ImageData) -> Architecture:
+def architecture_for(config: TrainConfig, spec: PreprocessSpec, data: ImageData) -> Architecture:
     """Return the network with what the data decide filled in."""
     sample = data.train.select(torch.randperm(len(data.train), generator=Generator().manual_seed(config.seed))[:2000])
     generator = Generator().manual_seed(config.seed)
@@ -274,12 +274,13 @@ def _architecture(config: TrainConfig, spec: PreprocessSpec, data: ImageData) ->
     return Architecture(config.model, {**usable, **config.options})
 
 
-def _trainer(
+def new_trainer(
     config: TrainConfig,
     folder: Path,
     callbacks: list[lightning.Callback],
     **settings: Any,  # noqa: ANN401  (Lightning's own)
 ) -> lightning.Trainer:
+    """Return Lightning's trainer for the settings of a run, without its own files, logs and bars."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     return lightning.Trainer(
         default_root_dir=folder,
