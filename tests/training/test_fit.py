@@ -367,3 +367,37 @@ def test_the_fit_holds_for_distorted_folders_too(tmp_path: Path) -> None:
     fit(config, tmp_path / "run")
     _, checkpoint = load_checkpoint(tmp_path / "run" / "model.safetensors")
     assert checkpoint.architecture.complete()["mean"] == pytest.approx((1.0,))
+
+
+def test_a_disk_that_is_full_while_a_checkpoint_is_written_leaves_the_last_one_whole(
+    learned: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(learned, run)
+    config = run / "config.json"
+    config.write_text(config.read_text().replace('"epochs": 4', '"epochs": 5'))
+    before = {name: (run / name).read_bytes() for name in ("last.ckpt", "model.safetensors")}
+    largest = min(map(len, before.values())) // 2
+    code = (
+        "import resource, sys\n"
+        "from stn_runtime.cli import main\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}))\n"
+        f"sys.exit(main(['train', '--resume', {str(run)!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    told = done.stderr.splitlines()[-1]
+    assert told == (
+        f"stn: {run}: epoch 4 cannot be saved (File too large); what was saved before is whole: make room, then go on "
+        f"with --resume {run}"
+    )
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert not list(run.glob("*.partial"))
+    assert main(["train", "--resume", str(run)]) == 0
+    assert len((run / "metrics.csv").read_text().splitlines()) == 6
+
+
+def test_a_class_of_one_picture_is_trained_on(make_folder: MakeFolder, tmp_path: Path) -> None:
+    make_folder(tmp_path / "data", {"a": 12, "b": 1}, size=(32, 32))
+    arguments = ["train", str(tmp_path / "data"), "--model", "cifar-small", "--epochs", "1", "--picture-every", "0"]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 0

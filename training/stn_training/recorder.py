@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback
 from tqdm import tqdm
 
 from stn_models import Architecture, Checkpoint, save_checkpoint
-from stn_runtime import PreprocessSpec
+from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.machine.filesystem import whole_file, write_whole
 
 from .config import TrainConfig
@@ -94,8 +94,22 @@ class Recorder(Callback):
         gained = max(self.rows, key=lambda row: row["val_accuracy"])["epoch"]
         if self.config.patience and epoch - gained >= self.config.patience:
             trainer.should_stop = True
+        try:
+            self._save(trainer, module, epoch, better)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: epoch {epoch} cannot be saved ({error.strerror or error}); what was saved before is "
+                f"whole: make room, then go on with --resume {self.folder}"
+            ) from error
+
+    def _save(self, trainer: lightning.Trainer, module: ClassifierTraining, epoch: int, better: bool) -> None:
+        """Write the epoch's log, picture and checkpoints, on the first device.
+
+        Raises:
+            OSError: Something cannot be written.
+        """
         if trainer.is_global_zero:
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in self.rows[-1].items() if name != "epoch")
             log.info("epoch %d  %s", epoch, shown)
             write_csv(self.folder / METRICS, self.rows)
             if better:
