@@ -4,6 +4,7 @@ Loading one never unpickles, so a checkpoint from a stranger cannot run code.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -186,12 +187,17 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return header, weights
 
 
+# A zip, or a pickle of protocol 2 to 5 and its first opcode. A safetensors file begins with the length of its header,
+# which may look like the protocol but is followed by a zero.
+_PICKLED = re.compile(rb"PK\x03\x04|\x80[\x02-\x05][^\x00]", re.DOTALL)
+
+
 def _fault_of(path: Path, error: Exception) -> str:
     """Return what is wrong with a file that is no safetensors file, and what to do."""
     if path.suffix == ".onnx":
         return "an .onnx file is no checkpoint; give the .safetensors file that it was exported from"
     with suppress(OSError), path.open("rb") as file:
-        if file.read(4).startswith((b"PK\x03\x04", b"\x80")):  # zip, pickle
+        if _PICKLED.match(file.read(4)):
             return (
                 "a file of torch.save, which may run code when it is loaded; give the .safetensors file that "
                 "'stn train' wrote, or load it in Python and call stn_export.export_onnx"

@@ -113,7 +113,7 @@ def test_loaded_description_is_what_was_saved(tmp_path: Path, model: nn.Module) 
 
 def test_defaults_are_written_down_so_that_they_may_change(path: Path) -> None:
     _, checkpoint = load_checkpoint(path)
-    assert set(checkpoint.architecture.options) == {"grid", "classes", "mean", "std"}
+    assert set(checkpoint.architecture.options) == {"grid", "classes", "dropout", "mean", "std"}
 
 
 def test_a_file_without_a_rejected_class_and_a_threshold_has_neither(path: Path) -> None:
@@ -398,6 +398,13 @@ def test_a_label_that_stands_twice_is_refused(path: Path) -> None:
 def test_a_file_of_torch_save_is_named_and_not_loaded(path: Path, model: nn.Module, legacy: bool) -> None:
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=not legacy)
     assert "a file of torch.save, which may run code when it is loaded; give the .safetensors file" in refusal(path)
+
+
+@pytest.mark.parametrize("length", [0x80, 0x280, 0x580, 0x880])
+def test_a_cut_file_whose_length_looks_like_a_pickle_is_not_taken_for_one(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + b"{")
+    assert refusal(path).startswith("not a whole safetensors file (")
 
 
 def test_an_onnx_file_is_named(tmp_path: Path) -> None:
