@@ -137,6 +137,7 @@ def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         option, kind = unknown[0].partition("=")[0], "no option" if unknown[0].startswith("-") else "unexpected"
         parser.error(f"{kind} '{option}'{did_you_mean(option, re.findall(r'--[a-z-]+', parser.format_help()))}")
+    args.words = list(arguments)  # for a command that starts itself again
     return args
 
 

@@ -7,9 +7,9 @@ HANG = 20.0
 """Seconds after which a test says that something hangs."""
 
 
-def until(happened: Callable[[], object]) -> None:
+def until(happened: Callable[[], object], seconds: float = HANG) -> None:
     """Wait until something is so."""
-    end = time.monotonic() + HANG
+    end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.002)

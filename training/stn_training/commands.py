@@ -28,6 +28,7 @@ from .evaluation.accuracy import Report, Subject, evaluate_at_identity, load_tes
 from .evaluation.accuracy import evaluate as measure
 from .evaluation.tables import save_rows
 from .fit import find_rate, fit
+from .optimisation.devices import is_launched, launch, world
 from .optimisation.precision import PRECISIONS
 from .optimisation.schedule import SCHEDULES
 from .pictures import image_sheet, save_confusion, save_picture
@@ -52,6 +53,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", help=_DATA)
     parser.add_argument("--recipe", help="options of a released recipe or of a YAML file; flags given beside it win")
     parser.add_argument("--output", type=Path, help="folder for the run (default: runs/MODEL)")
+    parser.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="GPUs, or processes on a CPU, that train together"
+    )
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
     parser.add_argument(
         "--find-lr",
@@ -98,6 +102,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace) -> int:
     """Train a network, or resume a run."""
+    if args.devices < 1:
+        raise InputError(f"--devices must be at least 1, got {args.devices}")
+    if args.find_lr and (args.devices > 1 or is_launched()):
+        raise InputError("--find-lr searches on one device; leave out --devices")
+    if args.devices > 1 and not is_launched():
+        return launch(["train", *args.words], args.devices)
     export = None if args.export is None else _exporter(args.export)  # a fault is told before the work, not after it
     if args.resume is not None:
         config_file = args.resume / "config.json"
@@ -126,6 +136,8 @@ def train(args: argparse.Namespace) -> int:
         )
         return 0
     result = fit(config, folder, resume=args.resume is not None)
+    if world()[0]:
+        return 0  # the first of several devices tells, and exports
     accuracy = result.metrics.get("val_accuracy", 0.0)
     sys.stdout.write(
         f"{result.checkpoint}: validation accuracy {accuracy:.2%} in epoch {result.epoch}, {result.seconds:.0f} s\n"

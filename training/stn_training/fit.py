@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import pickle
 import time
 import warnings
@@ -12,20 +13,22 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.plugins.environments import TorchElasticEnvironment  # type: ignore[attr-defined]
 from torch import Generator
 from torch.nn import functional
 
 from stn_models import Architecture, localization_parameters
 from stn_runtime import InputError, PreprocessSpec
-from stn_runtime.machine.filesystem import make_folder, write_whole
+from stn_runtime.machine.filesystem import existing_parent, make_folder, write_whole
 
 from .config import TrainConfig
 from .data_module import ImageData, rendered, seed_for, to_float
-from .datasets import load_backgrounds, load_dataset, with_reject
+from .datasets import LabelledImages, load_backgrounds, load_dataset, with_reject
 from .digits.scenes import Scenery
 from .distortions import DIGIT_SIZE
 from .doubt import record_theta, record_threshold
 from .module import ClassifierTraining
+from .optimisation.devices import is_launched, joined, shared, world
 from .optimisation.precision import choose_precision
 from .optimisation.rate_finder import STEPS, RangeTest
 from .optimisation.schedule import draw_schedule
@@ -61,35 +64,62 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
     Raises:
         InputError: The data cannot be used, the folder holds another run, or training diverged or collapsed.
     """
+    started = time.monotonic()
+    with joined():
+        ready = shared(lambda: _prepared(config, folder, resume), existing_parent(folder))
+        data = ImageData(ready.train, ready.val, ready.config, ready.config.preprocess(), ready.scenery)
+        recorder = _trained(ready.config, folder, ready.architecture, data, folder / LAST if resume else None)
+        if recorder.is_heard:
+            record_theta(folder / BEST, data, training_device())
+            labelling = record_threshold(folder / BEST, data.val, training_device())
+            if labelling is not None:
+                log.info("%s", labelling.sentence())
+    return Result(folder / BEST, recorder.best_epoch, recorder.best_metrics, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a run needs, the same on every device."""
+
+    config: TrainConfig
+    architecture: Architecture
+    train: LabelledImages
+    val: LabelledImages
+    scenery: Scenery
+
+
+def _prepared(config: TrainConfig, folder: Path, resume: bool) -> _Prepared:
+    """Read the data, settle what is open in the settings, and begin the run's folder.
+
+    Raises:
+        InputError: The data cannot be used, or the folder holds another run.
+    """
     if not resume and (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a training run; go on with --resume {folder}, or give another --output")
-    started = time.monotonic()
-    spec = config.preprocess()
     data = load_data(config, folder)
-    architecture = architecture_for(config, spec, data)
-    device = training_device()
+    ranks = world()[1]
+    if min(len(data.train), len(data.val)) < ranks:
+        raise InputError(
+            f"{config.data}: {len(data.train)} training and {len(data.val)} validation images are too few for {ranks} "
+            "devices; ask for fewer with --devices"
+        )
+    architecture = architecture_for(config, config.preprocess(), data)
     if config.precision == "auto":
-        config = replace(config, precision=fastest_precision(config, architecture, data, device))
+        config = replace(config, precision=fastest_precision(config, architecture, data, training_device()))
     if config.weights and not resume:
         fresh = take_weights(architecture.build(), config.weights)
         log.info("weights of %s%s", config.weights, f", other classes: {', '.join(fresh)} begin anew" if fresh else "")
     make_folder(folder)
-    if not resume:
-        write_whole(folder / "config.json", config.to_json().encode())
     log.info(
         "%d training and %d validation images, %d classes", len(data.train), len(data.val), len(data.train.classes)
     )
     if not resume:
+        write_whole(folder / "config.json", config.to_json().encode())
         has_transformer = any(True for _ in localization_parameters(architecture.build()))
         steps = config.epochs * -(-len(data.train) // config.batch_size)
         share = config.stn_lr_scale if has_transformer else 1.0
         draw_schedule(config.schedule, steps, config.epochs, config.lr, share, folder / SCHEDULE)
-    recorder = _trained(config, folder, architecture, spec, data, folder / LAST if resume else None)
-    record_theta(folder / BEST, data, device)
-    labelling = record_threshold(folder / BEST, data.val, device)
-    if labelling is not None:
-        log.info("%s", labelling.sentence())
-    return Result(folder / BEST, recorder.best_epoch, recorder.best_metrics, time.monotonic() - started)
+    return _Prepared(config, architecture, data.train, data.val, data.scenery or Scenery())
 
 
 def find_rate(config: TrainConfig, path: Path) -> float:
@@ -123,7 +153,6 @@ def _trained(
     config: TrainConfig,
     folder: Path,
     architecture: Architecture,
-    spec: PreprocessSpec,
     data: ImageData,
     resumed: Path | None,
 ) -> Recorder:
@@ -137,7 +166,7 @@ def _trained(
         lightning.seed_everything(seed_for(config.seed, 5) % 2**32, verbose=False)
         has_begun = resumed is not None and resumed.exists()
         module = new_module(replace(config, weights="") if has_begun else config, architecture, data, share)
-        recorder = Recorder(folder, architecture, spec, data.train, config)
+        recorder = Recorder(folder, architecture, data.spec, data.train, config)
         _run(new_trainer(config, folder, [recorder]), module, data, resumed if has_begun else None)
         if not recorder.failure:
             return recorder
@@ -187,8 +216,10 @@ def fastest_precision(config: TrainConfig, architecture: Architecture, data: Ima
 
 
 def training_device() -> torch.device:
-    """Return where training runs: the first GPU, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return where this process trains: on its GPU, the first where there is one process, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
@@ -216,7 +247,7 @@ def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
                 Path(config.data_dir),
                 config.all_files,
                 Path(config.typefaces),
-                next(above for above in folder.absolute().parents if above.is_dir()) if folder else None,
+                existing_parent(folder) if folder else None,
             ),
             config.reject,
         )
@@ -282,6 +313,15 @@ def new_trainer(
 ) -> lightning.Trainer:
     """Return Lightning's trainer for the settings of a run, without its own files, logs and bars."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    if is_launched():
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        settings |= {
+            "accelerator": "gpu" if torch.cuda.is_available() else "cpu",
+            "devices": here,
+            "num_nodes": world()[1] // here,
+            "strategy": "ddp",
+            "plugins": [TorchElasticEnvironment()],
+        }
     return lightning.Trainer(
         default_root_dir=folder,
         max_epochs=config.epochs,

@@ -52,6 +52,8 @@ class ClassifierTraining(lightning.LightningModule):
             if config.ema
             else None
         )
+        if self.averaged is not None:
+            self.averaged.requires_grad_(False)  # several devices wait for every gradient
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._trained = _Sums()
         self._validated = _Sums()

@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Recorder(Callback):
         self.rows: list[dict[str, float]] = []
         self.failure = ""
         self.bar: tqdm[Any] | None = None
+        self.is_heard = True  # the first device, which alone writes
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
@@ -67,6 +69,7 @@ class Recorder(Callback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Begin a bar for the epoch."""
+        self.is_heard = trainer.is_global_zero
         if trainer.is_global_zero:
             total = int(trainer.num_training_batches)
             text = f"epoch {trainer.current_epoch}"
@@ -115,11 +118,9 @@ class Recorder(Callback):
             if better:
                 self._save_best(module)
             self._save_picture(trainer, module, epoch)
-        if trainer.world_size > 1:
-            trainer.save_checkpoint(self.folder / LAST)  # every rank must call it, the first one writes
-        else:
-            with whole_file(self.folder / LAST) as partial:
-                trainer.save_checkpoint(partial)
+        # Every device must call it, the first one writes.
+        with whole_file(self.folder / LAST) if trainer.is_global_zero else nullcontext(self.folder / LAST) as partial:
+            trainer.save_checkpoint(partial)
 
     def _save_best(self, module: ClassifierTraining) -> None:
         config = json.loads(self.config.to_json())

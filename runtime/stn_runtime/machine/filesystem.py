@@ -20,6 +20,11 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
+def existing_parent(path: Path) -> Path:
+    """Return the nearest folder above ``path`` that there is."""
+    return next(above for above in path.absolute().parents if above.is_dir())
+
+
 def why_not_written(path: Path, error: OSError) -> str:
     """Return what keeps a file from being written; of a folder that is missing, which one."""
     missing = [folder for folder in path.parents if not folder.exists()]
