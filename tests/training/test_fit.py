@@ -167,8 +167,34 @@ def test_an_interrupted_run_ends_with_130_without_a_traceback_and_keeps_its_epoc
     assert (folder / "last.ckpt").exists()
 
 
+def test_tensorboard_shows_a_resumed_run_as_one(
+    ended_by: dict[str, tuple[Path, "subprocess.CompletedProcess[str]"]], tmp_path: Path
+) -> None:
+    log = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
+    folder = tmp_path / "run"
+    shutil.copytree(ended_by["SIGTERM"][0], folder)
+    assert main(["train", "--resume", str(folder)]) == 0
+    board = log.EventAccumulator(str(folder / "tensorboard"))
+    board.Reload()
+    assert board.Tags()["images"] == ["before and after"]
+    for name in ("train_loss", "val_accuracy", "theta_scale"):
+        shown = [(event.step, event.value) for event in board.Scalars(name.replace("_", "/"))]
+        assert shown == [(int(row["epoch"]), pytest.approx(float(row[name]), rel=1e-6)) for row in rows(folder)]
+
+
+def test_without_tensorboard_a_run_trains_all_the_same(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    options = ["--model", "fcn", "--options", TINY, "--epochs", "1", "--precision", "32"]
+    assert main(["train", str(pictures), *options, "--output", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "metrics.csv").exists()
+    assert not (tmp_path / "run" / "tensorboard").exists()
+
+
 def test_a_run_writes_its_config_metrics_checkpoints_and_pictures(learned: Path) -> None:
-    found = {str(path.relative_to(learned)) for path in learned.rglob("*") if path.is_file()}
+    files = [path.relative_to(learned) for path in learned.rglob("*") if path.is_file()]
+    found = {str(path) for path in files if path.parts[0] != "tensorboard"}
     pictures = {f"pictures/epoch_{epoch:03d}.png" for epoch in (0, 2, 3)}  # every second, and the last
     assert found == {"config.json", "last.ckpt", "model.safetensors", "metrics.csv", "schedule.png", *pictures}
     config = json.loads((learned / "config.json").read_text())

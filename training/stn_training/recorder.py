@@ -32,6 +32,7 @@ LAST = "last.ckpt"
 BEST = "model.safetensors"
 METRICS = "metrics.csv"
 SCHEDULE = "schedule.png"
+BOARD = "tensorboard"
 _COLLAPSED_OUTSIDE = 0.95
 
 
@@ -57,6 +58,7 @@ class Recorder(Callback):
         self.failure = ""
         self.bar: tqdm[Any] | None = None
         self.is_heard = True  # the first device, which alone writes
+        self.board: Any = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
@@ -117,7 +119,13 @@ class Recorder(Callback):
             write_csv(self.folder / METRICS, self.rows)
             if better:
                 self._save_best(module)
+            self.board = self.board or _board(self.folder / BOARD, epoch)
             self._save_picture(trainer, module, epoch)
+            if self.board is not None:
+                for name, value in self.rows[-1].items():
+                    if name != "epoch":
+                        self.board.add_scalar(name.replace("_", "/", 1), value, epoch)
+                self.board.flush()
         # Every device must call it, the first one writes.
         with whole_file(self.folder / LAST) if trainer.is_global_zero else nullcontext(self.folder / LAST) as partial:
             trainer.save_checkpoint(partial)
@@ -149,6 +157,23 @@ class Recorder(Callback):
         model.train(was_training)
         if picture is not None:
             save_picture(self.folder / "pictures" / f"epoch_{epoch:03d}.png", picture)
+            if self.board is not None:
+                self.board.add_image("before and after", picture, epoch, dataformats="HWC")
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Close TensorBoard's log."""
+        if self.board is not None:
+            self.board.close()
+            self.board = None
+
+
+def _board(folder: Path, epoch: int) -> Any:  # noqa: ANN401  (a package that may be missing)
+    """Return a writer of TensorBoard's log from an epoch on; None where the package tensorboard is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=epoch)
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
