@@ -28,7 +28,7 @@ def accuracies(folder: Path) -> list[float]:
 
 
 def test_two_processes_train_as_one_does_and_one_goes_on_with_their_run(tmp_path: Path) -> None:
-    common = [*DIGITS, "--epochs", "4", "--schedule", "constant"]
+    common = [*DIGITS, "--epochs", "2", "--schedule", "constant"]
     alone = run(*common, "--output", tmp_path / "one")
     together = run(*common, "--devices", "2", "--output", tmp_path / "two")
     assert (alone.returncode, together.returncode) == (0, 0), together.stderr
@@ -36,17 +36,18 @@ def test_two_processes_train_as_one_does_and_one_goes_on_with_their_run(tmp_path
         path.name for path in (tmp_path / "two").iterdir()
     )
     assert list(tmp_path.glob("*.shared")) == []
-    assert together.stderr.count("epoch 3  ") == 1  # the first process alone is heard
-    assert max(accuracies(tmp_path / "one")) > 0.8
+    assert together.stderr.count("epoch 1  ") == 1  # the first process alone is heard
+    assert max(accuracies(tmp_path / "one")) > 0.7
     assert abs(max(accuracies(tmp_path / "one")) - max(accuracies(tmp_path / "two"))) < 0.05
 
     config = tmp_path / "two" / "config.json"
-    config.write_text(config.read_text("utf-8").replace('"epochs": 4', '"epochs": 5'), "utf-8")
+    config.write_text(config.read_text("utf-8").replace('"epochs": 2', '"epochs": 3'), "utf-8")
     resumed = run("train", "--resume", tmp_path / "two")
     assert resumed.returncode == 0, resumed.stderr
-    assert len(accuracies(tmp_path / "two")) == 5
+    assert len(accuracies(tmp_path / "two")) == 3
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_processes_as_well(tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = run(*DIGITS, "--epochs", "1", "--output", tmp_path / "run", launcher=[*launcher, "-m", "stn_runtime"])
@@ -99,13 +100,13 @@ def ranks_of(parent: int) -> list[int]:
 
 def test_more_devices_than_pictures_is_one_sentence(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    for name in ("train/a", "train/b", "val/a", "val/b"):
+    for name in ("train/a", "train/b", "val/a"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         write_image(tmp_path / "pictures" / name / "0.png", generator.integers(0, 256, (28, 28, 3), np.uint8))
-    done = run("train", tmp_path / "pictures", "--model", "st-fcn", "--devices", "3", "--output", tmp_path / "run")
+    done = run("train", tmp_path / "pictures", "--model", "st-fcn", "--devices", "2", "--output", tmp_path / "run")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        f"stn: {tmp_path / 'pictures'}: 2 training and 2 validation images are too few for 3 devices; "
+        f"stn: {tmp_path / 'pictures'}: 2 training and 1 validation images are too few for 2 devices; "
         "ask for fewer with --devices"
     )
     assert not (tmp_path / "run").exists()

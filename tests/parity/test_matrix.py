@@ -28,12 +28,8 @@ def check_reduced(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("cell", WHOLE, ids=str)
-def test_every_form_answers_as_pytorch_does(cell: Cell) -> None:
+def test_every_form_and_precision_answers_as_pytorch_does(cell: Cell) -> None:
     check_float32(cell, FORMS)
-
-
-@pytest.mark.parametrize("cell", WHOLE, ids=str)
-def test_grid_and_sampler_are_exact_in_reduced_precision(cell: Cell) -> None:
     check_reduced(cell)
 
 

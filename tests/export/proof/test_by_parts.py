@@ -18,6 +18,9 @@ from stn_runtime.model.session import open_session
 from tests.support.amplifying_networks import AMPLIFYING, amplifying
 from tests.support.wrong_graphs import wrong_graphs
 
+LONG = ("three in series, align_corners and border", "bare at 256")
+"""Half a minute each, for what another network shows with other numbers."""
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -53,7 +56,9 @@ def test_a_network_whose_rounding_grows_is_exported(name: str, tmp_path: Path) -
     assert max(differences.values()) > 1e-5, "its rounding does not grow, so that this shows nothing"
 
 
-@pytest.mark.parametrize("name", AMPLIFYING)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in AMPLIFYING]
+)
 def test_every_slightly_wrong_sampler_of_a_network_whose_rounding_grows_is_refused(name: str) -> None:
     network = traced(name)
     assert refusal(network, network.model) is None
