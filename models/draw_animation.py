@@ -1,6 +1,6 @@
 """Draw an animation of a model's answers: a card with a handwritten digit is carried through a photograph.
 
-The digit is one of ``draw_samples``, and the frames are shown to the model as ``stn run --smooth 0.5`` would. Needs
+The digit is one of ``draw_samples``, and each frame is answered by itself, as ``stn run`` would. Needs
 ``stn-edge[headless,train]``: Pillow writes the GIF.
 """
 
@@ -19,9 +19,9 @@ from draw_samples import CORNERS, Scene, photograph
 from stn_runtime import Classifier, Frame, InputError, Source, classify
 from stn_runtime.views.overlay import Annotator
 
-SIZE = (400, 300)  # width and height of a frame, pixels
+SIZE = (360, 270)  # width and height of a frame, pixels
 SECONDS, RATE = 6, 10
-COLOURS = 80
+COLOURS = 64
 CARD = Scene("7.png", "7_hooked", "marker", "paper", (240, 240), 0.62, 0.12, 0)
 SEED = 3
 Picture = NDArray[np.uint8]
@@ -81,7 +81,7 @@ def animate(model: str, behind: Picture, path: Path) -> None:
         path: The GIF to write.
     """
     source, classifier, annotator = Carried(behind), Classifier(model), Annotator()
-    records = classify(Carried(behind), classifier, smooth_seconds=0.5)
+    records = classify(Carried(behind), classifier)
     drawn = [annotator.draw(frame, record) for frame, record in zip(source, records, strict=True)]
     # One palette for all frames, without dithering, which would flicker and double the file.
     palette = Image.fromarray(np.vstack(drawn[:: len(drawn) // 6])).quantize(COLOURS)

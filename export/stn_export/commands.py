@@ -68,7 +68,13 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--opset", type=int, metavar="N", help="instead of the target's: 16 to 18; portable and split from 13"
     )
-    parser.add_argument("--exclude", nargs="+", default=[], metavar="NODE", help="nodes that stay in float32")
+    parser.add_argument(
+        "--exclude",
+        nargs="+",
+        default=[],
+        metavar="NODE",
+        help="nodes that stay in float32; 'localization' is all that theta is computed by",
+    )
     parser.add_argument(
         "--data", help="labelled images to measure with, and to calibrate reduced precision: as for 'stn evaluate'"
     )

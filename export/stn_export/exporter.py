@@ -16,7 +16,7 @@ from stn_runtime.model.manifest import METADATA_KEY, read_preprocess
 from stn_runtime.model.network import Network
 
 from .card import Card, make_golden_vectors, make_manifest
-from .forms.precision import reduce_precision
+from .forms.precision import find_nodes, reduce_precision
 from .forms.targets import Plan, plan_export
 from .graph.deployment import Deployment
 from .graph.onnx_files import write_onnx
@@ -75,7 +75,7 @@ def export_checkpoint(
         with_rectified: Whether the file has the output ``rectified``.
         plan: Form, precision, opset; by default for the target ``cpu``.
         data: Labelled pictures to calibrate and measure with.
-        exclude: Names of nodes that stay in float32.
+        exclude: Names of nodes that stay in float32; ``localization`` is all layers that theta is computed by.
 
     Raises:
         InputError: The checkpoint cannot be used, or not in this form.
@@ -136,7 +136,7 @@ def export_classifier(
         with_rectified: Whether the file has the output ``rectified``.
         plan: Form, precision, opset; by default for the target ``cpu``.
         data: Labelled pictures to calibrate and measure with; reduced precision needs them.
-        exclude: Names of nodes that stay in float32.
+        exclude: Names of nodes that stay in float32; ``localization`` is all layers that theta is computed by.
 
     Raises:
         InputError: The network cannot be exported, or not in this form.
@@ -168,6 +168,7 @@ def _export_plain(
     real = images if images is not None else none
     deployment = Deployment(network, spec, with_rectified).eval()
     whole = export_graph(deployment, spec, plan.form)
+    exclude = find_nodes(whole, exclude)
     model = _deployed_graph(whole, plan, data.calibration if data is not None else none, exclude)
     verification = verify(deployment, model, spec, real, plan.form, plan.precision)
     if not verification.passed:
@@ -209,11 +210,6 @@ def _deployed_graph(
     whole: onnx.ModelProto, plan: Plan, calibration: NDArray[np.uint8], exclude: Sequence[str]
 ) -> onnx.ModelProto:
     """Return a float32 graph in one piece in the precision, batch, form and opset of a plan."""
-    unknown = sorted(set(exclude) - {node.name for node in whole.graph.node})
-    if unknown:
-        raise InputError(
-            f"--exclude {unknown[0]}: the graph has no node of that name; see it in a viewer such as Netron"
-        )
     reduced = reduce_precision(whole, plan.precision, calibration, exclude)
     return shape_graph(fix_batch(reduced) if plan.static else reduced, plan)
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from stn_runtime import InputError
 from stn_runtime.model.manifest import Precision
 
 from ..graph.onnx_files import STANDARD
@@ -19,6 +20,8 @@ from .splitting import PIXEL_STEPS
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _QUANTISED = (*_LAYERS, "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat")  # no Softmax
 _REPORTED = ("theta", "outline", "rectified")
+LOCALIZATION = "localization"
+"""Instead of a node's name: all layers that theta is computed by."""
 _CALIBRATION_BATCH = 32
 
 
@@ -31,11 +34,11 @@ def reduce_precision(
         model: The graph in float32.
         precision: float16 converts weights and activations; int8 quantises them, per channel, in the QDQ format.
         pictures: Calibrate int8, (M, H, W, C) uint8.
-        exclude: Names of further nodes that stay in float32.
+        exclude: Names of further nodes that stay in float32; what lies between such nodes alone stays as well.
     """
     if precision == "float32":
         return model
-    island = sorted({*float32_island(model), *exclude})
+    island = sorted(_with_what_lies_between(model, {*float32_island(model), *exclude}))
     if precision == "float16":
         return _halved(model, set(island))
     with tempfile.TemporaryDirectory() as folder:
@@ -74,6 +77,48 @@ def _with_exact_island(model: onnx.ModelProto, island: set[str]) -> onnx.ModelPr
             if quantised is not None and source is not None and source.name in island:
                 node.input[position] = quantised.input[0]
     return model
+
+
+def find_nodes(model: onnx.ModelProto, names: Sequence[str]) -> list[str]:
+    """Return the names of nodes, with ``localization`` replaced by those of the layers that theta is computed by.
+
+    Raises:
+        InputError: The graph has no node of a name.
+    """
+    graph = ir.from_proto(model).graph
+    grids = [node.inputs[1] for node in graph if node.op_type == "GridSample"]
+    upstream = _before(grids, until=("GridSample",))
+    before = {node.name for node in upstream if node.name is not None and node.op_type in _LAYERS}
+    wanted = {*names} - {LOCALIZATION} | (before if LOCALIZATION in names else set())
+    found = [node.name for node in graph if node.name is not None and node.name in wanted]
+    for unknown in sorted(wanted - {*found}):
+        raise InputError(
+            f"--exclude {unknown}: the graph has no node of that name; see it in a viewer such as Netron, or give "
+            f"'{LOCALIZATION}' for all that theta is computed by"
+        )
+    return found
+
+
+def _with_what_lies_between(model: onnx.ModelProto, island: set[str]) -> set[str]:
+    """Return the island with the nodes without weights, such as Relu, that it alone feeds and reads."""
+    graph = ir.from_proto(model).graph
+    outside = [node for node in graph if node.name not in island and node.op_type not in _LAYERS]
+    together: set[str] = set()
+    while outside:
+        group, rim = [outside.pop()], set[ir.Node]()
+        for node in group:  # grows
+            makers = {value.producer() for value in node.inputs if value is not None}
+            for other in makers | {reader for value in node.outputs for reader, _ in value.uses()}:
+                if other is None:
+                    continue
+                if other in outside:
+                    outside.remove(other)
+                    group.append(other)
+                elif other not in group:
+                    rim.add(other)
+        if any(node.op_type in _LAYERS for node in rim) and all(node.name in island for node in rim):
+            together |= {node.name for node in group if node.name}
+    return island | together
 
 
 def layers(model: onnx.ModelProto) -> list[str]:

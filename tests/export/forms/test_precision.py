@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stn_export import Deployment, Exported, GateError, TestSet, export_checkpoint, export_graph, plan_export
-from stn_export.forms.precision import float32_island, layers, reduce_precision
+from stn_export.forms.precision import LOCALIZATION, find_nodes, float32_island, layers, reduce_precision
 from stn_export.proof import gates
 from stn_export.proof.gates import LARGEST_SHIFT, Gate, blame, measure, point_shifts
 from stn_export.proof.reference import torch_outputs
@@ -21,7 +21,7 @@ from stn_export.proof.verification import open_both
 from stn_models import Architecture, make_transformer
 from stn_runtime import InputError
 from stn_runtime.model.golden import replay
-from stn_runtime.model.manifest import METADATA_KEY
+from stn_runtime.model.manifest import METADATA_KEY, Precision
 from stn_runtime.model.network import Network
 from tests.support.small_network import ARCHITECTURE, SPEC
 
@@ -140,6 +140,29 @@ def test_a_node_can_be_excluded_by_name(graph: onnx.ModelProto, pictures: NDArra
     kept = reduce_precision(graph, "float16", pictures, [name])
     [node] = [node for node in kept.graph.node if node.name == name]
     assert kinds(kept)[node.output[0]] == onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_without_the_localisation_net_theta_is_as_in_float32(
+    graph: onnx.ModelProto, deployment: Deployment, pictures: NDArray[np.uint8], precision: Precision
+) -> None:
+    """Also what lies between its layers stays in float32."""
+    kept = reduce_precision(graph, precision, pictures, find_nodes(graph, [LOCALIZATION]))
+    exact, given = (
+        open_both(model, deployment, SPEC, "fused", kind)[0].run(pictures)
+        for model, kind in ((graph, "float32"), (kept, precision))
+    )
+    np.testing.assert_allclose(given["theta"], exact["theta"], atol=1e-5)
+    assert np.abs(given["probabilities"] - exact["probabilities"]).max() > 5e-6  # the classifier is reduced
+
+
+def test_the_localisation_net_is_the_layers_that_theta_is_computed_by(graph: onnx.ModelProto) -> None:
+    samplers = [place for place, node in enumerate(graph.graph.node) if node.op_type == "GridSample"]
+    before = [node.name for node in graph.graph.node[: samplers[0]] if node.op_type in ("Conv", "Gemm", "MatMul")]
+    assert find_nodes(graph, [LOCALIZATION]) == before
+    last = layers(graph)[-1]
+    assert last not in before
+    assert find_nodes(graph, [last, LOCALIZATION]) == [*before, last]
 
 
 def test_a_gate_measures_accuracy_against_the_labels_and_shift_in_pixels(
