@@ -57,7 +57,9 @@ def run(name: str, seed: int, folder: Path, overrides: dict[str, object], thread
     seconds = seconds_before + time.monotonic() - started
     (folder / "seconds").write_text(str(seconds))
     subject = open_subject(str(result.checkpoint))
-    data = load_test_images(config.data, "test", config.distort, subject.spec, Path(config.data_dir), seed=0)
+    data = load_test_images(
+        config.data, "test", config.distort, subject.spec, Path(config.data_dir), seed=0, reject=subject.reject
+    )
     identity = evaluate_at_identity(subject, data)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{threads} CPU thread"
     row = Row(

@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -265,11 +266,19 @@ def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:
             f"--data needs package '{error.name}', which is not installed: {PIP} install 'stn-edge[train]'"
         ) from error
     _, described = load_checkpoint(args.checkpoint)
-    test = evaluation.load_test_images(args.data, "test", args.distort, spec, args.data_dir, 0)
+    load = partial(
+        evaluation.load_test_images,
+        data=args.data,
+        distort=args.distort,
+        spec=spec,
+        data_dir=args.data_dir,
+        reject=described.reject,
+    )
+    test = load(split="test", seed=0)
     unknown = [name for name in test.classes if name not in described.labels]
     if unknown:
         raise InputError(f"{args.data}: class '{unknown[0]}' is not one of the checkpoint's")
-    train = evaluation.load_test_images(args.data, "train", args.distort, spec, args.data_dir, 1, _CALIBRATION_IMAGES)
+    train = load(split="train", seed=1, most=_CALIBRATION_IMAGES)
     labels = np.array([described.labels.index(name) for name in test.classes])[test.labels.numpy()]
     source = f"{args.data}{f', {args.distort}' if args.distort else ''}"
     return TestSet(test.images.numpy(), labels, train.images.numpy(), source)

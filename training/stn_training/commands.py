@@ -206,7 +206,14 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.output is not None:
         make_folder(args.output)  # before the work, not after it
     data = load_test_images(
-        args.data, args.split, args.distort, subject.spec, args.data_dir, args.seed, all_files=args.all_files
+        args.data,
+        args.split,
+        args.distort,
+        subject.spec,
+        args.data_dir,
+        args.seed,
+        all_files=args.all_files,
+        reject=subject.reject,
     )
     report = measure(subject, data)
     sys.stdout.write(report.table() + "\n")

@@ -12,6 +12,8 @@ import torch
 from stn_models import Architecture, Checkpoint, injected_thetas, load_checkpoint, save_checkpoint
 from stn_runtime import InputError, PreprocessSpec
 from stn_training.datasets import LabelledImages
+from stn_training.digits.scenes import Scenery
+from stn_training.distortions import Distorted
 from stn_training.evaluation.accuracy import (
     Report,
     Subject,
@@ -163,6 +165,23 @@ def test_a_folder_is_evaluated_at_the_models_size_and_fit(make_folder: MakeFolde
     images = load_test_images(str(root), "all", "", PreprocessSpec(16, 16, 3, "letterbox"), NOWHERE, 0)
     assert images.images.shape == (20, 16, 16, 3)
     assert int(images.images[:, 0].max()) == 0
+
+
+def test_a_scene_of_the_models_class_for_nothing_shows_no_digit(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(tmp_path / "data", {"7": 10, "empty": 15}, size=(28, 28))
+    told: list[torch.Tensor] = []
+    scenes = Scenery.scenes
+
+    def remembered(self: Scenery, images: torch.Tensor, reject: torch.Tensor, generator: torch.Generator) -> Distorted:
+        told.append(reject)
+        return scenes(self, images, reject, generator)
+
+    monkeypatch.setattr(Scenery, "scenes", remembered)
+    spec = PreprocessSpec(64, 64, 1, "letterbox")
+    load_test_images(str(root), "all", "scene", spec, NOWHERE, 0, reject="empty")
+    assert sum(int(reject.sum()) for reject in told) == 15
 
 
 def test_an_unknown_distortion_is_refused() -> None:

@@ -40,6 +40,7 @@ class Subject:
     predict: Predict
     network: nn.Module | None  # None for an exported file
     predict_at_identity: Predict | None = None  # None where it has no transformer, or theta cannot be held
+    reject: str | None = None  # the label that means none of the others
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _open_exported(path: str) -> Subject:
         return network.run(batch, grids=grids)["probabilities"].astype(np.float32)
 
     held = predict_at_identity if manifest.export.form == "split" else None
-    return Subject(find_model(path), manifest.labels, manifest.preprocess, predict, None, held)
+    return Subject(find_model(path), manifest.labels, manifest.preprocess, predict, None, held, manifest.reject)
 
 
 def _identity_grid(transformer: TransformerSpec) -> NDArray[np.float32]:
@@ -119,7 +120,8 @@ def _open_checkpoint(path: Path) -> Subject:
 
     has_transformer = any(isinstance(module, SpatialTransformer) for module in network.modules())
     spec = read_preprocess(described.preprocess, str(path))
-    return Subject(path, described.labels, spec, predict, network, predict_at_identity if has_transformer else None)
+    held = predict_at_identity if has_transformer else None
+    return Subject(path, described.labels, spec, predict, network, held, described.reject)
 
 
 def load_test_images(
@@ -131,8 +133,11 @@ def load_test_images(
     seed: int,
     most: int | None = None,
     all_files: bool = False,
+    reject: str | None = None,
 ) -> LabelledImages:
     """Return labelled images as the network takes them; at most ``most``, evenly spaced over the data set.
+
+    ``reject`` is the model's class that means none of the others: where ``distort`` makes scenes, its have no digit.
 
     Raises:
         InputError: The data cannot be used or the distortion is unknown.
@@ -142,11 +147,13 @@ def load_test_images(
     except ValueError as error:
         raise InputError(str(error)) from error
     check_channels(mixture, spec.channels)
-    if mixture:
-        source: PreprocessSpec | None = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE)
+    if data == "digits" or (data in BENCHMARKS and not mixture):
+        source: PreprocessSpec | None = None
     else:
-        source = None if data in BENCHMARKS else spec
+        source = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if mixture else spec
     loaded = load_dataset(data, split, source, data_dir, all_files)
+    if reject in loaded.classes:
+        loaded = replace(loaded, reject=loaded.classes.index(reject))
     return rendered(loaded if most is None else spaced(loaded, most), mixture, spec, seed)
 
 
