@@ -185,7 +185,8 @@ def _default(schema: onnx.defs.OpSchema, name: str) -> object:
     if name not in schema.attributes:
         return None
     default = schema.attributes[name].default_value
-    return onnx.helper.get_attribute_value(default) if default.type else None
+    value = onnx.helper.get_attribute_value(default) if default.type else None
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _first_version(kind: str) -> int:

@@ -288,3 +288,13 @@ def test_a_slice_of_a_shape_that_is_an_output_keeps_its_name() -> None:
     assert [value.name for value in result.graph.output] == ["y"]
     answer = ort.InferenceSession(result.SerializeToString()).run(None, {"x": np.zeros((2, 3, 4), np.float32)})[0]
     assert answer.tolist() == [3, 4]
+
+
+def test_text_that_says_what_the_older_opset_does_anyway_is_left_out() -> None:
+    body = 'y = Resize<mode = "nearest", keep_aspect_ratio_policy = "stretch">(x, , , sizes)'
+    model, obstacle, _ = lowered(graph_of(body, opset=18, sizes=[2, 3, 8]), 13)
+    assert obstacle is None
+    assert [attribute.name for attribute in model.graph.node[0].attribute] == ["mode"]
+    kept = body.replace("stretch", "not_larger")
+    _, obstacle, _ = lowered(graph_of(kept, opset=18, sizes=[2, 3, 8]), 13)
+    assert str(obstacle).startswith("Resize uses 'keep_aspect_ratio_policy', which opset 13 does not have")
