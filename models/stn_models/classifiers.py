@@ -248,7 +248,11 @@ class _NearAndFar(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         near = self.near(image)
-        far = functional.interpolate(self.far(near), near.shape[2:], mode="nearest")
+        far = self.far(near)
+        if near.shape[2] == 2 * far.shape[2] and near.shape[3] == 2 * far.shape[3]:
+            far = functional.interpolate(far, scale_factor=2, mode="nearest")  # the Resize that OpenCV 4 reads
+        else:
+            far = functional.interpolate(far, near.shape[2:], mode="nearest")
         joined: Tensor = self.joined(near + far)
         return joined
 

@@ -23,7 +23,8 @@ ZOO = Path(__file__).parents[2] / "models" / "stn_zoo"
 SAMPLES = sorted(path for path in (ZOO / "samples").iterdir() if path.suffix in (".jpg", ".png"))
 
 
-FILES = sorted(name for name in released_models() if name.startswith("digits"))
+CENTRE = "digits-centre"
+FILES = sorted(name for name in released_models() if name.startswith("digits") and name != CENTRE)
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +42,40 @@ def test_every_form_and_precision_is_released() -> None:
     assert made == {(form, precision) for form in get_args(Form) for precision in get_args(Precision)}
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_released_model_reads_every_sample(name: str) -> None:
-    for sample, prediction in zip(SAMPLES, Classifier(name).predict(list(SAMPLES)), strict=True):
-        assert prediction.label == sample.name[0], sample.name
+@pytest.mark.parametrize("name", [*FILES, CENTRE])
+def test_a_released_model_reads_the_samples_and_misreads_none(name: str) -> None:
+    released = Classifier(name)
+    predictions = dict(zip(SAMPLES, released.predict(list(SAMPLES)), strict=True))
+    labelled = {
+        sample: prediction.label
+        for sample, prediction in predictions.items()
+        if prediction.label != released.manifest.reject and prediction.confidence >= (released.manifest.threshold or 0)
+    }
+    assert {sample: label for sample, label in labelled.items() if label != sample.name[0]} == {}
+    assert len(labelled) >= 18  # the card says which are not
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_released_file_is_small_and_answers_as_at_its_export(name: str) -> None:
+def test_a_released_model_says_which_label_means_nothing_and_from_where_on_it_is_sure(name: str) -> None:
+    manifest = Classifier(name).manifest
+    assert manifest.labels == (*"0123456789", "nothing")
+    assert manifest.reject == "nothing"
+    assert manifest.threshold is not None
+    assert 0.5 < manifest.threshold < 0.95
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_an_empty_picture_is_nothing(classifier: Classifier, level: int) -> None:
+    assert classifier.predict(np.full((480, 640), level, np.uint8)).label == "nothing"
+
+
+@pytest.mark.parametrize(("name", "pictures"), [*((name, 17_500) for name in FILES), (CENTRE, 10_000)])
+def test_a_released_file_is_small_and_answers_as_at_its_export(name: str, pictures: int) -> None:
     network = Network(find_model(name))
     assert find_model(name).stat().st_size < 2_000_000
     assert replay(network).passed
     assert (network.manifest.name, network.manifest.license) == (name, "Apache-2.0")
-    assert network.manifest.verification["gate"]["pictures"] == 10_000
+    assert network.manifest.verification["gate"]["pictures"] == pictures
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -68,34 +90,45 @@ def test_every_released_file_says_of_theta_what_the_checkpoint_says() -> None:
     _, described = load_checkpoint(ZOO / "digits.safetensors")
     assert described.theta is not None
     theta = read_theta(described.theta, "digits")
-    assert theta.pictures == 10_000
+    assert theta.pictures > 5_000
     assert all(Classifier(name).manifest.theta == theta for name in FILES)
 
 
-def test_the_released_file_and_checkpoint_agree_on_the_samples(classifier: Classifier) -> None:
+def test_the_released_file_and_checkpoint_agree_on_noise(classifier: Classifier) -> None:
     checkpoint = open_subject(str(ZOO / "digits.safetensors"))
     spec: PreprocessSpec = classifier.manifest.preprocess
     random = np.random.default_rng(0).integers(0, 256, (16, spec.height, spec.width, 1), np.uint8)
-    np.testing.assert_allclose(classifier.run(random)["probabilities"], checkpoint.predict(random), atol=1e-5)
+    allowed = classifier.manifest.verification["theta_own"]["allowed"]["probabilities"]
+    assert allowed < 1e-3
+    np.testing.assert_allclose(classifier.run(random)["probabilities"], checkpoint.predict(random), atol=allowed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("distort", "least"), [("", 0.993), ("rts", 0.990), ("camera", 0.980)])
-def test_accuracy_on_the_test_digits(data_dir: Path, distort: str, least: float) -> None:
-    subject = open_subject("digits")
+@pytest.mark.parametrize(
+    ("name", "distort", "least"),
+    [
+        ("digits", "", 0.985),
+        ("digits", "rts", 0.980),
+        (CENTRE, "", 0.993),
+        (CENTRE, "rts", 0.990),
+        (CENTRE, "camera", 0.980),
+    ],
+)
+def test_accuracy_on_the_test_digits(data_dir: Path, name: str, distort: str, least: float) -> None:
+    subject = open_subject(name)
     data = load_test_images("mnist", "test", distort, subject.spec, data_dir, seed=0)
     assert len(data) == 10_000
     assert evaluate(subject, data).accuracy >= least
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("distort", ["", "rts", "camera"])
+@pytest.mark.parametrize("distort", ["", "rts"])
 def test_less_than_a_percent_of_the_test_digits_is_uncertain(
     classifier: Classifier, data_dir: Path, distort: str
 ) -> None:
     images = load_test_images("mnist", "test", distort, classifier.manifest.preprocess, data_dir, seed=0).images.numpy()
     predictions = [one for part in np.split(images, 50) for one in classifier.predict(list(part))]
-    doubts = [doubt(prediction, (56, 56), classifier.manifest) for prediction in predictions]
+    doubts = [doubt(prediction, images.shape[1:3], classifier.manifest) for prediction in predictions]
     assert sum(sentence is not None for sentence in doubts) < 100
 
 

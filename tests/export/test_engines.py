@@ -1,4 +1,4 @@
-"""The nine released files in engines other than onnxruntime: what loads, and that it answers as there."""
+"""The released files in engines other than onnxruntime: what loads, and that it answers as there."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import stn_zoo
+from stn_runtime.model.network import Network
 from stn_runtime.model.session import open_session
 
 FOLDER = Path(str(stn_zoo.__file__)).parent
@@ -18,35 +19,38 @@ SPLIT = {name for name in FILES if "split" in name}
 FLOAT32 = {name for name in FILES if not name.endswith(("float16", "int8"))}
 FLOAT16 = {name for name in FILES if name.endswith("float16")}
 
-ALLOWED = {"float16": 2e-3, "int8": 2e-2}
-"""Of probabilities, thetas and outlines; a value between two steps of int8 may be rounded either way. Else 1e-5."""
+INT8 = 2e-2
+"""Of probabilities, thetas and outlines; a value between two steps may be rounded either way."""
 
 Answer = Mapping[str, NDArray[np.generic]]
 
 
 @cache
-def asked(name: str) -> tuple[NDArray[np.generic], Answer]:
-    """Return a batch of noise, and what onnxruntime answers."""
+def asked(name: str, pictures: int) -> tuple[NDArray[np.generic], Answer]:
+    """Return pictures of noise, and what onnxruntime answers."""
     session = open_session((FOLDER / f"{name}.onnx").read_bytes(), providers=["CPUExecutionProvider"])
-    shape = [size if isinstance(size, int) else 2 for size in session.get_inputs()[0].shape]
+    shape = [size if isinstance(size, int) else pictures for size in session.get_inputs()[0].shape]
     kind = np.uint8 if session.get_inputs()[0].type == "tensor(uint8)" else np.float32
     batch = np.random.default_rng(0).integers(0, 256, shape).astype(kind)
     outputs = [output.name for output in session.get_outputs()]
     return batch, dict(zip(outputs, session.run(outputs, {session.get_inputs()[0].name: batch}), strict=True))
 
 
-def differences(name: str, answer: Answer) -> dict[str, float]:
+def differences(name: str, answer: Answer, pictures: int) -> dict[str, float]:
     """Return the largest difference of each output from onnxruntime's."""
     return {
         output: float(np.abs(answer[output].astype(np.float64).reshape(right.shape) - right).max())
-        for output, right in asked(name)[1].items()
+        for output, right in asked(name, pictures)[1].items()
     }
 
 
-def assert_same(name: str, answer: Answer) -> None:
-    apart = differences(name, answer)
-    assert apart.pop("rectified", 0) <= 1  # a level
-    assert max(apart.values()) <= ALLOWED.get(name.rpartition("-")[2], 1e-5), apart
+def assert_same(name: str, answer: Answer, pictures: int) -> None:
+    """Hold an answer against what the export proved of the file, which says how much the network magnifies rounding."""
+    allowed = Network(FOLDER / f"{name}.onnx").manifest.verification["theta_own"]["allowed"]
+    for output, apart in differences(name, answer, pictures).items():
+        kind = "theta" if output.startswith("grid") else output
+        limit = INT8 if name.endswith("int8") and output != "rectified" else allowed[kind]
+        assert apart <= limit, output
 
 
 # OpenVINO
@@ -56,13 +60,13 @@ def compiled(name: str, **properties: str) -> Answer:
     """Return what OpenVINO answers on a CPU."""
     openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install openvino")
     model = openvino.Core().compile_model(str(FOLDER / f"{name}.onnx"), "CPU", properties)
-    answer = model(asked(name)[0])
+    answer = model(asked(name, 2)[0])
     return {output.get_any_name(): np.asarray(answer[output]) for output in model.outputs}
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_openvino_told_to_compute_in_float32_answers_as_onnxruntime(name: str) -> None:
-    assert_same(name, compiled(name, INFERENCE_PRECISION_HINT="f32"))
+    assert_same(name, compiled(name, INFERENCE_PRECISION_HINT="f32"), 2)
 
 
 def test_openvino_left_alone_computes_in_bfloat16_where_the_cpu_has_it() -> None:
@@ -70,7 +74,7 @@ def test_openvino_left_alone_computes_in_bfloat16_where_the_cpu_has_it() -> None
     hint = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT")
     if hint.get_type_name() != "bf16":
         pytest.skip(f"this CPU has no bfloat16: OpenVINO computes in {hint.get_type_name()}")
-    assert differences("digits", compiled("digits"))["probabilities"] > 1e-2
+    assert differences("digits", compiled("digits"), 2)["probabilities"] > 1e-2
 
 
 # OpenCV
@@ -78,10 +82,10 @@ def test_openvino_left_alone_computes_in_bfloat16_where_the_cpu_has_it() -> None
 ENGINES = {"classic": getattr(cv2.dnn, "ENGINE_CLASSIC", None), "new": getattr(cv2.dnn, "ENGINE_NEW", None)}
 LOADS = {
     "4": SPLIT,
-    "5, classic": {"digits", "digits-int8", "digits-split", "digits-split-int8"},
-    "5, new": FLOAT32 | FLOAT16,
+    "5, classic": {"cifar10", "digits", "digits-centre", "digits-int8", "digits-split", "digits-split-int8"},
+    "5, new": FLOAT32 | FLOAT16 | {"digits-split-int8"},  # whose localisation net is in float32
 }
-"""What each engine reads, as measured with OpenCV 4.8, 4.14 and 5.0.0."""
+"""What each engine reads, measured with OpenCV 4.8, 4.14 and 5.0.0, one picture each: the classic one mixes them up."""
 
 
 def by_opencv(name: str, engine: int | None) -> Answer:
@@ -90,7 +94,7 @@ def by_opencv(name: str, engine: int | None) -> Answer:
     Raises:
         cv2.error: It cannot.
     """
-    path, (batch, right) = str(FOLDER / f"{name}.onnx"), asked(name)
+    path, (batch, right) = str(FOLDER / f"{name}.onnx"), asked(name, 1)
     net = cv2.dnn.readNetFromONNX(path) if engine is None else cv2.dnn.readNetFromONNX(path, engine)
     net.setInput(batch)
     return dict(zip(right, net.forward(list(right)), strict=True))
@@ -103,7 +107,7 @@ def test_what_opencv_reads_it_answers_as_onnxruntime_and_the_rest_it_refuses(nam
     if major == "4" and engine == "new":
         pytest.skip("OpenCV 4 has one engine")
     if name in LOADS[major if major == "4" else f"{major}, {engine}"]:
-        assert_same(name, by_opencv(name, ENGINES[engine] if major != "4" else None))
+        assert_same(name, by_opencv(name, ENGINES[engine] if major != "4" else None), 1)
     else:
         with pytest.raises(cv2.error):
             by_opencv(name, ENGINES[engine] if major != "4" else None)
