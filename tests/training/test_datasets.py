@@ -440,6 +440,27 @@ def test_what_other_programs_left_is_no_class_and_no_picture(
     assert len(everything) > 3 * len(data)
 
 
+def test_pictures_of_kinds_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b"):
+        for number in range(4):
+            write_image(_made(tmp_path / name) / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
+        (tmp_path / name / "IMG_1.HEIC").write_bytes(b"")
+        (tmp_path / name / "notes.txt").write_bytes(b"")
+    for split in ("train", "val"):
+        load_dataset(str(tmp_path), split, PreprocessSpec(8, 8, 3), NOWHERE)
+    said = f"{tmp_path}: 2 files are of kinds not read from a folder (such as {Path('a', 'IMG_1.HEIC')}); "
+    assert [message for message in caplog.messages if "HEIC" in message] == [f"{said}convert pictures to JPEG or PNG"]
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"2 files are of kinds not read from a folder .* convert pictures"):
+        load_dataset(str(tmp_path), "train", PreprocessSpec(8, 8, 3), NOWHERE)
+
+
+def test_of_what_is_brought_to_a_size_the_class_for_nothing_stays_known() -> None:
+    data = LabelledImages(torch.zeros(2, 4, 4, 1, dtype=torch.uint8), torch.tensor([0, 1]), ("7", "nothing"), "x", 1)
+    assert preprocessed(data, PreprocessSpec(8, 8, 1)).reject == 1
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

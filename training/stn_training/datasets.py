@@ -22,6 +22,7 @@ from tqdm import tqdm
 from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
 from stn_runtime.images.foreign_files import is_below_foreign, is_foreign, passed_over
 from stn_runtime.images.reading import IMAGE_SUFFIXES, read_image
+from stn_runtime.images.unread_kinds import UNREAD_SUFFIXES, unread
 from stn_runtime.machine.memory import usable_memory
 
 from .digits.glyphs import DIGITS, OTHERS, printed, typefaces_in
@@ -151,7 +152,7 @@ def with_reject(data: LabelledImages, name: str) -> LabelledImages:
 def preprocessed(data: LabelledImages, spec: PreprocessSpec) -> LabelledImages:
     """Return ``data`` with each image brought to ``spec`` as a device does it."""
     images = np.stack([preprocess(image, spec) for image in data.images.numpy()])
-    return LabelledImages(torch.from_numpy(images), data.labels, data.classes, data.source)
+    return replace(data, images=torch.from_numpy(images))
 
 
 def split_names(split: str) -> tuple[str, ...]:
@@ -273,10 +274,14 @@ def _folder(root: Path, split: str, spec: PreprocessSpec, all_files: bool, spill
             f"{root}: no such folder; give mnist, cifar10, sklearn-digits, or a folder with a folder per class"
         )
     classes, files = _list_files(root, split, all_files)
-    if not all_files and split != "val":  # training says it of its own split
-        _report_passed_over(root)
+    not_read = _unread(root)
+    if split != "val":  # training says it of its own split
+        if not all_files:
+            _report_passed_over(root)
+        if not_read and files:
+            log.warning("%s", not_read)
     if not files:
-        raise InputError(f"{root}: the split '{split}' has no images; a folder per class is expected")
+        raise InputError(not_read or f"{root}: the split '{split}' has no images; a folder per class is expected")
     images, labels, skipped = _read_files(files, spec, spill)
     for message in skipped:
         log.warning("skipped %s", message)
@@ -334,6 +339,16 @@ def _report_passed_over(root: Path) -> None:
     folders = [path for path in foreign if path.is_dir() and not path.name.startswith(".")]
     if pictures:
         log.warning("%s", passed_over(root, len(pictures), [str((folders or pictures)[0].relative_to(root))]))
+
+
+def _unread(root: Path) -> str | None:
+    """Return the sentence that says how many pictures are of kinds that are not read; None without any."""
+    files = [
+        path
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in UNREAD_SUFFIXES and not is_below_foreign(path, root) and path.is_file()
+    ]
+    return unread(root, len(files), str(files[0].relative_to(root))) if files else None
 
 
 def _class_files(folder: Path, classes: tuple[str, ...], all_files: bool) -> list[tuple[Path, int]]:

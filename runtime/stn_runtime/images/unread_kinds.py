@@ -1,6 +1,7 @@
 """Kinds of files that are not read as pictures, known so that an error can name them and say what to do."""
 
 import re
+from pathlib import Path
 
 UNREAD_SUFFIXES = frozenset(
     {
@@ -48,6 +49,12 @@ _MARKS = tuple(
 )
 _SEARCHED = 4096  # bytes of the file
 _LEAST_ZEROS = 64  # bytes that are no accident
+
+
+def unread(root: Path | str, files: int, example: str) -> str:
+    """Return the sentence that says how many files of kinds that are not read lie below ``root``, and one of them."""
+    are = "file is of a kind" if files == 1 else "files are of kinds"
+    return f"{root}: {files} {are} not read from a folder (such as {example}); convert pictures to JPEG or PNG"
 
 
 def kind_of(data: bytes) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..images.foreign_files import is_foreign, passed_over
 from ..images.reading import IMAGE_SUFFIXES
-from ..images.unread_kinds import UNREAD_SUFFIXES
+from ..images.unread_kinds import UNREAD_SUFFIXES, unread
 from .result_folders import is_marked
 from .video import VIDEO_SUFFIXES
 
@@ -64,11 +64,7 @@ class Folder:
         files, example = self._found.unread, self._found.unread_example
         if not files:
             return None
-        are = "file is of a kind" if files == 1 else "files are of kinds"
-        return (
-            f"{self.root}: {files} {are} not read from a folder (such as {os.path.relpath(example, self.root)}); "
-            "convert pictures to JPEG or PNG, and name videos themselves"
-        )
+        return f"{unread(self.root, files, os.path.relpath(example, self.root))}, and name videos themselves"
 
     @cached_property
     def _found(self) -> "_Found":
