@@ -102,23 +102,20 @@ def find_nodes(model: onnx.ModelProto, names: Sequence[str]) -> list[str]:
 def _with_what_lies_between(model: onnx.ModelProto, island: set[str]) -> set[str]:
     """Return the island with the nodes without weights, such as Relu, that it alone feeds and reads."""
     graph = ir.from_proto(model).graph
-    outside = [node for node in graph if node.name not in island and node.op_type not in _LAYERS]
-    together: set[str] = set()
-    while outside:
-        group, rim = [outside.pop()], set[ir.Node]()
+    loose = {node for node in graph if node.name not in island and node.op_type not in _LAYERS}
+    between: set[str] = set()
+    while loose:
+        group, rim = [loose.pop()], set[ir.Node]()
         for node in group:  # grows
             makers = {value.producer() for value in node.inputs if value is not None}
-            for other in makers | {reader for value in node.outputs for reader, _ in value.uses()}:
-                if other is None:
-                    continue
-                if other in outside:
-                    outside.remove(other)
-                    group.append(other)
-                elif other not in group:
-                    rim.add(other)
+            readers = {reader for value in node.outputs for reader, _ in value.uses()}
+            near = {other for other in makers | readers if other is not None}
+            group += near & loose
+            rim |= {other for other in near if other.op_type in _LAYERS or other.name in island}
+            loose -= near
         if any(node.op_type in _LAYERS for node in rim) and all(node.name in island for node in rim):
-            together |= {node.name for node in group if node.name}
-    return island | together
+            between |= {node.name for node in group if node.name}
+    return island | between
 
 
 def layers(model: onnx.ModelProto) -> list[str]:
