@@ -16,11 +16,15 @@ from tests.support.constructs.transformers import Rotation
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of float64, and PyTorch's of modules written for older versions
 
+LONG = ("kornia warp_perspective", "kornia rotate", "kornia warp_affine")
+"""Ten seconds each; 'kornia homography_warp' is what they call."""
 ONE_PIXEL = 2 / 64
 """Of the pictures of the construct in float16."""
 
 
-@pytest.mark.parametrize("name", CONSTRUCTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CONSTRUCTS]
+)
 def test_a_network_as_a_stranger_writes_it_answers_as_in_pytorch(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = CONSTRUCTS[name].build().eval()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stn_export import Card, TestSet, export_checkpoint, export_classifier, plan_export
+from stn_export import Card, Exported, TestSet, export_checkpoint, export_classifier, plan_export
 from stn_export.proof import gates
 from stn_export.threshold_lookup import threshold_for
 from stn_models import load_checkpoint, save_checkpoint
@@ -84,10 +84,10 @@ def rejecting(checkpoint: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path, rejecting: Path) -> Path:
+def photos(tmp_path: Path, exported: Exported) -> Path:
     """A folder per class of noise, each picture in the folder of what PyTorch makes of it, but for some in '3'."""
     folder, random = tmp_path / "photos", np.random.default_rng(0)
-    classifier = Classifier(export_checkpoint(rejecting, tmp_path / "first.onnx").path, threads=1)
+    classifier = Classifier(exported.path, threads=1)
     for index in range(60):
         picture = random.integers(0, 256, (28, 28), np.uint8) // (1 + index % 3)
         label = "3" if index % 4 == 0 else classifier.predict(picture).label

@@ -173,6 +173,8 @@ def test_tensorboard_shows_a_resumed_run_as_one(
     log = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
     folder = tmp_path / "run"
     shutil.copytree(ended_by["SIGTERM"][0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"epochs": len(rows(folder)) + 3}))
     assert main(["train", "--resume", str(folder)]) == 0
     board = log.EventAccumulator(str(folder / "tensorboard"))
     board.Reload()

@@ -95,7 +95,19 @@ def optimised(network: Warp, folder: Path, dynamo: bool, **options: bool) -> tup
     return before, folder / "after.onnx", optimize_onnx(before, folder / "after.onnx")
 
 
-@pytest.fixture(scope="module", params=[(name, dynamo) for name in NETWORKS for dynamo in (True, False)], ids=str)
+LONG = ("KorniaRotation", "KorniaPerspective", "KorniaAffine")
+"""Ten seconds each by the new exporter."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((name, dynamo), marks=pytest.mark.slow if dynamo and name in LONG else ())
+        for name in NETWORKS
+        for dynamo in (True, False)
+    ],
+    ids=str,
+)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     name, dynamo = request.param
     network = network_of(name)
