@@ -14,14 +14,16 @@ from torch.nn import functional
 from .grid import make_grid
 from .localization import LocalizationNet, VotingLocalizationNet, flat_size
 from .sampler import Interpolation, Normalize, Padding, Sampler
-from .transformer import SpatialTransformer
+from .transformer import ParallelTransformers, SpatialTransformer
 
 PARAMETER_BUDGET = 400_000
 """Learnable parameters of each network of the paper's section 4.1 (appendix A.4)."""
 
+_MOST_TRANSFORMERS = 8
+
 
 class TransformerClassifier(nn.Module):
-    """An optional spatial transformer, then normalisation, then a classifier.
+    """An optional spatial transformer, or several side by side, then normalisation, then a classifier.
 
     Args:
         transformer: Stands in front and samples raw pixels; None for a plain classifier.
@@ -29,7 +31,7 @@ class TransformerClassifier(nn.Module):
         classifier: Maps the normalised image to logits.
     """
 
-    def __init__(self, transformer: SpatialTransformer | None, normalize: Normalize, classifier: nn.Module) -> None:
+    def __init__(self, transformer: nn.Module | None, normalize: Normalize, classifier: nn.Module) -> None:
         super().__init__()
         self.transformer = transformer
         self.normalize = normalize
@@ -85,6 +87,7 @@ def st_fcn(
     channels: int = 1,
     classes: int = 10,
     grid: str = "affine",
+    transformers: int = 1,
     interpolation: Interpolation = "bilinear",
     padding: Padding = "zeros",
     align_corners: bool = False,
@@ -92,11 +95,11 @@ def st_fcn(
     mean: tuple[float, ...] = (0.5,),
     std: tuple[float, ...] = (0.5,),
 ) -> nn.Module:
-    """Return ``fcn`` behind a transformer that localises with two hidden layers of 32 units."""
+    """Return ``fcn`` behind one or more parallel transformers that localise with two hidden layers of 32 units."""
     generator = make_grid(grid, (image_size, image_size), align_corners)
     pooling, side = _downsampling(image_size)
 
-    def network(width: int) -> nn.Module:
+    def transformer() -> SpatialTransformer:
         features = nn.Sequential(
             Normalize(mean, std),
             nn.Flatten(),
@@ -105,11 +108,14 @@ def st_fcn(
             nn.Linear(32, 32),
             nn.ReLU(),
         )
-        transformer = SpatialTransformer(
+        return SpatialTransformer(
             LocalizationNet(features, 32, generator), generator, Sampler(interpolation, padding, align_corners)
         )
-        classifier = nn.Sequential(pooling, _fully_connected(channels * side**2, width, classes))
-        return TransformerClassifier(transformer, Normalize(mean, std), classifier)
+
+    def network(width: int) -> nn.Module:
+        front = _side_by_side(transformers, transformer)
+        classifier = nn.Sequential(pooling, _fully_connected(transformers * channels * side**2, width, classes))
+        return TransformerClassifier(front, _normalize(mean, std, transformers), classifier)
 
     return network(width or _width_for_budget(network))
 
@@ -120,6 +126,7 @@ def st_cnn(
     channels: int = 1,
     classes: int = 10,
     grid: str = "affine",
+    transformers: int = 1,
     interpolation: Interpolation = "bilinear",
     padding: Padding = "zeros",
     align_corners: bool = False,
@@ -127,11 +134,14 @@ def st_cnn(
     mean: tuple[float, ...] = (0.5,),
     std: tuple[float, ...] = (0.5,),
 ) -> nn.Module:
-    """Return ``cnn`` behind a transformer that localises with two 5 x 5 convolutions on the halved image."""
+    """Return ``cnn`` behind one or more parallel transformers.
+
+    They localise with two 5 x 5 convolutions on the halved image.
+    """
     generator = make_grid(grid, (image_size, image_size), align_corners)
     pooling, side = _downsampling(image_size)
 
-    def network(width: int) -> nn.Module:
+    def transformer() -> SpatialTransformer:
         convolutions = nn.Sequential(
             Normalize(mean, std),
             nn.AvgPool2d(2),
@@ -144,11 +154,14 @@ def st_cnn(
         )
         flat = flat_size(convolutions, channels, (image_size, image_size))
         features = nn.Sequential(convolutions, nn.Linear(flat, 20), nn.ReLU())
-        transformer = SpatialTransformer(
+        return SpatialTransformer(
             LocalizationNet(features, 20, generator), generator, Sampler(interpolation, padding, align_corners)
         )
-        classifier = nn.Sequential(pooling, _convolutional(channels, side, width, classes))
-        return TransformerClassifier(transformer, Normalize(mean, std), classifier)
+
+    def network(width: int) -> nn.Module:
+        front = _side_by_side(transformers, transformer)
+        classifier = nn.Sequential(pooling, _convolutional(transformers * channels, side, width, classes))
+        return TransformerClassifier(front, _normalize(mean, std, transformers), classifier)
 
     return network(width or _width_for_budget(network))
 
@@ -319,6 +332,23 @@ def _cifar(
     )
     transformer = SpatialTransformer(LocalizationNet(features, 32, generator), generator)
     return TransformerClassifier(transformer, Normalize(mean, std), classifier)
+
+
+def _side_by_side(count: int, transformer: Callable[[], SpatialTransformer]) -> nn.Module:
+    """Return a new transformer, or ``count`` parallel ones.
+
+    Raises:
+        ValueError: More transformers than ``_MOST_TRANSFORMERS``.
+    """
+    if count > _MOST_TRANSFORMERS:
+        raise ValueError(f"{count} parallel transformers are too many; {_MOST_TRANSFORMERS} is the most")
+    made = [transformer() for _ in range(count)]
+    return made[0] if count == 1 else ParallelTransformers(made)
+
+
+def _normalize(mean: tuple[float, ...], std: tuple[float, ...], count: int) -> Normalize:
+    """Return the normalisation of what ``count`` parallel transformers join; one number stands for all channels."""
+    return Normalize(*(values if len(values) == 1 else values * count for values in (mean, std)))
 
 
 def _vgg(channels: int, size: int, width: int, dropout: float, classes: int) -> nn.Module:

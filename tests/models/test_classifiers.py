@@ -11,6 +11,8 @@ from stn_models.classifiers import cifar_small, cifar_wide, cnn, fcn, st_cnn, st
 from stn_models.localization import VotingLocalizationNet
 
 GRIDS = list(GRID_GENERATORS)
+IDENTITY = torch.tensor([[1.0, 0, 0, 0, 1, 0]])
+HALF = IDENTITY / 2
 PLAIN, TRANSFORMED = {"fcn": fcn, "cnn": cnn}, {"st-fcn": st_fcn, "st-cnn": st_cnn}
 INPUTS = {  # what each network takes by default, (C, H, W)
     "fcn": (1, 28, 28),
@@ -73,6 +75,33 @@ def test_plain_networks_of_the_paper_have_its_parameter_budget(name: str, image_
 @pytest.mark.parametrize("name", list(TRANSFORMED))
 def test_transformer_networks_of_the_paper_have_its_parameter_budget(name: str, image_size: int, grid: str) -> None:
     assert parameters(TRANSFORMED[name](image_size=image_size, grid=grid)) == pytest.approx(400_000, rel=0.02)
+
+
+@pytest.mark.parametrize("name", list(TRANSFORMED))
+def test_parallel_transformers_share_the_budget_and_feed_one_classifier(name: str) -> None:
+    options = {"channels": 3, "mean": (0.1, 0.2, 0.3), "classes": 19, "image_size": 42}
+    two = TRANSFORMED[name](transformers=2, **options).eval()
+    assert parameters(two) == pytest.approx(400_000, rel=0.02)
+    image = torch.rand(2, 3, 42, 42)
+    with recorded_transforms(two) as calls:
+        logits = two(image)
+    assert logits.shape == (2, 19)
+    assert len({call.name for call in calls}) == 2
+    nets = [list(call.transformer.localization.parameters()) for call in calls]
+    assert not any(torch.equal(one, other) for one, other in zip(*nets, strict=True) if one.ndim == 4)
+    # each sees what its own transformer makes: another theta of the second alone changes the answer
+    with injected_thetas(two, [IDENTITY, HALF]):
+        assert (two(image) - logits).abs().max() > 1e-4
+
+
+def test_one_transformer_keeps_the_names_that_older_checkpoints_have() -> None:
+    assert "transformer.localization.regression.weight" in st_cnn(width=8).state_dict()
+
+
+@pytest.mark.parametrize("name", list(TRANSFORMED))
+def test_a_damaged_number_of_transformers_builds_none(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^99999 parallel transformers are too many; 8 is the most$"):
+        TRANSFORMED[name](transformers=99_999)
 
 
 def test_a_given_width_is_taken_as_it_is() -> None:

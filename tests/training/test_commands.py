@@ -15,6 +15,7 @@ from stn_models import load_checkpoint
 from stn_runtime import Classifier
 from stn_runtime.cli import main
 from stn_training.commands import add_train_arguments
+from stn_training.config import BENCHMARKS
 
 Refusal = Callable[..., str]
 MakeFolder = Callable[..., Path]
@@ -146,7 +147,7 @@ def test_a_sheet_follows_from_its_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["train"], "no data given; name mnist, cifar10, sklearn-digits, or a folder"),
+        (["train"], "no data given; name mnist, sklearn-digits, digits, mnist-addition, cifar10, or a folder"),
         (["train", "no-such-folder"], "no-such-folder: no such folder"),
         (["train", "sklearn-digits", "--options", "{"], "network options are not JSON"),
         (["train", "sklearn-digits", "--options", "[1]"], "network options must be a JSON object"),
@@ -215,7 +216,7 @@ def test_resume_names_an_option_as_it_is_written(learned: Path, refusal: Refusal
 def test_a_run_whose_config_is_damaged_is_refused(tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "config.json").write_text('{"epochs": 3}')
     assert refusal("train", "--resume", tmp_path) == (
-        f"{tmp_path / 'config.json'}: names no data; give mnist, cifar10, sklearn-digits or a folder of images"
+        f"{tmp_path / 'config.json'}: names no data; give {', '.join(BENCHMARKS)} or a folder of images"
     )
 
 

@@ -41,7 +41,7 @@ Refusal = Callable[..., str]
             {"augment": ("crop", "blur")},
             "no augmentation 'blur'; choose from crop, flip, rotate, affine, erase, jitter, rgb-shift",
         ),
-        ({"distort": "swirl"}, "no distortion 'swirl'; choose from none, r, rts, p, e, tc, scene, camera"),
+        ({"distort": "swirl"}, "no distortion 'swirl'; choose from none, r, rts, rts-apart, p, e, tc, scene, camera"),
         ({"distort": "r:0.5"}, "add up to 0.5, not to 1"),
         ({"model": "resnet"}, "no network 'resnet'; choose from fcn, cnn"),
         ({"options": {"grids": "tps"}}, "network 'st-vgg': option 'grids' is not known; did you mean 'grid'"),
@@ -74,7 +74,10 @@ def test_a_seed_too_large_for_pytorch_is_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({}, "r.yaml: names no data; give mnist, cifar10, sklearn-digits or a folder of images"),
+        (
+            {},
+            "r.yaml: names no data; give mnist, sklearn-digits, digits, mnist-addition, cifar10 or a folder of images",
+        ),
         ({"data": "d", "shuffling": 1}, "r.yaml: option 'shuffling' is not known; choose from data, model, options"),
         ({"data": "d", "batchsize": 1}, r"r.yaml: option 'batchsize' is not known; did you mean 'batch_size'\?"),
         ({"data": "d", "augment": ["flip", 5]}, r"r.yaml: option 'augment\[1\]' must be a text, got 5"),
@@ -208,7 +211,8 @@ def test_a_folder_of_images_is_rgb_unless_asked_otherwise() -> None:
     [
         ({"distort": "tc", "options": {"image_size": 42}}, "makes images of 60 pixels, network 'st-vgg' takes 42"),
         ({"distort": "tc", "model": "cifar-small"}, "makes images of 60 pixels, network 'cifar-small' takes 32"),
-        ({"distort": "camera", "options": {"channels": 3}}, "'camera' makes grey images, .* takes 3 channels"),
+        ({"distort": "rts-apart", "options": {"channels": 1}}, "'rts-apart' is for colour images, .* takes 1 channels"),
+        ({"distort": "camera", "options": {"channels": 3}}, "'camera' is for grey images, .* takes 3 channels"),
     ],
     ids=str,
 )

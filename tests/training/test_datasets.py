@@ -265,7 +265,10 @@ def test_a_folder_without_classes_or_images_is_refused(folders: list[str], sente
 
 
 def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nix: no such folder; give mnist, cifar10, sklearn-digits, or a folder"):
+    with pytest.raises(
+        InputError,
+        match="nix: no such folder; give mnist, sklearn-digits, digits, mnist-addition, cifar10, or a folder",
+    ):
         load(tmp_path / "nix")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: no such folder"):
@@ -362,6 +365,20 @@ def test_mnist_is_read_from_disk_and_5000_are_held_out_for_validation(fake_mnist
         assert data.images.shape == (count, 28, 28, 1)
         assert torch.equal(data.images[:, 0, 0, 0].long(), data.labels * 20)
         assert torch.equal(torch.bincount(data.labels), torch.full((10,), count // 10))
+
+
+def test_mnist_addition_shows_two_digits_of_a_split_and_names_their_sum(fake_mnist: Path) -> None:
+    data = load_dataset("mnist-addition", "test", None, fake_mnist)
+    assert data.images.shape == (100, 28, 28, 3)
+    first, second = data.images[:, 0, 0, 0].long() // 20, data.images[:, 0, 0, 1].long() // 20
+    assert torch.equal(data.images[..., 1], data.images[..., 2])
+    assert torch.equal(data.labels, first + second)
+    assert data.classes[-1] == "18"
+    for digits in (first, second):  # each digit of the split stands in each place once
+        assert torch.equal(torch.bincount(digits), torch.full((10,), 10))
+    assert len({(int(one), int(two)) for one, two in zip(first, second, strict=True)}) > 40
+    again = load_dataset("mnist-addition", "test", None, fake_mnist)
+    assert torch.equal(data.images, again.images)
 
 
 def test_cifar10_is_read_from_torchvisions_files_and_from_a_folder(

@@ -16,8 +16,8 @@ from stn_models import AffineGrid, Sampler, ThinPlateSplineGrid
 from stn_training.distortions import DISTORTIONS, distort, distorted_by, parse_mixture, resample, shares
 
 NO_REJECT = torch.zeros(100, dtype=torch.bool)
-CANVAS = {"r": 28, "rts": 42, "p": 28, "e": 28, "tc": 60, "scene": 160, "camera": 56}
-NAMES = sorted(CANVAS)
+CANVAS = {"r": 28, "rts": 42, "p": 28, "e": 28, "tc": 60, "scene": 160, "camera": 56, "rts-apart": 42}
+NAMES = sorted(set(CANVAS) - {"rts-apart"})  # is for three channels
 WARPS = ["e", "p", "r", "rts"]
 
 
@@ -165,6 +165,16 @@ def test_rts_scales_by_seven_tenths_to_twelve_tenths_as_bounding_boxes_show() ->
     assert 23 <= int(heights.max()) <= 25  # 24
 
 
+def test_rts_apart_is_rts_of_the_first_channel_and_another_of_the_others(digits: Tensor) -> None:
+    two = torch.cat([digits, digits.flip(0).expand(-1, 2, -1, -1)], dim=1)
+    apart = apply("rts-apart", two, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    for channels, source in (([0], digits), ([1, 2], digits.flip(0))):
+        expected = DISTORTIONS["rts"].apply(source, generator).images
+        torch.testing.assert_close(apart[:, channels], expected.expand(-1, len(channels), -1, -1))
+    assert not torch.equal(apart[:, :1], apply("rts", digits.flip(0), seed=3))
+
+
 def test_p_stretches_each_corner_by_five_pixels_along_its_diagonal_about_a_scaled_square() -> None:
     corners = []
     for output, read in read_at(apply("p", coordinates(600))):
@@ -299,7 +309,7 @@ def test_a_mixture_is_names_with_shares(text: str, expected: tuple[tuple[str, fl
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("swirl", "no distortion 'swirl'; choose from none, r, rts, p, e, tc, scene, camera"),
+        ("swirl", "no distortion 'swirl'; choose from none, r, rts, rts-apart, p, e, tc, scene, camera"),
         ("", "no distortion ''; choose from none, r"),
         ("r:0.5,,e:0.5", "no distortion ''"),
         ("R", "no distortion 'R'"),

@@ -35,7 +35,7 @@ from .pictures import image_sheet, save_confusion, save_picture
 from .recipes import read_options, read_recipe
 from .starting import network_of
 
-_DATA = "mnist, cifar10, sklearn-digits, or a folder with a folder of images per class"
+_DATA = f"{', '.join(BENCHMARKS)}, or a folder with a folder of images per class"
 _ALL_FILES = "take also what other programs left in folders, such as ._IMG.jpg and @eaDir"
 
 

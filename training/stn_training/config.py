@@ -20,9 +20,9 @@ from .optimisation.schedule import SCHEDULES
 
 OPTIMIZERS = ("adamw", "sgd")
 BALANCES = ("", "weights", "sampling")
-GREY_DISTORTIONS = ("camera", "scene")
 GREY_BENCHMARKS = ("mnist", "sklearn-digits", "digits")
-BENCHMARKS = (*GREY_BENCHMARKS, "cifar10")
+BENCHMARKS = (*GREY_BENCHMARKS, "mnist-addition", "cifar10")
+"""``digits`` are MNIST, print and what is no digit; ``mnist-addition`` shows two digits, whose sum is the class."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        data: ``mnist``, ``cifar10``, ``sklearn-digits``, ``digits`` (MNIST, print, and what is no digit) or a folder of
-            images.
+        data: A name in BENCHMARKS or a folder of images.
         model: A name in the registry.
         options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent.
         weights: Checkpoint of this network whose weights training starts from; other classes get a fresh last layer.
@@ -181,7 +180,7 @@ class TrainConfig:
             InputError: A key is unknown or a value unfit; the message names ``source``.
         """
         if "data" not in values:
-            raise InputError(f"{source}: names no data; give mnist, cifar10, sklearn-digits or a folder of images")
+            raise InputError(f"{source}: names no data; give {', '.join(BENCHMARKS)} or a folder of images")
         kinds = get_type_hints(cls)
         try:
             return read_as(
@@ -194,14 +193,16 @@ class TrainConfig:
 
 
 def check_channels(mixture: tuple[tuple[str, float], ...], channels: int) -> None:
-    """Refuse a distortion that makes grey images for a network that takes another number of channels.
+    """Refuse a distortion that is for images of another number of channels than the network takes.
 
     Raises:
         InputError: The distortion needs another number of channels.
     """
     for name, _ in mixture:
-        if channels != 1 and name in GREY_DISTORTIONS:
-            raise InputError(f"distortion '{name}' makes grey images, but the network takes {channels} channels")
+        needed = DISTORTIONS[name].channels if name != "none" else None
+        if needed not in (None, channels):
+            kind = "grey" if needed == 1 else "colour"
+            raise InputError(f"distortion '{name}' is for {kind} images, but the network takes {channels} channels")
 
 
 def _from_yaml(kind: object, value: object) -> object:

@@ -25,6 +25,7 @@ from stn_runtime.images.reading import IMAGE_SUFFIXES, read_image
 from stn_runtime.images.unread_kinds import UNREAD_SUFFIXES, unread
 from stn_runtime.machine.memory import usable_memory
 
+from .config import BENCHMARKS
 from .digits.glyphs import DIGITS, OTHERS, printed, typefaces_in
 from .digits.scenes import GLYPH_SIZE
 
@@ -88,7 +89,7 @@ def load_dataset(
     """Return one split of a data set.
 
     Args:
-        name: ``mnist``, ``cifar10``, ``sklearn-digits``, ``digits``, or a folder of images with a folder per class.
+        name: A name in BENCHMARKS, or a folder of images with a folder per class.
             A folder with ``train`` and ``test`` (and ``val``) inside is split as it says, any other 80 : 10 : 10.
         split: ``train``, ``val``, ``test``, or ``all``.
         spec: Size and colour to bring the images to; None keeps a benchmark's own.
@@ -103,6 +104,8 @@ def load_dataset(
     """
     if name == "mnist":
         loaded = _mnist(split, data_dir)
+    elif name == "mnist-addition":
+        loaded = _mnist_addition(split, data_dir)
     elif name == "sklearn-digits":
         loaded = _sklearn_digits(split)
     elif name == "cifar10":
@@ -168,6 +171,15 @@ def _mnist(split: str, data_dir: Path) -> LabelledImages:
         return source.data[..., None], source.targets
 
     return _benchmark("MNIST", part, split, data_dir, tuple("0123456789"))
+
+
+def _mnist_addition(split: str, data_dir: Path) -> LabelledImages:
+    """Return each digit of MNIST, in red, with another of its split, in cyan; the class is their sum (appendix A.1)."""
+    digits = _mnist(split, data_dir)
+    other = torch.randperm(len(digits), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    images = torch.cat([digits.images, digits.images[other].expand(-1, -1, -1, 2)], dim=3)
+    sums = tuple(str(number) for number in range(19))
+    return LabelledImages(images, digits.labels + digits.labels[other], sums, "mnist-addition")
 
 
 def _cifar10(split: str, data_dir: Path) -> LabelledImages:
@@ -270,9 +282,7 @@ def _holdout(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _folder(root: Path, split: str, spec: PreprocessSpec, all_files: bool, spill: Path | None = None) -> LabelledImages:
     if not root.is_dir():
-        raise InputError(
-            f"{root}: no such folder; give mnist, cifar10, sklearn-digits, or a folder with a folder per class"
-        )
+        raise InputError(f"{root}: no such folder; give {', '.join(BENCHMARKS)}, or a folder with a folder per class")
     classes, files = _list_files(root, split, all_files)
     not_read = _unread(root)
     if split != "val":  # training says it of its own split

@@ -41,11 +41,13 @@ class Distortion:
         description: One line for the command line's help.
         canvas: Side of the images it makes, pixels.
         apply: Maps images (N, C, 28, 28) and a generator to images (N, C, canvas, canvas) and their placements.
+        channels: Number of channels that it is for; None for any.
     """
 
     description: str
     canvas: int
     apply: Callable[[Tensor, Generator], Distorted]
+    channels: int | None = None
 
 
 def uniform(generator: Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
@@ -70,6 +72,12 @@ def rotated_translated_scaled(images: Tensor, generator: Generator) -> Distorted
     centre = uniform(generator, (count, 2), -1, 1) * (1 - share)[:, None]
     theta = similarity_theta(angle, share, centre)
     return Distorted(_warp(images, "similarity", canvas, theta), inverse_affine(similarity_matrix(theta)))
+
+
+def rotated_translated_scaled_apart(images: Tensor, generator: Generator) -> Distorted:
+    """RTS of the first channel and, drawn anew, of the others: the two digits of ``mnist-addition`` (appendix A.1)."""
+    parts = [rotated_translated_scaled(part, generator).images for part in (images[:, :1], images[:, 1:])]
+    return Distorted(torch.cat(parts, dim=1), unknown_placements(len(images)))
 
 
 def projected(images: Tensor, generator: Generator) -> Distorted:
@@ -147,11 +155,14 @@ def _camera(images: Tensor, generator: Generator) -> Distorted:
 DISTORTIONS: dict[str, Distortion] = {
     "r": Distortion("rotated by up to 90 degrees", DIGIT_SIZE, rotated),
     "rts": Distortion("rotated up to 45 degrees, scaled 0.7 to 1.2, translated", 42, rotated_translated_scaled),
+    "rts-apart": Distortion(
+        "as rts, the first channel otherwise than the others", 42, rotated_translated_scaled_apart, 3
+    ),
     "p": Distortion("projected: corners stretched by 5 pixels", DIGIT_SIZE, projected),
     "e": Distortion("elastic: thin plate with sixteen points", DIGIT_SIZE, elastic),
     "tc": Distortion("translated among clutter", 60, translated_cluttered),
-    "scene": Distortion("a whole frame with a digit somewhere, as a camera sees it", SCENE_CANVAS, _scene),
-    "camera": Distortion("as a camera sees a handwritten digit", CAMERA_CANVAS, _camera),
+    "scene": Distortion("a whole frame with a digit somewhere, as a camera sees it", SCENE_CANVAS, _scene, 1),
+    "camera": Distortion("as a camera sees a handwritten digit", CAMERA_CANVAS, _camera, 1),
 }
 """The distortions by the name that the command line uses."""
 

@@ -190,7 +190,7 @@ def test_an_unknown_distortion_is_refused() -> None:
 
 
 def test_the_camera_is_refused_for_a_network_that_takes_colour() -> None:
-    with pytest.raises(InputError, match="'camera' makes grey images"):
+    with pytest.raises(InputError, match="'camera' is for grey images"):
         load_test_images("sklearn-digits", "val", "camera", PreprocessSpec(56, 56, 3), NOWHERE, 0)
 
 
