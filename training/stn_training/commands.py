@@ -52,19 +52,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("data", nargs="?", help=_DATA)
     parser.add_argument("--recipe", help="options of a released recipe or of a YAML file; flags given beside it win")
-    parser.add_argument("--output", type=Path, help="folder for the run (default: runs/MODEL)")
-    parser.add_argument(
-        "--devices", type=int, default=1, metavar="N", help="GPUs, or processes on a CPU, that train together"
-    )
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
-    parser.add_argument(
-        "--find-lr",
-        action="store_true",
-        help="train nothing: try rates, draw lr.png in --output, and name one for --lr",
-    )
-    parser.add_argument(
-        "--export", type=Path, metavar="FILE", help="at the end, also what 'stn export' makes of it (.onnx)"
-    )
+    _add_run_arguments(parser)
     option("model", "network", choices=list(REGISTRY))
     parser.add_argument("--options", help="of the network, as JSON, such as '{\"grid\": \"tps\"}'; see 'stn models'")
     option(
@@ -98,6 +86,23 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     option("patience", "epochs without progress before stopping, 0 for never", type=int)
     option("seed", "decides everything random", type=int)
     option("picture-every", "epochs between before/after pictures, 0 for none", type=int)
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what a run does and where, which is not part of its config."""
+    parser.add_argument("--output", type=Path, help="folder for the run (default: runs/MODEL)")
+    parser.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="GPUs, or processes on a CPU, that train together"
+    )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder")
+    parser.add_argument(
+        "--find-lr",
+        action="store_true",
+        help="train nothing: try rates, draw lr.png in --output, and name one for --lr",
+    )
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE", help="at the end, also what 'stn export' makes of it (.onnx)"
+    )
 
 
 def train(args: argparse.Namespace) -> int:
