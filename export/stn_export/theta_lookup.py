@@ -75,7 +75,9 @@ def copy_theta(checkpoint: Path, model: Path) -> None:
     except CheckpointError as error:
         raise InputError(str(error)) from error
     if described.theta is None:
-        raise InputError(f"{checkpoint}: does not say what theta was in training; see stn_training.doubt.record_theta")
+        raise InputError(
+            f"{checkpoint}: does not say what theta was in training; see stn_training.calibration.record_theta"
+        )
     file = read_onnx(model)
     entry = next((entry for entry in file.metadata_props if entry.key == METADATA_KEY), None)
     if entry is None:

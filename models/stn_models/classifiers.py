@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .grid import make_grid
-from .localization import LocalizationNet, VotingLocalizationNet, flat_size
+from .localization import LocalizationNet, VotingLocalizationNet, conv_bn, conv_bn_features, flat_size
 from .sampler import Interpolation, Normalize, Padding, Sampler
 from .transformer import ParallelTransformers, SpatialTransformer
 
@@ -186,21 +186,9 @@ def st_vgg(
     The transformer samples ``output_size`` pixels; at less than half of ``image_size`` bilinear sampling aliases.
     """
     generator = make_grid(grid, (output_size, output_size), align_corners)
-    convolutions = nn.Sequential(
-        Normalize(mean, std),
-        nn.AvgPool2d(2),
-        _conv_bn(channels, 16),
-        nn.MaxPool2d(2),
-        _conv_bn(16, 32),
-        nn.MaxPool2d(2),
-        _conv_bn(32, 32),
-        nn.MaxPool2d(2, ceil_mode=True),
-        nn.Flatten(),
-    )
-    flat = flat_size(convolutions, channels, (image_size, image_size))
-    features = nn.Sequential(convolutions, nn.Linear(flat, 64), nn.ReLU())
+    features, count = conv_bn_features(channels, (image_size, image_size), (16, 32, 32), 2, Normalize(mean, std))
     transformer = SpatialTransformer(
-        LocalizationNet(features, 64, generator), generator, Sampler(interpolation, padding, align_corners)
+        LocalizationNet(features, count, generator), generator, Sampler(interpolation, padding, align_corners)
     )
     return TransformerClassifier(
         transformer, Normalize(mean, std), _vgg(channels, output_size, width, dropout, classes)
@@ -230,20 +218,20 @@ def st_search(
     generator = make_grid(grid, (output_size, output_size), align_corners)
     near = nn.Sequential(
         Normalize(mean, std),
-        _conv_bn(channels, 12, stride=2),
-        _conv_bn(12, 24, stride=2),
-        _conv_bn(24, 48, stride=2),
+        conv_bn(channels, 12, stride=2),
+        conv_bn(12, 24, stride=2),
+        conv_bn(24, 48, stride=2),
     )
     far = nn.Sequential(
-        _conv_bn(48, 64, stride=2),
-        _conv_bn(64, 64),
-        _conv_bn(64, 64, dilation=2),  # so that one cell sees a picture's width
-        _conv_bn(64, 64, dilation=2),
+        conv_bn(48, 64, stride=2),
+        conv_bn(64, 64),
+        conv_bn(64, 64, dilation=2),  # so that one cell sees a picture's width
+        conv_bn(64, 64, dilation=2),
         nn.Conv2d(64, 48, 1),
     )
     side = -(-image_size // 8)
     transformer = SpatialTransformer(
-        VotingLocalizationNet(_NearAndFar(near, far, _conv_bn(48, 48)), 48, (side, side), generator),
+        VotingLocalizationNet(_NearAndFar(near, far, conv_bn(48, 48)), 48, (side, side), generator),
         generator,
         Sampler(interpolation, padding, align_corners),
     )
@@ -353,12 +341,12 @@ def _normalize(mean: tuple[float, ...], std: tuple[float, ...], count: int) -> N
 
 def _vgg(channels: int, size: int, width: int, dropout: float, classes: int) -> nn.Module:
     trunk = nn.Sequential(
-        _conv_bn(channels, width),
+        conv_bn(channels, width),
         nn.MaxPool2d(2),
-        _conv_bn(width, 2 * width),
-        _conv_bn(2 * width, 2 * width),
+        conv_bn(width, 2 * width),
+        conv_bn(2 * width, 2 * width),
         nn.MaxPool2d(2),
-        _conv_bn(2 * width, 4 * width),
+        conv_bn(2 * width, 4 * width),
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Dropout(dropout),
@@ -392,11 +380,6 @@ def _convolutional(channels: int, size: int, width: int, classes: int) -> nn.Mod
 def _downsampling(image_size: int) -> tuple[nn.Module, int]:
     """Return the pooling behind the transformer, and the side after it: appendix A.4 halves the larger images."""
     return (nn.AvgPool2d(2), image_size // 2) if image_size >= 42 else (nn.Identity(), image_size)
-
-
-def _conv_bn(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Module:
-    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 def _width_for_budget(network: Callable[[int], nn.Module]) -> int:

@@ -11,12 +11,14 @@ the whole grid is one matrix product, in PyTorch and in the exported graph alike
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 _NEAREST_HORIZON = 1e-3
+_MOST_CONTROL_POINTS = 16  # a side
 
 
 class GridGenerator(nn.Module):
@@ -270,13 +272,19 @@ GRID_GENERATORS: dict[str, Callable[[tuple[int, int], bool], GridGenerator]] = {
 
 
 def make_grid(name: str, output_size: tuple[int, int], align_corners: bool = False) -> GridGenerator:
-    """Return the generator called ``name``.
+    """Return the generator called ``name``; ``tps6`` is a thin plate of 6 x 6 control points.
 
     Raises:
         ValueError: There is no such generator.
     """
+    control_points = re.fullmatch(rf"{ThinPlateSplineGrid.name}(\d+)", name)
+    if control_points and 2 <= int(control_points[1]) <= _MOST_CONTROL_POINTS:
+        return ThinPlateSplineGrid(output_size, align_corners, int(control_points[1]))
     if name not in GRID_GENERATORS:
-        raise ValueError(f"no grid generator '{name}'; choose from {', '.join(GRID_GENERATORS)}")
+        raise ValueError(
+            f"no grid generator '{name}'; choose from {', '.join(GRID_GENERATORS)}, or tps2 to "
+            f"tps{_MOST_CONTROL_POINTS} for as many control points a side"
+        )
     return GRID_GENERATORS[name](output_size, align_corners)
 
 

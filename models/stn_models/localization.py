@@ -146,3 +146,36 @@ def conv_features(channels: int, size: tuple[int, int], filters: int = 20, hidde
     )
     flat = flat_size(convolutions, channels, size)
     return nn.Sequential(convolutions, nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU()), hidden
+
+
+def conv_bn_features(
+    channels: int,
+    size: tuple[int, int],
+    filters: tuple[int, ...],
+    reduction: int,
+    normalize: nn.Module | None = None,
+    hidden: int = 64,
+) -> tuple[nn.Module, int]:
+    """Return features of an image or feature map, and their count: batch-normalised 3 x 3 convolutions, each pooled.
+
+    Args:
+        channels: Channels of the input.
+        size: (height, width) of the input, pixels.
+        filters: Filters of each convolution.
+        reduction: By how much the input is averaged down first.
+        normalize: Normalises the input.
+        hidden: Units of the hidden layer, and so the count.
+    """
+    stages = [normalize or nn.Identity(), nn.AvgPool2d(reduction) if reduction > 1 else nn.Identity()]
+    for index, outputs in enumerate(filters):
+        inputs = filters[index - 1] if index else channels
+        stages += [conv_bn(inputs, outputs), nn.MaxPool2d(2, ceil_mode=index == len(filters) - 1)]
+    convolutions = nn.Sequential(*stages, nn.Flatten())
+    flat = flat_size(convolutions, channels, size)
+    return nn.Sequential(convolutions, nn.Linear(flat, hidden), nn.ReLU()), hidden
+
+
+def conv_bn(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Module:
+    """Return a 3 x 3 convolution that keeps the size but for its stride, batch normalisation and ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())

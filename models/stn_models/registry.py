@@ -1,9 +1,11 @@
 """The networks by name: built from a name and options in JSON, and listed layer by layer."""
 
+import difflib
 import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,8 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "cifar-wide": cifar_wide,
 }
 
+
+_CHOICE = f"choose from {', '.join(REGISTRY)}, or any classification network of torchvision, such as resnet18"
 
 _LARGEST = 100_000
 """Largest value of an option that is a whole number; a damaged file that names more must not take all memory."""
@@ -70,7 +74,7 @@ class Architecture:
         complete = {key: parameter.default for key, parameter in _parameters(self.name).items()} | options
         channels = complete.get("channels", 3)
         for key in ("mean", "std"):
-            if len(complete[key]) not in (1, channels):
+            if complete[key] is not None and len(complete[key]) not in (1, channels):
                 raise ValueError(
                     f"network '{self.name}': option '{key}' has {len(complete[key])} numbers for {channels} channels"
                 )
@@ -123,9 +127,17 @@ def parameter_table(model: nn.Module) -> str:
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:
-    if name not in REGISTRY:
-        raise ValueError(f"no network '{name}'; choose from {', '.join(REGISTRY)}")
-    return REGISTRY[name]
+    if name in REGISTRY:
+        return REGISTRY[name]
+    try:
+        from .backbones import backbone, backbone_names, near_backbones
+    except ModuleNotFoundError as error:
+        raise ValueError(f"no network '{name}' without package '{error.name}'; install it, or {_CHOICE}") from error
+    if name in backbone_names():
+        return partial(backbone, name)
+    near = difflib.get_close_matches(name, REGISTRY, n=3) + near_backbones(name)
+    hint = f"did you mean {' or '.join(near)}? Otherwise " if near else ""
+    raise ValueError(f"no network '{name}'; {hint}{_CHOICE}")
 
 
 def _parameters(name: str) -> Mapping[str, inspect.Parameter]:

@@ -122,26 +122,33 @@ def insert_spatial_transformer(
     Raises:
         ValueError: No such submodule; or not a feature map (N, C, H, W) that reaches it; or nothing to build from.
     """
-    modules = dict(model.named_modules(remove_duplicate=False))
-    if not name or name not in modules:
-        near = difflib.get_close_matches(name, filter(None, modules), n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; see model.named_modules()"
-        raise ValueError(f"the model has no submodule '{name}'{hint}")
+    submodule = _submodule(model, name)
     if transformer is None:
         if example is None:
             raise ValueError("give an example batch to build a transformer for, or a ready transformer")
-        features = _input_of(model, name, modules[name], example)
-        if features.ndim != 4:
-            raise ValueError(f"'{name}' receives a tensor of shape {tuple(features.shape)}; it must be (N, C, H, W)")
+        features = input_of(model, name, example)
         _, channels, height, width = features.shape
         transformer = make_transformer(channels, (height, width), grid).to(features.device, features.dtype)
     parent, _, child = name.rpartition(".")
-    setattr(modules[parent], child, TransformedInput(transformer, modules[name]))
+    setattr(model.get_submodule(parent), child, TransformedInput(transformer, submodule))
     return model
 
 
-def _input_of(model: nn.Module, name: str, submodule: nn.Module, example: Tensor) -> Tensor:
-    """Return what reaches ``submodule`` when ``model`` runs on ``example`` in evaluation mode."""
+def input_of(model: nn.Module, name: str, example: Tensor) -> Tensor:
+    """Return what reaches a submodule when ``model`` runs in evaluation mode.
+
+    Args:
+        model: Any module.
+        name: The submodule's name, as in ``model.named_modules()``.
+        example: A batch that ``model`` takes.
+
+    Returns:
+        A feature map (N, C, H, W).
+
+    Raises:
+        ValueError: No such submodule, or not a feature map (N, C, H, W) that reaches it.
+    """
+    submodule = _submodule(model, name)
     reached: list[tuple[object, ...]] = []
     handle = submodule.register_forward_pre_hook(lambda _, inputs: reached.append(inputs))
     training = [module for module in model.modules() if module.training]
@@ -157,7 +164,24 @@ def _input_of(model: nn.Module, name: str, submodule: nn.Module, example: Tensor
         raise ValueError(f"the example never reaches '{name}'")
     if not reached[0] or not isinstance(reached[0][0], Tensor):
         raise ValueError(f"'{name}' is not called with a tensor as its first positional argument")
-    return reached[0][0]
+    features = reached[0][0]
+    if features.ndim != 4:
+        raise ValueError(f"'{name}' receives a tensor of shape {tuple(features.shape)}; it must be (N, C, H, W)")
+    return features
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module:
+    """Return the submodule of a name.
+
+    Raises:
+        ValueError: There is none; the message has those that are called nearly so.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    if not name or name not in modules:
+        near = difflib.get_close_matches(name, filter(None, modules), n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; see model.named_modules()"
+        raise ValueError(f"the model has no submodule '{name}'{hint}")
+    return modules[name]
 
 
 def localization_parameters(model: nn.Module) -> Iterator[nn.Parameter]:

@@ -383,8 +383,23 @@ def test_generators_are_known_by_the_names_in_configs() -> None:
 
 def test_unknown_generator_names_the_known_ones() -> None:
     known = "attention, similarity, affine, projective, tps"
-    with pytest.raises(ValueError, match=f"^no grid generator 'afine'; choose from {known}$"):
+    with pytest.raises(ValueError, match=f"^no grid generator 'afine'; choose from {known}, or tps2 to tps16 "):
         make_grid("afine", (3, 5))
+
+
+@pytest.mark.parametrize("side", [2, 5, 16])
+def test_a_thin_plate_may_have_other_numbers_of_control_points(side: int) -> None:
+    grid = make_grid(f"tps{side}", (3, 5))
+    assert grid.theta_size == 2 * side**2
+    torch.testing.assert_close(
+        grid(grid.identity()[None])[0], torch.from_numpy(torch_points((3, 5), False)).view(3, 5, 2).float()
+    )
+
+
+@pytest.mark.parametrize("name", ["tps1", "tps17", "tps04x", "affine3"])
+def test_other_numbers_are_no_generators(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^no grid generator '{name}'"):
+        make_grid(name, (3, 5))
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5)], ids=str)

@@ -56,7 +56,9 @@ def test_accepts_tells_which_options_a_network_has() -> None:
 @pytest.mark.parametrize("use", ["build", "complete", "accepts"])
 def test_unknown_network_names_the_known_ones(use: str) -> None:
     architecture = Architecture("st-cn")
-    with pytest.raises(ValueError, match=f"^no network 'st-cn'; choose from {', '.join(NAMES)}$"):
+    with pytest.raises(
+        ValueError, match=f"^no network 'st-cn'; did you mean st-fcn or st-cnn.*choose from {', '.join(NAMES)}, or "
+    ):
         getattr(architecture, use)(*(["grid"] if use == "accepts" else []))
 
 

@@ -28,12 +28,12 @@ from .evaluation.accuracy import Report, Subject, evaluate_at_identity, load_tes
 from .evaluation.accuracy import evaluate as measure
 from .evaluation.tables import save_rows
 from .fit import find_rate, fit
+from .initial_weights import network_of
 from .optimisation.devices import is_launched, launch, world
 from .optimisation.precision import PRECISIONS
 from .optimisation.schedule import SCHEDULES
 from .pictures import image_sheet, save_confusion, save_picture
 from .recipes import read_options, read_recipe
-from .starting import network_of
 
 _DATA = f"{', '.join(BENCHMARKS)}, or a folder with a folder of images per class"
 _ALL_FILES = "take also what other programs left in folders, such as ._IMG.jpg and @eaDir"

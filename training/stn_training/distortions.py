@@ -83,8 +83,8 @@ def rotated_translated_scaled_apart(images: Tensor, generator: Generator) -> Dis
 def projected(images: Tensor, generator: Generator) -> Distorted:
     """P: scaled by 0.75 to 1, each corner stretched along its diagonal by a normal 5 pixels.
 
-    Moved by that much across and down independently, as one may also read appendix A.4, one digit in fifteen is folded
-    beyond recognition, which the error of 1.5 % that the paper's plain network reaches rules out.
+    Appendix A.4 may also be read as moving each corner across and down independently. That folds one digit in fifteen
+    beyond recognition, so the paper's plain network could not have reached its error of 1.5 %.
     """
     count = len(images)
     scale = uniform(generator, (count, 1), 0.75, 1.0)

@@ -1,4 +1,4 @@
-"""A training run from a config to a folder: checkpoints, log, pictures; resumable at any moment."""
+"""A training run from a config to a folder: checkpoints, log, pictures; resumable from its last whole epoch."""
 
 import logging
 import math
@@ -21,19 +21,19 @@ from stn_models import Architecture, localization_parameters
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.machine.filesystem import existing_parent, make_folder, write_whole
 
+from .calibration import record_theta, record_threshold
 from .config import TrainConfig
 from .data_module import ImageData, rendered, seed_for, to_float
 from .datasets import LabelledImages, load_backgrounds, load_dataset, with_reject
 from .digits.scenes import Scenery
 from .distortions import DIGIT_SIZE
-from .doubt import record_theta, record_threshold
+from .initial_weights import take_weights
 from .module import ClassifierTraining
 from .optimisation.devices import is_launched, joined, shared, world
 from .optimisation.precision import choose_precision
 from .optimisation.rate_finder import STEPS, RangeTest
 from .optimisation.schedule import draw_schedule
 from .recorder import BEST, LAST, SCHEDULE, Recorder
-from .starting import take_weights
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def fit(config: TrainConfig, folder: Path, resume: bool = False) -> Result:
         config: Settings of the run.
         folder: Receives config.json, last.ckpt (every epoch, for resuming), model.safetensors (the best epoch),
             metrics.csv and pictures/.
-        resume: Whether to go on from ``last.ckpt``; a run that broke off before its first epoch starts anew.
+        resume: Whether to go on from ``last.ckpt``; a run that broke off before its first epoch ended starts anew.
 
     Raises:
         InputError: The data cannot be used, the folder holds another run, or training diverged or collapsed.

@@ -23,7 +23,7 @@ LARGEST_DROP = {"float32": 0.0, "float16": 0.1, "int8": 0.5}
 """Largest allowed drop of top-1 accuracy, in points, by precision."""
 
 LARGEST_SHIFT = 0.25
-"""Largest allowed movement of 99 of 100 sampling points, in pixels of the sampled tensor."""
+"""Allowed movement of sampling points, its 99th percentile, in pixels of the sampled tensor."""
 
 _BATCH = 200
 _TIE = 1e-5
@@ -60,8 +60,8 @@ class Gate:
         accuracy: Top-1 accuracy of the exported model, percent.
         labels_differ: Number of pictures whose most probable label differs; two that PyTorch finds equally probable,
             within 1e-5, count as one.
-        shift: Pixels that 99 of 100 sampling points moved at most; of the worst transformer, on up to 1000
-            of the pictures.
+        shift: Movement of the sampling points, its 99th percentile, in pixels; of the worst transformer, on up to
+            1000 of the pictures.
         pictures: Number of pictures that were classified.
         source: Name of the data set.
     """

@@ -28,9 +28,9 @@ _VIEW_LIMIT, _EVENT_LIMIT, _RECORD_LIMIT = 6, 100, 10_000  # that may wait for a
 class OpenRun:
     """A run whose parts are open; a context manager, at whose end they are closed in the reverse order.
 
-    The source comes first, so that what saves and shows can ask it; commands and clients may take their time, so they
-    close after what is saved, which is whole by then; the writer comes last, since a typing error must not empty
-    yesterday's results, and closes first, when everything it tells of has been saved.
+    The source opens first, since what saves and shows asks it. The writer opens last, so that a typing error in
+    another option does not empty yesterday's results; it closes first. Views that save close before commands and
+    clients, which may take their time: what is saved is whole by then.
 
     Args:
         options: Say what is opened.

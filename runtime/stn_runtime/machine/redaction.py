@@ -17,8 +17,9 @@ def without_secrets(address: str) -> str:
     """Return an address without user and password, and with the values of other credentials masked.
 
     A password may hold ``@``, ``/``, ``?`` and ``#`` that should have been encoded: everything before the last ``@`` of
-    what could be the authority counts as user and password. A slash ends the host before it, as in
-    ``cam.lan:554/user@x``, only where that has a dot or brackets: ``admin:12/34@cam`` may be a password.
+    what could be the authority counts as user and password. In ``cam.lan:554/user@x`` the slash ends the authority,
+    since what stands before a port is a host: it has a dot or brackets, or is ``localhost``. ``admin:12/34@cam`` may
+    be a password, and counts as one.
     """
     scheme, separator, rest = address.partition("://")
     if not separator:

@@ -16,7 +16,7 @@ from .manifest import Manifest
 from .theta_statistics import Floats
 
 LARGEST_OUTSIDE = 0.5
-"""Share of the area that the last transformer samples; beyond it, most of what the classifier saw is padding."""
+"""Largest share of what the last transformer samples that may lie outside the picture; more is mostly padding."""
 
 _LEAST_RUN = 1e-6  # pixels; an edge of less is upright
 
@@ -25,7 +25,7 @@ Rectangle = tuple[float, float, float, float]
 
 
 def doubt(prediction: Prediction, frame_size: tuple[int, int], manifest: Manifest) -> str | None:
-    """Return why a prediction should not be trusted, in a sentence; None when the transformer gives no reason.
+    """Return why a prediction should not be trusted, in a sentence; None when neither output nor theta gives a reason.
 
     Args:
         prediction: Prediction for the frame itself, not smoothed.

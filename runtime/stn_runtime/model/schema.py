@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -54,7 +55,7 @@ def read_arguments(
     """Return a parsed object as keyword arguments for ``function``; arguments that are absent keep their defaults.
 
     Args:
-        function: A function or class whose parameters have annotations as in ``read_as``.
+        function: A function, class or partial call whose parameters have annotations as in ``read_as``.
         value: Value from a JSON or YAML parser.
         path: Name of the value in messages.
         refuse_unknown: Whether a key that is no parameter is an error.
@@ -69,7 +70,7 @@ def read_arguments(
         near = difflib.get_close_matches(unknown[0], parameters, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(parameters)}"
         raise FieldError(_join(path, unknown[0]), f"is not known; {hint}")
-    kinds = get_type_hints(function)
+    kinds = get_type_hints(function.func if isinstance(function, partial) else function)
     arguments = {}
     for name, parameter in parameters.items():
         if name in values:

@@ -58,9 +58,9 @@ class ThetaStatistics:
 def describe_theta(thetas: Floats, pixels: Floats) -> ThetaStatistics | None:
     """Return what theta was on pictures, or None when these are too few to say: below 100, or 20 a parameter.
 
-    Deviations below a quarter of a pixel count as such: reduced precision may shift as much, and in a direction in
-    which theta never moved every rounding would be a surprise. The limit is a quarter above the distance that 999 of
-    1000 pictures keep, since few pictures tell so rare a distance only roughly.
+    A standard deviation of less than a quarter of a pixel is taken for a quarter: reduced precision may shift theta as
+    much, and in a direction in which it never moved every rounding would be a surprise. The limit is a quarter above
+    the distance that 999 of 1000 pictures keep, since few pictures tell so rare a distance only roughly.
 
     Args:
         thetas: (N, P).

@@ -60,9 +60,9 @@ class Camera:
 class LiveCameras(Source):
     """Cameras, read at the same time.
 
-    A camera is lost that closes or blocks, whose clock stands, or that has no clock and repeats one picture. It is
-    opened again after a pause that grows from half a second to half a minute, indefinitely. Loss and return are frames
-    with an event.
+    A camera counts as lost when it closes or blocks, when its clock stands still, when it has no clock and repeats one
+    picture, or when nothing that it sends can be decoded for ``options.stall_seconds``. It is opened again after a
+    pause that grows from half a second to half a minute, indefinitely. Loss and return are frames with an event.
 
     Args:
         cameras: Read at the same time; at least one.
@@ -95,7 +95,7 @@ class LiveCameras(Source):
             self._wait_until_open(max(options.stall_seconds, _OPEN_SECONDS))
 
     def reduce_for(self, spec: PreprocessSpec, least: int = 0) -> None:
-        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input, ``least`` pixels."""
+        """Decode JPEGs at 1/2, 1/4 or 1/8 where that leaves twice the network's input and ``least`` pixels a side."""
         self._reduction = lambda height, width: largest_reduction(height, width, spec, least)
         self._grey = spec.channels == 1 and not least
 

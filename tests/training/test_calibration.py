@@ -13,9 +13,9 @@ from stn_models import Architecture, Checkpoint, load_checkpoint, make_transform
 from stn_runtime import PreprocessSpec
 from stn_runtime.model.manifest import read_theta
 from stn_training import TrainConfig
+from stn_training.calibration import measure_theta, record_theta, record_threshold
 from stn_training.data_module import ImageData
 from stn_training.datasets import LabelledImages
-from stn_training.doubt import measure_theta, record_theta, record_threshold
 from stn_training.fit import load_data
 
 SPEC = PreprocessSpec(16, 16, 1)

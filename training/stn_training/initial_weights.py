@@ -1,4 +1,4 @@
-"""Starting from the weights of a checkpoint: fine-tuning a released model, or going on with one's own."""
+"""Weights that a new run starts from: those of a released model for fine-tuning, or of one's own earlier run."""
 
 from pathlib import Path
 from typing import Any

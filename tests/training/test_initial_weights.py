@@ -10,7 +10,7 @@ import torch
 from stn_models import Architecture, load_checkpoint
 from stn_runtime import InputError
 from stn_runtime.cli import main
-from stn_training.starting import take_weights
+from stn_training.initial_weights import take_weights
 from tests.training.conftest import Refusal
 
 MakeFolder = Callable[..., Path]
