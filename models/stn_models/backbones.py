@@ -73,7 +73,7 @@ def backbone(
     sampled = _within(size, output_size) if INPUT in dict(places) else size
     body = _body(network, sampled, channels, classes)
     if stem == "small":
-        _keep_resolution(body, network)
+        _keep_resolution(body)
     front = None
     try:
         for place, grid in places:
@@ -86,7 +86,7 @@ def backbone(
         flat_size(body, channels, sampled)
     except (RuntimeError, AssertionError, IndexError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise ValueError(f"network '{network}' does not take {sampled[1]} x {sampled[0]} pixels ({reason})") from error
+        raise ValueError(f"{sampled[1]} x {sampled[0]} pixels do not fit the network's layers ({reason})") from error
     return TransformerClassifier(front, normalize, body)
 
 
@@ -151,14 +151,14 @@ def _body(network: str, size: tuple[int, int], channels: int, classes: int) -> n
     try:
         body = torchvision.models.get_model(network, **settings)
     except (ValueError, AssertionError) as error:  # of a transformer's patches, which must divide the picture
-        raise ValueError(f"network '{network}' does not take {size[1]} x {size[0]} pixels ({error})") from error
+        raise ValueError(f"{size[1]} x {size[0]} pixels do not fit the network's layers ({error})") from error
     if channels != 3:
         name, first = _convolutions(body)[0]
         _replace(body, name, _like(first, in_channels=channels))
     return body
 
 
-def _keep_resolution(body: nn.Module, network: str) -> None:
+def _keep_resolution(body: nn.Module) -> None:
     """Leave out the first two halvings of a network: that of its first convolution, and what pools or strides next.
 
     Raises:
@@ -166,7 +166,7 @@ def _keep_resolution(body: nn.Module, network: str) -> None:
     """
     name, first = _convolutions(body)[0]
     if first.stride != (2, 2) or max(first.kernel_size) > 7:
-        raise ValueError(f"network '{network}' begins with no halving, so there is no small stem for it; leave it out")
+        raise ValueError("the network does not begin with a halving, so it has no small stem; leave that out")
     kernel = min(3, *first.kernel_size)
     _replace(body, name, _like(first, kernel_size=kernel, stride=1, padding=kernel // 2))
     for name, module in body.named_modules():

@@ -82,7 +82,7 @@ def test_grey_pictures_reach_a_first_convolution_of_one_channel() -> None:
 
 def test_a_transformer_of_patches_takes_the_size_that_they_divide() -> None:
     assert Architecture("vit_b_32", {"image_size": 64}).build_without_memory()
-    with pytest.raises(ValueError, match=r"^network 'vit_b_32' does not take 60 x 60 pixels \("):
+    with pytest.raises(ValueError, match=r"^60 x 60 pixels do not fit the network's layers \("):
         Architecture("vit_b_32", {"image_size": 60}).build_without_memory()
 
 
@@ -107,12 +107,12 @@ def test_complete_options_build_the_same_network() -> None:
             "two transformers stand at one place: affine, tps@input",
         ),
         ("resnet18", {"stem": "tiny"}, "network 'resnet18': option 'stem' must be one of image, small; got 'tiny'"),
-        ("alexnet", {"image_size": 64, "stem": "small"}, "network 'alexnet' begins with no halving, "),
+        ("alexnet", {"image_size": 64, "stem": "small"}, "the network does not begin with a halving, "),
         ("alexnet", {"image_size": 16}, "16 x 16 pixels are too few for the layers behind them ("),
         (
             "alexnet",
             {"image_size": 16, "transformer": ["affine@classifier"]},
-            "network 'alexnet' does not take 16 x 16 ",
+            "16 x 16 pixels do not fit the network's layers (",
         ),
         ("resnet18", {"mean": [0.5, 0.5]}, "network 'resnet18': option 'mean' has 2 numbers for 3 channels"),
         ("timm/resnet18", {}, "no network 'timm/resnet18'; "),

@@ -18,7 +18,9 @@ def pictures(channels: int, count: int = 32, size: int = 28) -> Tensor:
 
 
 def augmented(names: list[str], images: Tensor, seed: int = 0) -> Tensor:
-    return Augmentation(names, images.shape[-1], images.shape[1])(images, torch.Generator().manual_seed(seed))
+    return Augmentation(names, (images.shape[2], images.shape[3]), images.shape[1])(
+        images, torch.Generator().manual_seed(seed)
+    )
 
 
 def test_the_names_are_those_of_the_command_line() -> None:
@@ -52,7 +54,7 @@ def test_the_generator_alone_decides_what_happens(name: str, channels: int) -> N
 
 
 def test_successive_batches_of_one_generator_differ() -> None:
-    step, generator, images = Augmentation(NAMES, 28, 1), torch.Generator().manual_seed(0), pictures(1)
+    step, generator, images = Augmentation(NAMES, (28, 28), 1), torch.Generator().manual_seed(0), pictures(1)
     assert not torch.equal(step(images, generator), step(images, generator))
 
 
@@ -118,7 +120,7 @@ def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(
         ValueError, match="no augmentation 'blur'; choose from crop, flip, rotate, affine, erase, jitter, rgb-shift"
     ):
-        Augmentation(["crop", "blur"], 28, 1)
+        Augmentation(["crop", "blur"], (28, 28), 1)
 
 
 def test_a_number_is_the_augmentations_own() -> None:
@@ -143,7 +145,7 @@ def test_a_number_is_the_augmentations_own() -> None:
 )
 def test_a_number_out_of_range_is_refused_with_the_range(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        Augmentation([text], 28, 1)
+        Augmentation([text], (28, 28), 1)
 
 
 def test_a_colour_shift_moves_the_channels_of_a_picture_apart() -> None:

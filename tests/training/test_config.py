@@ -43,7 +43,7 @@ Refusal = Callable[..., str]
         ),
         ({"distort": "swirl"}, "no distortion 'swirl'; choose from none, r, rts, rts-apart, p, e, tc, scene, camera"),
         ({"distort": "r:0.5"}, "add up to 0.5, not to 1"),
-        ({"model": "resnet"}, "no network 'resnet'; choose from fcn, cnn"),
+        ({"model": "resnet"}, "no network 'resnet'; did you mean resnet"),
         ({"options": {"grids": "tps"}}, "network 'st-vgg': option 'grids' is not known; did you mean 'grid'"),
         ({"options": {"width": "wide"}}, "option 'width' must be .* got 'wide'"),
     ],

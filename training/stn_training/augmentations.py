@@ -17,7 +17,7 @@ class Recipe:
         default: The number where none is given; 0 is left to ``make``.
         least: Lowest number.
         most: Highest number.
-        make: Maker from the number, and side and channels of the images.
+        make: Maker from the number, and size (height, width) and channels of the images.
         geometric: Whether it moves pixels.
     """
 
@@ -25,29 +25,29 @@ class Recipe:
     default: float
     least: float
     most: float
-    make: Callable[[float, int, int], nn.Module]
+    make: Callable[[float, tuple[int, int], int], nn.Module]
     geometric: bool = False
 
 
-def _crop(pixels: float, size: int, _channels: int) -> nn.Module:
-    crop: nn.Module = kornia.RandomCrop((size, size), padding=int(pixels) or max(1, size // 8))
+def _crop(pixels: float, size: tuple[int, int], _channels: int) -> nn.Module:
+    crop: nn.Module = kornia.RandomCrop(size, padding=int(pixels) or max(1, min(size) // 8))
     return crop
 
 
-def _jitter(strength: float, _size: int, channels: int) -> nn.Module:
+def _jitter(strength: float, _size: tuple[int, int], channels: int) -> nn.Module:
     if channels == 3:
         return nn.Sequential(kornia.ColorJitter(strength, strength, strength, strength / 6, p=0.8))
     limits = (1 - strength, 1 + strength)
     return nn.Sequential(kornia.RandomBrightness(limits, p=0.8), kornia.RandomContrast(limits, p=0.8))
 
 
-def _affine(degrees: float, *_: int) -> nn.Module:
+def _affine(degrees: float, *_: object) -> nn.Module:
     affine: nn.Module = kornia.RandomAffine(degrees, translate=(0.1, 0.1), scale=(0.85, 1.15), p=0.8)
     return affine
 
 
 AUGMENTATIONS: dict[str, Recipe] = {
-    "crop": Recipe("pixels of padding, by default an eighth of the side", 0, 1, 1000, _crop, geometric=True),
+    "crop": Recipe("pixels of padding, by default an eighth of the shorter side", 0, 1, 1000, _crop, geometric=True),
     "flip": Recipe("probability", 0.5, 0, 1, lambda p, *_: kornia.RandomHorizontalFlip(p=p), geometric=True),
     "rotate": Recipe("degrees", 15, 0, 180, lambda d, *_: kornia.RandomRotation(d, p=1.0), geometric=True),
     "affine": Recipe("degrees", 15, 0, 180, _affine, geometric=True),
@@ -92,14 +92,14 @@ class Augmentation:
 
     Args:
         texts: Names with or without their number, ``crop:4``; applied in this order.
-        size: Side of the images, pixels.
+        size: (height, width) of the images, pixels.
         channels: Channels of the images.
 
     Raises:
         ValueError: An unknown name, a number out of its range, or one that needs colour for grey images.
     """
 
-    def __init__(self, texts: Sequence[str], size: int, channels: int) -> None:
+    def __init__(self, texts: Sequence[str], size: tuple[int, int], channels: int) -> None:
         self.steps = []
         for name, number in map(parse_augmentation, texts):
             if name == "rgb-shift" and channels != 3:
@@ -107,7 +107,7 @@ class Augmentation:
             self.steps.append(AUGMENTATIONS[name].make(number, size, channels))
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Return the augmented images, (N, C, S, S) in [0, 1]; ``generator`` decides everything random."""
+        """Return the augmented images, (N, C, H, W) in [0, 1]; ``generator`` decides everything random."""
         seed = int(torch.randint(2**31, (1,), generator=generator))
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
             torch.manual_seed(seed)  # kornia draws from the global generator

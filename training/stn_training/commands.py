@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -53,7 +54,17 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", help=_DATA)
     parser.add_argument("--recipe", help="options of a released recipe or of a YAML file; flags given beside it win")
     _add_run_arguments(parser)
-    option("model", "network", choices=list(REGISTRY))
+    option("model", f"network: {', '.join(REGISTRY)}, or one of torchvision or timm: resnet18, timm/NAME")
+    parser.add_argument(
+        "--transformer",
+        metavar="GRID@PLACE,...",
+        help="transformers in a network of torchvision or timm, such as affine@input or affine@input,tps6@layer2",
+    )
+    parser.add_argument(
+        "--image-size",
+        metavar="SIDE",
+        help="side of the network's input in pixels, or HEIGHTxWIDTH (default: the network's)",
+    )
     parser.add_argument("--options", help="of the network, as JSON, such as '{\"grid\": \"tps\"}'; see 'stn models'")
     option(
         "weights", "checkpoint (.safetensors) to start from; its network is taken, and its way to make a picture square"
@@ -324,7 +335,27 @@ def _options_in(args: argparse.Namespace) -> dict[str, Any]:
             options["options"] = parse_options(options["options"])
         except ValueError as error:
             raise InputError(str(error)) from error
+    if args.transformer is not None or args.image_size is not None:
+        spelled = {"transformer": list(_names(args.transformer))} if args.transformer is not None else {}
+        options["options"] = {**options.get("options", {}), **spelled, **_image_size(args.image_size)}
     return options
+
+
+def _image_size(text: str | None) -> dict[str, int]:
+    """Return what ``96`` or ``96x160`` says, as options of a network.
+
+    Raises:
+        InputError: The text is neither.
+    """
+    if text is None:
+        return {}
+    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text.strip())
+    if match is None:
+        raise InputError(
+            f"--image-size must be a side in pixels, such as 96, or HEIGHTxWIDTH, such as 96x160; got '{text}'"
+        )
+    width = {"image_width": int(match[2])} if match[2] else {}
+    return {"image_size": int(match[1]), **width}
 
 
 def _seed(text: str) -> int:

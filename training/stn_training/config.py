@@ -31,8 +31,9 @@ class TrainConfig:
 
     Attributes:
         data: A name in BENCHMARKS or a folder of images.
-        model: A name in the registry.
-        options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent.
+        model: A name in the registry, or of a classification network of torchvision or timm (``backbone_names``).
+        options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent,
+            but for the ImageNet normalisation of torchvision's and timm's networks.
         weights: Checkpoint of this network whose weights training starts from; other classes get a fresh last layer.
         data_dir: Folder of torchvision's files.
         typefaces: Folder of typefaces that ``digits`` prints with.
@@ -156,6 +157,7 @@ class TrainConfig:
             size = options["image_size"]
         else:
             size = canvas
+        width = options.get("image_width") or size
         channels = 3
         if architecture.accepts("channels"):
             channels = self.options.get("channels", 1 if self.data in GREY_BENCHMARKS else 3)
@@ -165,8 +167,12 @@ class TrainConfig:
                 f"distortion '{self.distort}' makes images of {canvas} pixels, network '{self.model}' takes {size}; "
                 f"{remedy}"
             )
+        if canvas and width != size:
+            raise InputError(
+                f"distortion '{self.distort}' makes square images, network '{self.model}' takes {width} x {size}"
+            )
         check_channels(self.mixture(), channels)
-        return PreprocessSpec(size, size, channels, self.fit)  # type: ignore[arg-type]
+        return PreprocessSpec(size, width, channels, self.fit)  # type: ignore[arg-type]
 
     def to_json(self) -> str:
         """Return the config as JSON, the form that ``read_config`` reads."""

@@ -114,7 +114,7 @@ class ImageData(lightning.LightningDataModule):
         self.train, self.val, self.config, self.spec, self.scenery = train, val, config, spec, scenery
         self.mixture = config.mixture()
         try:
-            self.augmentation = Augmentation(config.augment, spec.height, spec.channels)
+            self.augmentation = Augmentation(config.augment, (spec.height, spec.width), spec.channels)
         except ValueError as error:
             raise InputError(str(error)) from error
         self.generator = Generator()

@@ -233,6 +233,7 @@ def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
         InputError: The data cannot be used.
     """
     spec = config.preprocess()
+    _check_network(config, spec)
     source: PreprocessSpec | None = spec
     if config.data == "digits":
         source = None
@@ -285,6 +286,21 @@ def _run(trainer: lightning.Trainer, module: ClassifierTraining, data: ImageData
         raise KeyboardInterrupt
 
 
+def _check_network(config: TrainConfig, spec: PreprocessSpec) -> None:
+    """Refuse a network that cannot be built, before the data are read.
+
+    Raises:
+        InputError: A place of a transformer does not exist, or the input is too small.
+    """
+    from_spec = {"image_size": spec.height, "channels": spec.channels}
+    named = Architecture(config.model)
+    usable = {key: value for key, value in from_spec.items() if named.accepts(key)}
+    try:
+        Architecture(config.model, {**usable, **config.options}).build_without_memory()
+    except ValueError as error:
+        raise InputError(f"network '{config.model}' cannot be built: {error}") from error
+
+
 def architecture_for(config: TrainConfig, spec: PreprocessSpec, data: ImageData) -> Architecture:
     """Return the network with what the data decide filled in."""
     sample = data.train.select(torch.randperm(len(data.train), generator=Generator().manual_seed(config.seed))[:2000])
@@ -301,7 +317,12 @@ def architecture_for(config: TrainConfig, spec: PreprocessSpec, data: ImageData)
     if asked != from_data["classes"]:
         raise InputError(f"option 'classes' is {asked}, but the data have {from_data['classes']}; leave it out")
     named = Architecture(config.model)
-    usable = {key: value for key, value in from_data.items() if named.accepts(key) and key not in config.options}
+    defaults = named.complete()
+    usable = {
+        key: value
+        for key, value in from_data.items()
+        if key in defaults and key not in config.options and (key not in ("mean", "std") or defaults[key] is not None)
+    }
     return Architecture(config.model, {**usable, **config.options})
 
 

@@ -1,0 +1,61 @@
+"""Networks of torchvision in a training run: size, transformers and normalisation, and what cannot be built."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from stn_models import SpatialTransformer, load_checkpoint
+from stn_runtime import Classifier
+from stn_runtime.cli import main
+
+MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def pictures(make_folder: MakeFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("pictures"), {"a": 12, "b": 12}, size=(40, 60))
+
+
+def train(data: Path, output: Path, *arguments: str) -> int:
+    short = ["--epochs", "1", "--precision", "32", "--picture-every", "0", "--batch-size", "8"]
+    return main(["train", str(data), "--output", str(output), *short, *arguments])
+
+
+def test_a_network_of_torchvision_is_trained_with_transformers_and_exported(pictures: Path, tmp_path: Path) -> None:
+    model = ["--model", "squeezenet1_1", "--image-size", "32x48", "--transformer", "affine@input,tps3@features.5"]
+    assert train(pictures, tmp_path / "run", *model, "--export", str(tmp_path / "model.onnx")) == 0
+    network, described = load_checkpoint(tmp_path / "run" / "model.safetensors")
+    assert described.preprocess["height"], described.preprocess["width"] == (32, 48)
+    assert [module.grid.name for module in network.modules() if isinstance(module, SpatialTransformer)] == [
+        "affine",
+        "tps",
+    ]
+    options = described.architecture.complete()
+    assert options["mean"] is None, "ImageNet's normalisation is replaced"
+    with Classifier(str(tmp_path / "model.onnx")) as classifier:
+        assert (classifier.manifest.preprocess.height, classifier.manifest.preprocess.width) == (32, 48)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "resnet81"], "no network 'resnet81'; did you mean resnet18 or "),
+        (["--model", "resnet18", "--transformer", "affine@layr1"], "has no submodule 'layr1'; did you mean layer1 or "),
+        (["--model", "resnet18", "--transformer", "swirl"], "no grid generator 'swirl'; choose from attention, "),
+        (["--model", "st-vgg", "--transformer", "affine"], "network 'st-vgg': option 'transformer' is not known; "),
+        (["--model", "resnet18", "--image-size", "9x"], "--image-size must be a side in pixels, such as 96, or "),
+        (["--model", "resnet18", "--image-size", "32x48", "--distort", "r"], "makes square images, "),
+        (["--model", "vit_b_16", "--image-size", "33"], "'vit_b_16' cannot be built: 33 x 33 pixels do not fit "),
+        (["--model", "st-cnn", "--image-size", "9"], "'st-cnn' cannot be built: 9 x 9 pixels are too few "),
+    ],
+    ids=lambda value: " ".join(value[1::2]) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_trained_is_one_sentence(
+    pictures: Path, tmp_path: Path, arguments: Sequence[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(pictures, tmp_path / "run", *arguments) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert sentence in told[0]
+    assert not (tmp_path / "run").exists()
