@@ -76,7 +76,7 @@ def backbone(
         _keep_resolution(body)
     front = None
     try:
-        for place, grid in places:
+        for place, grid in sorted(places, key=lambda item: -item[0].count(".")):  # what it wraps has another name then
             if place == INPUT:
                 front = _transformer(channels, size, grid, sampled, normalize)
                 continue

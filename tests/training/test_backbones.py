@@ -33,8 +33,8 @@ def test_a_network_of_torchvision_is_trained_with_transformers_and_exported(pict
     ]
     options = described.architecture.complete()
     assert options["mean"] is None, "ImageNet's normalisation is replaced"
-    with Classifier(str(tmp_path / "model.onnx")) as classifier:
-        assert (classifier.manifest.preprocess.height, classifier.manifest.preprocess.width) == (32, 48)
+    manifest = Classifier(str(tmp_path / "model.onnx")).manifest
+    assert (manifest.preprocess.height, manifest.preprocess.width) == (32, 48)
 
 
 @pytest.mark.parametrize(

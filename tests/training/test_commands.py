@@ -178,7 +178,6 @@ def test_a_wrong_option_is_one_sentence(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["train", "sklearn-digits", "--model", "resnet"],
         ["train", "sklearn-digits", "--epochs", "many"],
         ["train", "sklearn-digits", "--learning-rate", "1"],
         ["evaluate", "model.safetensors"],

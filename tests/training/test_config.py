@@ -24,8 +24,9 @@ Refusal = Callable[..., str]
         ({"optimizer": "adam"}, "optimizer must be one of adamw, sgd; got 'adam'"),
         ({"schedule": "cosine"}, "schedule must be one of onecycle, step, constant; got 'cosine'"),
         ({"precision": "64"}, "precision must be one of auto, 32, 16-mixed, bf16-mixed; got '64'"),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"batch_size": -4}, "batch_size must be at least 1, got -4"),
+        ({"epochs": -1}, "epochs must not be negative, infinite or huge, got -1"),
+        ({"batch_size": -4}, "batch_size must not be negative, infinite or huge, got -4"),
+        ({"freeze": -1}, "freeze must not be negative, infinite or huge, got -1"),
         ({"weight_decay": -0.1}, "weight_decay must not be negative, infinite or huge, got -0.1"),
         ({"stn_lr_scale": -1.0}, "stn_lr_scale must not be negative"),
         ({"clip": -1.0}, "clip must not be negative"),
@@ -101,7 +102,7 @@ def test_a_recipes_unfit_value_is_refused_with_its_name(values: dict[str, Any], 
         TrainConfig.from_mapping(values, "r.yaml")
 
 
-@pytest.mark.parametrize("values", [{"epochs": 0}, {"optimizer": "adam"}, {"model": "nix"}], ids=str)
+@pytest.mark.parametrize("values", [{"epochs": -1}, {"optimizer": "adam"}, {"model": "nix"}], ids=str)
 def test_a_value_out_of_range_names_the_recipe_too(values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"r\.yaml"):
         TrainConfig.from_mapping({"data": "d", **values}, "r.yaml")

@@ -1,8 +1,8 @@
 """How a network is trained: data sets, distortions, the training loop, evaluation."""
 
 from .config import TrainConfig
-from .datasets import LabelledImages, load_dataset
-from .distortions import DISTORTIONS, distort
+from .data.datasets import LabelledImages, load_dataset
+from .data.distortions import DISTORTIONS, distort
 from .evaluation.accuracy import Report, evaluate, load_test_images, open_subject
 from .fit import Result, fit
 

@@ -19,17 +19,17 @@ from stn_runtime.errors import MissingDependencyError
 from stn_runtime.machine.filesystem import make_folder, write_whole
 from stn_runtime.machine.interpreter import PIP
 
-from .augmentations import AUGMENTATIONS
 from .config import BALANCES, BENCHMARKS, GREY_BENCHMARKS, OPTIMIZERS, TrainConfig
-from .data_module import ImageData, to_float
-from .datasets import SPLITS, LabelledImages, load_dataset
-from .distortions import DIGIT_SIZE, DISTORTIONS
+from .data.augmentations import AUGMENTATIONS
+from .data.data_module import ImageData, to_float
+from .data.datasets import SPLITS, LabelledImages, load_dataset
+from .data.distortions import DIGIT_SIZE, DISTORTIONS
 from .evaluation import ablation, sweep, thetas
 from .evaluation.accuracy import Report, Subject, evaluate_at_identity, load_test_images, open_subject, spaced
 from .evaluation.accuracy import evaluate as measure
 from .evaluation.tables import save_rows
 from .fit import find_rate, fit
-from .initial_weights import network_of
+from .initial_weights import is_checkpoint, network_of
 from .optimisation.devices import is_launched, launch, world
 from .optimisation.precision import PRECISIONS
 from .optimisation.schedule import SCHEDULES
@@ -46,9 +46,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
     def option(name: str, text: str, **settings: Any) -> None:  # noqa: ANN401  (argparse's own)
         default = defaults[name.replace("-", "_")]
-        shown = (
-            f" (default: {default})" if default not in ("", (), dataclasses.MISSING) and default is not False else ""
-        )
+        is_open = default in ("", (), dataclasses.MISSING, None) or default is False or "(default" in text
+        shown = "" if is_open else f" (default: {default})"
         parser.add_argument(f"--{name}", default=None, help=text + shown, **settings)
 
     parser.add_argument("data", nargs="?", help=_DATA)
@@ -67,7 +66,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--options", help="of the network, as JSON, such as '{\"grid\": \"tps\"}'; see 'stn models'")
     option(
-        "weights", "checkpoint (.safetensors) to start from; its network is taken, and its way to make a picture square"
+        "weights",
+        "what to start from: a checkpoint (.safetensors), whose network is taken, and its way to make a picture "
+        "square; for networks of torchvision or timm a file of their weights (.pth, .safetensors), or imagenet",
+    )
+    option(
+        "freeze", "epochs in which only fresh layers learn (default: a fifth with few images and --weights)", type=int
     )
     option("data-dir", "where benchmark data sets are kept")
     option("typefaces", "folder of typefaces that 'digits' prints with")
@@ -81,8 +85,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("mixup", "alpha of MixUp, 0 for none", type=float)
     option("balance", "what evens out unequal classes", choices=BALANCES[1:])
-    option("epochs", "passes over the training images", type=int)
-    option("batch-size", "images a step", type=int)
+    option("epochs", "passes over the training images (default: 20, up to 100 of few images)", type=int)
+    option("batch-size", "images a step (default: 128, down to 8 of few images)", type=int)
     option("optimizer", "optimiser", choices=OPTIMIZERS)
     option("momentum", "of sgd", type=float)
     option("schedule", "of the learning rate", choices=SCHEDULES)
@@ -138,7 +142,7 @@ def train(args: argparse.Namespace) -> int:
     else:
         values = read_recipe(args.recipe) if args.recipe else {}
         values |= _options_in(args)
-        if args.weights is not None:
+        if args.weights is not None and is_checkpoint(args.weights):
             network = network_of(args.weights)
             values = {**network, **values, "options": {**network["options"], **values.get("options", {})}}
         if "data" not in values:

@@ -13,8 +13,8 @@ from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.images.preprocessing import Fit
 from stn_runtime.model.schema import FieldError, read_as
 
-from .augmentations import is_geometric, parse_augmentation
-from .distortions import DISTORTIONS, parse_mixture
+from .data.augmentations import is_geometric, parse_augmentation
+from .data.distortions import DISTORTIONS, parse_mixture
 from .optimisation.precision import PRECISIONS
 from .optimisation.schedule import SCHEDULES
 
@@ -34,7 +34,11 @@ class TrainConfig:
         model: A name in the registry, or of a classification network of torchvision or timm (``backbone_names``).
         options: Options of that network; size, channels, classes, mean and std are filled in from the data when absent,
             but for the ImageNet normalisation of torchvision's and timm's networks.
-        weights: Checkpoint of this network whose weights training starts from; other classes get a fresh last layer.
+        weights: What training starts from: a checkpoint of this network, a file of weights of a network of torchvision
+            or timm (.pth, .safetensors), or ``imagenet`` for those that its package offers. Other classes get a fresh
+            last layer.
+        freeze: Epochs in which only the last layer and the localisation nets learn; after them, the rest learns at a
+            tenth of ``lr``. None for a fifth of the epochs where published weights meet few images, else 0.
         data_dir: Folder of torchvision's files.
         typefaces: Folder of typefaces that ``digits`` prints with.
         backgrounds: Folder of photographs without digits, for scenes; empty for drawn surfaces alone.
@@ -45,8 +49,8 @@ class TrainConfig:
         augment: Names in AUGMENTATIONS, ``crop`` or ``crop:4``.
         mixup: Alpha of MixUp (Zhang et al. 2018); 0 for none.
         balance: What evens out unequal classes: ``weights`` in the loss, ``sampling``; empty for nothing.
-        epochs: Passes over the training split.
-        batch_size: Images a step.
+        epochs: Passes over the training split; 0 for 20, and up to 100 where images are few.
+        batch_size: Images a step; 0 for 128, and down to 8 where images are few.
         optimizer: adamw or sgd.
         momentum: Nesterov momentum of sgd; 0 for plain steps.
         schedule: onecycle, step (a tenth at a half and at three quarters) or constant.
@@ -67,6 +71,7 @@ class TrainConfig:
     model: str = "st-vgg"
     options: Mapping[str, Any] = field(default_factory=dict)
     weights: str = ""
+    freeze: int | None = None
     data_dir: str = "data"
     typefaces: str = "/usr/share/fonts"
     backgrounds: str = ""
@@ -77,8 +82,8 @@ class TrainConfig:
     augment: tuple[str, ...] = ()
     mixup: float = 0.0
     balance: str = ""
-    epochs: int = 20
-    batch_size: int = 128
+    epochs: int = 0
+    batch_size: int = 0
     optimizer: str = "adamw"
     momentum: float = 0.9
     schedule: str = "onecycle"
@@ -110,10 +115,10 @@ class TrainConfig:
         for name, known in choices:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}; got '{getattr(self, name)}'")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (
+            "epochs",
+            "batch_size",
+            "freeze",
             "weight_decay",
             "stn_lr_scale",
             "theta_weight",
@@ -123,7 +128,7 @@ class TrainConfig:
             "picture_every",
             "seed",
         ):
-            if not 0 <= getattr(self, name) < 2**62:
+            if not 0 <= (getattr(self, name) or 0) < 2**62:
                 raise InputError(f"{name} must not be negative, infinite or huge, got {getattr(self, name)}")
         if not 0 < self.lr < math.inf or not 0 <= self.label_smoothing < 1:
             raise InputError(f"lr must be above 0 and label_smoothing in [0, 1); got {self.lr}, {self.label_smoothing}")

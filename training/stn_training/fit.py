@@ -23,12 +23,13 @@ from stn_runtime.machine.filesystem import existing_parent, make_folder, write_w
 
 from .calibration import record_theta, record_threshold
 from .config import TrainConfig
-from .data_module import ImageData, rendered, seed_for, to_float
-from .datasets import LabelledImages, load_backgrounds, load_dataset, with_reject
+from .data.data_module import ImageData, rendered, seed_for, to_float
+from .data.datasets import LabelledImages, load_backgrounds, load_dataset, with_reject
+from .data.distortions import DIGIT_SIZE
 from .digits.scenes import Scenery
-from .distortions import DIGIT_SIZE
 from .initial_weights import take_weights
 from .module import ClassifierTraining
+from .open_settings import settled
 from .optimisation.devices import is_launched, joined, shared, world
 from .optimisation.precision import choose_precision
 from .optimisation.rate_finder import STEPS, RangeTest
@@ -103,12 +104,13 @@ def _prepared(config: TrainConfig, folder: Path, resume: bool) -> _Prepared:
             f"{config.data}: {len(data.train)} training and {len(data.val)} validation images are too few for {ranks} "
             "devices; ask for fewer with --devices"
         )
+    config = settled(config, len(data.train))
     architecture = architecture_for(config, config.preprocess(), data)
     if config.precision == "auto":
         config = replace(config, precision=fastest_precision(config, architecture, data, training_device()))
     if config.weights and not resume:
-        fresh = take_weights(architecture.build(), config.weights)
-        log.info("weights of %s%s", config.weights, f", other classes: {', '.join(fresh)} begin anew" if fresh else "")
+        fresh = take_weights(architecture.build(), config)
+        log.info("weights of %s%s", config.weights, f"; {', '.join(fresh)} begin anew" if fresh else "")
     make_folder(folder)
     log.info(
         "%d training and %d validation images, %d classes", len(data.train), len(data.val), len(data.train.classes)
@@ -134,6 +136,7 @@ def find_rate(config: TrainConfig, path: Path) -> float:
     """
     spec = config.preprocess()
     data = load_data(config)
+    config = settled(config, len(data.train))
     architecture = architecture_for(config, spec, data)
     if config.precision == "auto":
         config = replace(config, precision="32")  # a measurement of the precision would take longer than this
@@ -195,7 +198,7 @@ def new_module(config: TrainConfig, architecture: Architecture, data: ImageData,
     except ValueError as error:
         raise InputError(str(error)) from error
     if config.weights:
-        take_weights(model, config.weights)
+        take_weights(model, config)
     weights = None
     if config.balance == "weights":
         counts = torch.bincount(data.train.labels, minlength=len(data.train.classes)).float()

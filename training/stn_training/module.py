@@ -10,12 +10,21 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from stn_models import GridGenerator, TransformCall, localization_parameters, recorded_transforms
+from stn_models import (
+    GridGenerator,
+    SpatialTransformer,
+    TransformCall,
+    localization_parameters,
+    recorded_transforms,
+)
 
 from .config import TrainConfig
-from .data_module import Batch, seed_for
+from .data.data_module import Batch, seed_for
 from .geometry import placed_corners
 from .optimisation.schedule import rate_share
+
+_BODY_SHARE = 0.1
+"""Rate of a network that was frozen, once it is not, as a share of the rate of its fresh layers."""
 
 _VOTE_SPREAD = 0.1
 """Of the votes' distributions, in half sides of the box."""
@@ -62,6 +71,12 @@ class ClassifierTraining(lightning.LightningModule):
     def kept_model(self) -> nn.Module:
         """The network that is validated and kept: with ``ema`` the averaged one."""
         return self.averaged.module if self.averaged is not None else self.model
+
+    def on_train_epoch_start(self) -> None:
+        """Keep the statistics of frozen layers as they are, until they are thawed."""
+        if self.config.freeze:
+            for module in frozen_modules(self.model):
+                module.training = self.current_epoch >= self.config.freeze  # itself alone: what is in it may be fresh
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout for this batch, so that a resumed run goes on as an unbroken one would."""
@@ -139,10 +154,16 @@ class ClassifierTraining(lightning.LightningModule):
                 weight_decay=config.weight_decay,
                 fused=fused,
             )
-        share = rate_share(config.schedule, int(self.trainer.estimated_stepping_batches))
+        steps = int(self.trainer.estimated_stepping_batches)
+        share = rate_share(config.schedule, steps)
+        thawed = steps * (config.freeze or 0) // max(config.epochs, 1)
         localization_share = self.localization_share
-        shares = [share, lambda step: localization_share * share(step)]
-        scheduler = LambdaLR(optimizer, shares[: len(groups)])
+        shares = {
+            "fresh": share,
+            "body": lambda step: _BODY_SHARE * share(step) if step >= thawed else 0.0,
+            "localization": lambda step: localization_share * share(step),
+        }
+        scheduler = LambdaLR(optimizer, [shares[group["name"]] for group in groups])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _seed(self, batch_index: int) -> int:
@@ -233,14 +254,26 @@ def _distance(grid: GridGenerator, thetas: Tensor, wanted: Tensor) -> Tensor:
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: the rest first, then the localisation nets at their own rate."""
+    """Return the optimiser's groups by name: ``fresh``, with ``freeze`` also ``body``, and ``localization``."""
     localization = list(localization_parameters(model))
-    known = {id(parameter) for parameter in localization}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    groups: list[dict[str, Any]] = [{"params": rest, "lr": config.lr}]
-    if localization:
-        groups.append({"params": localization, "lr": config.lr * config.stn_lr_scale})
-    return groups
+    body = [parameter for module in frozen_modules(model) for parameter in module.parameters(recurse=False)]
+    body = body if config.freeze else []
+    known = {id(parameter) for parameter in (*localization, *body)}
+    fresh = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    groups = {"fresh": fresh, "body": body, "localization": localization}
+    rates = {"localization": config.lr * config.stn_lr_scale}
+    return [
+        {"name": name, "params": parameters, "lr": rates.get(name, config.lr)}
+        for name, parameters in groups.items()
+        if parameters or name == "fresh"
+    ]
+
+
+def frozen_modules(model: nn.Module) -> list[nn.Module]:
+    """Return what ``freeze`` is for: each module but the transformers and the last layer that has weights."""
+    ours = {module for part in model.modules() if isinstance(part, SpatialTransformer) for module in part.modules()}
+    weighted = [module for module in model.modules() if list(module.parameters(recurse=False))]
+    return [module for module in weighted[:-1] if module not in ours]
 
 
 def theta_statistics(calls: list[TransformCall]) -> dict[str, Tensor]:

@@ -21,8 +21,8 @@ from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.machine.filesystem import whole_file, write_whole
 
 from .config import TrainConfig
-from .data_module import ImageData, to_float
-from .datasets import LabelledImages
+from .data.data_module import ImageData, to_float
+from .data.datasets import LabelledImages
 from .module import ClassifierTraining
 from .pictures import before_after, save_picture
 

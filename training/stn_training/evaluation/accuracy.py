@@ -19,9 +19,9 @@ from stn_runtime.model.network import Network
 from stn_runtime.model.zoo import find_model
 
 from ..config import BENCHMARKS, check_channels
-from ..data_module import rendered, to_float
-from ..datasets import LabelledImages, load_dataset
-from ..distortions import DIGIT_SIZE, parse_mixture
+from ..data.data_module import rendered, to_float
+from ..data.datasets import LabelledImages, load_dataset
+from ..data.distortions import DIGIT_SIZE, parse_mixture
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """A function that maps preprocessed pictures (N, H, W, C) to probabilities (N, K)."""

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from stn_models import GridGenerator, recorded_transforms
 from stn_runtime.errors import printable
 
-from ..data_module import to_float
-from ..datasets import LabelledImages
+from ..data.data_module import to_float
+from ..data.datasets import LabelledImages
 from ..pictures import save_figure
 from .tables import aligned
 

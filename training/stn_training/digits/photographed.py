@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from stn_models import ProjectiveGrid, Sampler
 
-from .geometry import CORNERS, homography_theta
+from ..geometry import CORNERS, homography_theta
 
 CAMERA_CANVAS = 56
 

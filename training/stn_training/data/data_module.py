@@ -10,12 +10,12 @@ from torch import Generator, Tensor
 
 from stn_runtime import InputError, PreprocessSpec, preprocess
 
+from ..config import TrainConfig
+from ..digits.scenes import Scenery
+from ..geometry import unknown_placements
 from .augmentations import Augmentation
-from .config import TrainConfig
 from .datasets import LabelledImages, preprocessed
-from .digits.scenes import Scenery
 from .distortions import distort, distorted_by, shares
-from .geometry import unknown_placements
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Images (N, C, H, W) in [0, 1], labels (N,), placements (N, 2, 3) as in ``Distorted``."""

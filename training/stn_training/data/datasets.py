@@ -25,9 +25,9 @@ from stn_runtime.images.reading import IMAGE_SUFFIXES, read_image
 from stn_runtime.images.unread_kinds import UNREAD_SUFFIXES, unread
 from stn_runtime.machine.memory import usable_memory
 
-from .config import BENCHMARKS
-from .digits.glyphs import DIGITS, OTHERS, printed, typefaces_in
-from .digits.scenes import GLYPH_SIZE
+from ..config import BENCHMARKS
+from ..digits.glyphs import DIGITS, OTHERS, printed, typefaces_in
+from ..digits.scenes import GLYPH_SIZE
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from stn_models import Sampler
 
-from .digits.scenes import SCENE_CANVAS, Scenery
-from .geometry import (
+from ..digits.photographed import CAMERA_CANVAS, camera_pictures
+from ..digits.scenes import SCENE_CANVAS, Scenery
+from ..geometry import (
     CORNERS,
     Distorted,
     homography_theta,
@@ -26,7 +27,6 @@ from .geometry import (
     square_grid,
     unknown_placements,
 )
-from .photographed_digits import CAMERA_CANVAS, camera_pictures
 
 DIGIT_SIZE = 28
 _LEAST_CORNER = 0.15

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_training.photographed_digits import CAMERA_CANVAS, camera_pictures
+from stn_training.digits.photographed import CAMERA_CANVAS, camera_pictures
 
 
 @pytest.fixture(scope="module")

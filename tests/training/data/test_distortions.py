@@ -13,7 +13,7 @@ from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 
 from stn_models import AffineGrid, Sampler, ThinPlateSplineGrid
-from stn_training.distortions import DISTORTIONS, distort, distorted_by, parse_mixture, resample, shares
+from stn_training.data.distortions import DISTORTIONS, distort, distorted_by, parse_mixture, resample, shares
 
 NO_REJECT = torch.zeros(100, dtype=torch.bool)
 CANVAS = {"r": 28, "rts": 42, "p": 28, "e": 28, "tc": 60, "scene": 160, "camera": 56, "rts-apart": 42}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stn_training.augmentations import AUGMENTATIONS, Augmentation
+from stn_training.data.augmentations import AUGMENTATIONS, Augmentation
 
 NAMES = ["crop", "flip", "rotate", "affine", "erase", "jitter"]
 COLOUR = [*NAMES, "rgb-shift"]

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.images.writing import write_image
-from stn_training import datasets
-from stn_training.datasets import LabelledImages, load_dataset, preprocessed, split_names
+from stn_training.data import datasets
+from stn_training.data.datasets import LabelledImages, load_dataset, preprocessed, split_names
 
 SPEC = PreprocessSpec(8, 8, 1)
 NOWHERE = Path("no-data-here")
