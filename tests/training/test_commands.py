@@ -154,7 +154,7 @@ def test_a_sheet_follows_from_its_seed(tmp_path: Path) -> None:
         (["train", "sklearn-digits", "--options", '{"wdth": 1}'], "option 'wdth' is not known; did you mean 'width'"),
         (["train", "sklearn-digits", "--augment", "blur"], "no augmentation 'blur'"),
         (["train", "sklearn-digits", "--distort", "swirl"], "no distortion 'swirl'"),
-        (["train", "sklearn-digits", "--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["train", "sklearn-digits", "--epochs", "-1"], "epochs must not be negative, infinite or huge, got -1"),
         (["train", "sklearn-digits", "--seed", "-1"], "seed must not be negative"),
         (["train", "--recipe", "nix.yaml"], "nix.yaml: cannot be read as a recipe"),
         (["train", "--resume", "nix"], "nix: holds no training run (no config.json)"),
@@ -237,7 +237,7 @@ def test_the_help_of_train_tells_every_default() -> None:
     parser = argparse.ArgumentParser()
     add_train_arguments(parser)
     text = " ".join(parser.format_help().split())
-    for shown in ("(default: st-vgg)", "(default: 20)", "(default: 128)", "(default: 0.002)", "(default: onecycle)"):
+    for shown in ("(default: st-vgg)", "(default: 20, up to 100 of few images)", "(default: 128, down to 8 of few images)", "(default: 0.002)", "(default: onecycle)"):
         assert shown in text
 
 
