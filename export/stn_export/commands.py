@@ -80,6 +80,8 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", help="labelled images to measure with, and to calibrate reduced precision: as for 'stn evaluate'"
     )
     parser.add_argument("--distort", default="", help="of --data, as for 'stn evaluate'")
+    parser.add_argument("--group", default="", metavar="REGEX", help="of --data, as for 'stn evaluate'")
+    parser.add_argument("--class-names", default="", metavar="FILE", help="of --data, as for 'stn evaluate'")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
 
 
@@ -272,6 +274,7 @@ def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:
         distort=args.distort,
         spec=spec,
         data_dir=args.data_dir,
+        files=import_module("stn_training.data.listing").FileOptions(group=args.group, class_names=args.class_names),
         reject=described.reject,
     )
     test = load(split="test", seed=0)

@@ -15,7 +15,7 @@ from stn_runtime.model.manifest import read_theta
 from stn_training import TrainConfig
 from stn_training.calibration import measure_theta, record_theta, record_threshold
 from stn_training.data.data_module import ImageData
-from stn_training.data.datasets import LabelledImages
+from stn_training.data.labelled_images import LabelledImages
 from stn_training.fit import load_data
 
 SPEC = PreprocessSpec(16, 16, 1)

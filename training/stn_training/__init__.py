@@ -1,8 +1,9 @@
 """How a network is trained: data sets, distortions, the training loop, evaluation."""
 
 from .config import TrainConfig
-from .data.datasets import LabelledImages, load_dataset
+from .data.datasets import load_dataset
 from .data.distortions import DISTORTIONS, distort
+from .data.labelled_images import LabelledImages
 from .evaluation.accuracy import Report, evaluate, load_test_images, open_subject
 from .fit import Result, fit
 

@@ -17,7 +17,7 @@ from stn_models import (
 from stn_runtime.model.theta_statistics import ThetaStatistics, describe_theta
 
 from .data.data_module import ImageData, seed_for, to_float
-from .data.datasets import LabelledImages
+from .data.labelled_images import LabelledImages
 
 MOST_PICTURES = 10_000
 _BATCH = 200

@@ -22,8 +22,10 @@ from stn_runtime.machine.interpreter import PIP
 from .config import BALANCES, BENCHMARKS, GREY_BENCHMARKS, OPTIMIZERS, TrainConfig
 from .data.augmentations import AUGMENTATIONS
 from .data.data_module import ImageData, to_float
-from .data.datasets import SPLITS, LabelledImages, load_dataset
+from .data.datasets import SPLITS, load_dataset
 from .data.distortions import DIGIT_SIZE, DISTORTIONS
+from .data.labelled_images import LabelledImages
+from .data.listing import FileOptions
 from .evaluation import ablation, sweep, thetas
 from .evaluation.accuracy import Report, Subject, evaluate_at_identity, load_test_images, open_subject, spaced
 from .evaluation.accuracy import evaluate as measure
@@ -36,7 +38,9 @@ from .optimisation.schedule import SCHEDULES
 from .pictures import image_sheet, save_confusion, save_picture
 from .recipes import read_options, read_recipe
 
-_DATA = f"{', '.join(BENCHMARKS)}, or a folder with a folder of images per class"
+_DATA = f"{', '.join(BENCHMARKS)}, a folder with a folder of images per class, or a table of path,label (.csv)"
+_GROUP = "what in a file's path names a group, such as frames of one video; no split tears it apart"
+_CLASS_NAMES = "text file with the name of each class, a line each, in the order of the sorted folders"
 _ALL_FILES = "take also what other programs left in folders, such as ._IMG.jpg and @eaDir"
 
 
@@ -78,6 +82,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     option("backgrounds", "folder of photographs without digits, for scenes")
     option("reject", "class that means none of the others (default: nothing, where the data have it)")
     option("all-files", _ALL_FILES, action="store_true")
+    option("group", _GROUP, metavar="REGEX")
+    option("class-names", _CLASS_NAMES, metavar="FILE")
     option("fit", "how a picture becomes square", choices=["stretch", "letterbox", "crop"])
     option("distort", f"none, {', '.join(DISTORTIONS)}, or a mixture such as camera:0.6,rts:0.4")
     parser.add_argument(
@@ -200,6 +206,8 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distort", default="", help=f"{', '.join(DISTORTIONS)}, or a mixture")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
     parser.add_argument("--all-files", action="store_true", help=_ALL_FILES)
+    parser.add_argument("--group", default="", metavar="REGEX", help=_GROUP)
+    parser.add_argument("--class-names", default="", metavar="FILE", help=_CLASS_NAMES)
     parser.add_argument("--seed", type=_seed, default=0, help="decides the distortions (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="folder for confusion.csv, confusion.png and report.json")
     parser.add_argument(
@@ -232,7 +240,7 @@ def evaluate(args: argparse.Namespace) -> int:
         subject.spec,
         args.data_dir,
         args.seed,
-        all_files=args.all_files,
+        files=FileOptions(args.all_files, args.group, args.class_names),
         reject=subject.reject,
     )
     report = measure(subject, data)
@@ -318,7 +326,7 @@ def sheet(args: argparse.Namespace) -> int:
         config = dataclasses.replace(config, options={"channels": 1, **({} if args.distort else {"image_size": 28})})
     spec = config.preprocess()
     source = dataclasses.replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec
-    data = load_dataset(args.data, "train", source, args.data_dir, args.all_files)
+    data = load_dataset(args.data, "train", source, args.data_dir, FileOptions(args.all_files))
     generator = torch.Generator().manual_seed(args.seed)
     chosen = data.select(torch.randperm(len(data), generator=generator)[: args.count])
     batches = ImageData(chosen, chosen, config, spec)

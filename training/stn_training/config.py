@@ -15,14 +15,16 @@ from stn_runtime.model.schema import FieldError, read_as
 
 from .data.augmentations import is_geometric, parse_augmentation
 from .data.distortions import DISTORTIONS, parse_mixture
+from .data.listing import FileOptions
 from .optimisation.precision import PRECISIONS
 from .optimisation.schedule import SCHEDULES
 
 OPTIMIZERS = ("adamw", "sgd")
 BALANCES = ("", "weights", "sampling")
 GREY_BENCHMARKS = ("mnist", "sklearn-digits", "digits")
-BENCHMARKS = (*GREY_BENCHMARKS, "mnist-addition", "cifar10")
-"""``digits`` are MNIST, print and what is no digit; ``mnist-addition`` shows two digits, whose sum is the class."""
+BENCHMARKS = (*GREY_BENCHMARKS, "mnist-addition", "cifar10", "gtsrb")
+"""``digits`` are MNIST, print and what is no digit; ``mnist-addition`` shows two digits, whose sum is the class;
+``gtsrb`` are German traffic signs."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class TrainConfig:
         backgrounds: Folder of photographs without digits, for scenes; empty for drawn surfaces alone.
         reject: Class that means none of the others; by default ``nothing`` where the data have it.
         all_files: Whether to take also what other programs left in folders of images, such as ``._IMG.jpg``.
+        group: Regular expression for what in the paths of a folder's files names a group, such as frames of one video;
+            no split tears a group apart.
+        class_names: Text file with the names of a folder's classes, one a line, in the order of its sorted folders.
         fit: How a picture that is not square becomes the square input: stretch, letterbox or crop.
         distort: A distortion or a mixture, see ``parse_mixture``; empty for none.
         augment: Names in AUGMENTATIONS, ``crop`` or ``crop:4``.
@@ -77,6 +82,8 @@ class TrainConfig:
     backgrounds: str = ""
     reject: str = ""
     all_files: bool = False
+    group: str = ""
+    class_names: str = ""
     fit: str = "stretch"
     distort: str = ""
     augment: tuple[str, ...] = ()
@@ -150,6 +157,10 @@ class TrainConfig:
     def mixture(self) -> tuple[tuple[str, float], ...]:
         """Return the distortions with their shares; empty for none."""
         return parse_mixture(self.distort) if self.distort else ()
+
+    def files(self) -> FileOptions:
+        """Return which files of a folder or table are taken."""
+        return FileOptions(self.all_files, self.group, self.class_names)
 
     def preprocess(self) -> PreprocessSpec:
         """Return size and colour of the network's input: from the options, else from the distortion and the data."""

@@ -24,8 +24,9 @@ from stn_runtime.machine.filesystem import existing_parent, make_folder, write_w
 from .calibration import record_theta, record_threshold
 from .config import TrainConfig
 from .data.data_module import ImageData, rendered, seed_for, to_float
-from .data.datasets import LabelledImages, load_backgrounds, load_dataset, with_reject
+from .data.datasets import load_backgrounds, load_dataset
 from .data.distortions import DIGIT_SIZE
+from .data.labelled_images import LabelledImages, with_reject
 from .digits.scenes import Scenery
 from .initial_weights import take_weights
 from .module import ClassifierTraining
@@ -249,7 +250,7 @@ def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
                 split,
                 source,
                 Path(config.data_dir),
-                config.all_files,
+                config.files(),
                 Path(config.typefaces),
                 existing_parent(folder) if folder else None,
             ),

@@ -22,7 +22,7 @@ from stn_runtime.machine.filesystem import whole_file, write_whole
 
 from .config import TrainConfig
 from .data.data_module import ImageData, to_float
-from .data.datasets import LabelledImages
+from .data.labelled_images import LabelledImages
 from .module import ClassifierTraining
 from .pictures import before_after, save_picture
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from stn_runtime import PreprocessSpec
 from stn_training.config import TrainConfig
 from stn_training.data.data_module import ImageData, rendered, seed_for, to_float
-from stn_training.data.datasets import LabelledImages
+from stn_training.data.labelled_images import LabelledImages
 
 SPEC = PreprocessSpec(28, 28, 1)
 

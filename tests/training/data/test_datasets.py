@@ -22,8 +22,10 @@ from torch import Tensor
 
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.images.writing import write_image
-from stn_training.data import datasets
-from stn_training.data.datasets import LabelledImages, load_dataset, preprocessed, split_names
+from stn_training.data import files
+from stn_training.data.datasets import load_dataset
+from stn_training.data.labelled_images import LabelledImages, preprocessed
+from stn_training.data.listing import FileOptions, split_names
 
 SPEC = PreprocessSpec(8, 8, 1)
 NOWHERE = Path("no-data-here")
@@ -267,7 +269,7 @@ def test_a_folder_without_classes_or_images_is_refused(folders: list[str], sente
 def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
-        match="nix: no such folder; give mnist, sklearn-digits, digits, mnist-addition, cifar10, or a folder",
+        match="nix: no such folder; give mnist, sklearn-digits, digits, mnist-addition, cifar10, gtsrb, a folder",
     ):
         load(tmp_path / "nix")
     (tmp_path / "file").write_text("")
@@ -276,7 +278,7 @@ def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_needs_a_size(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a folder of images needs a size"):
+    with pytest.raises(InputError, match="files of images need a size"):
         load_dataset(str(tmp_path), "train", None, NOWHERE)
 
 
@@ -332,7 +334,7 @@ def test_images_that_are_too_many_for_memory_are_held_in_a_file_that_ends_with_t
     caplog.set_level("INFO")
     in_memory = load(tmp_path / "data")
     assert caplog.messages == [f"32 pictures of {SPEC.width} x {SPEC.height} x {SPEC.channels}: 0 MB"]
-    monkeypatch.setattr(datasets, "usable_memory", lambda: 1000)
+    monkeypatch.setattr(files, "usable_memory", lambda: 1000)
     (tmp_path / "runs").mkdir()
     spilled = load_dataset(str(tmp_path / "data"), "train", SPEC, Path(), spill=tmp_path / "runs")
     assert f"in a file in {tmp_path / 'runs'}, since that is over a quarter of the memory" in caplog.messages[-1]
@@ -452,7 +454,7 @@ def test_what_other_programs_left_is_no_class_and_no_picture(
         f"{tmp_path}: 48 files that other programs left are passed over "
         f"(such as {Path(inside, '1', '@eaDir')}); --all-files takes them"
     ]
-    everything = load_dataset(str(tmp_path), "train", PreprocessSpec(8, 8, 3), NOWHERE, all_files=True)
+    everything = load_dataset(str(tmp_path), "train", PreprocessSpec(8, 8, 3), NOWHERE, FileOptions(all_files=True))
     assert everything.classes == ("1", "10", "2", "@eaDir", "__MACOSX")
     assert len(everything) > 3 * len(data)
 

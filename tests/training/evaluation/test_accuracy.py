@@ -11,8 +11,8 @@ import torch
 
 from stn_models import Architecture, Checkpoint, injected_thetas, load_checkpoint, save_checkpoint
 from stn_runtime import InputError, PreprocessSpec
-from stn_training.data.datasets import LabelledImages
 from stn_training.data.distortions import Distorted
+from stn_training.data.labelled_images import LabelledImages
 from stn_training.digits.scenes import Scenery
 from stn_training.evaluation.accuracy import (
     Report,

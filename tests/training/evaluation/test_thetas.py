@@ -11,8 +11,8 @@ from torch import nn
 
 from stn_models import Architecture, Sampler, SpatialTransformer, make_grid
 from stn_runtime.cli import main
-from stn_training.data.datasets import LabelledImages
 from stn_training.data.distortions import rotated_translated_scaled
+from stn_training.data.labelled_images import LabelledImages
 from stn_training.evaluation.thetas import QUANTITIES, affine_part, decomposed, measure_thetas, rows, save_thetas
 
 

@@ -14,8 +14,8 @@ from ..config import TrainConfig
 from ..digits.scenes import Scenery
 from ..geometry import unknown_placements
 from .augmentations import Augmentation
-from .datasets import LabelledImages, preprocessed
 from .distortions import distort, distorted_by, shares
+from .labelled_images import LabelledImages, preprocessed
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Images (N, C, H, W) in [0, 1], labels (N,), placements (N, 2, 3) as in ``Distorted``."""

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from stn_runtime.errors import printable
 
-from ..data.datasets import LabelledImages
+from ..data.labelled_images import LabelledImages
 from .accuracy import Predict, Subject, evaluate, evaluate_at_identity
 from .tables import aligned
 

@@ -20,8 +20,10 @@ from stn_runtime.model.zoo import find_model
 
 from ..config import BENCHMARKS, check_channels
 from ..data.data_module import rendered, to_float
-from ..data.datasets import LabelledImages, load_dataset
+from ..data.datasets import load_dataset
 from ..data.distortions import DIGIT_SIZE, parse_mixture
+from ..data.labelled_images import LabelledImages
+from ..data.listing import AS_THEY_ARE, FileOptions
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """A function that maps preprocessed pictures (N, H, W, C) to probabilities (N, K)."""
@@ -132,7 +134,7 @@ def load_test_images(
     data_dir: Path,
     seed: int,
     most: int | None = None,
-    all_files: bool = False,
+    files: FileOptions = AS_THEY_ARE,
     reject: str | None = None,
 ) -> LabelledImages:
     """Return labelled images as the network takes them; at most ``most``, evenly spaced over the data set.
@@ -147,11 +149,11 @@ def load_test_images(
     except ValueError as error:
         raise InputError(str(error)) from error
     check_channels(mixture, spec.channels)
-    if data == "digits" or (data in BENCHMARKS and not mixture):
+    if data == "digits" or (data in BENCHMARKS and data != "gtsrb" and not mixture):
         source: PreprocessSpec | None = None
     else:
         source = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if mixture else spec
-    loaded = load_dataset(data, split, source, data_dir, all_files)
+    loaded = load_dataset(data, split, source, data_dir, files)
     if reject in loaded.classes:
         loaded = replace(loaded, reject=loaded.classes.index(reject))
     return rendered(loaded if most is None else spaced(loaded, most), mixture, spec, seed)

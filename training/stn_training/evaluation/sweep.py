@@ -14,7 +14,7 @@ from stn_models import Sampler
 from stn_runtime.errors import printable
 
 from ..data.data_module import seed_for, to_float
-from ..data.datasets import LabelledImages
+from ..data.labelled_images import LabelledImages
 from ..geometry import square_grid
 from ..pictures import save_figure
 from .accuracy import Subject, evaluate, evaluate_at_identity, spaced

@@ -16,7 +16,7 @@ from stn_models import GridGenerator, recorded_transforms
 from stn_runtime.errors import printable
 
 from ..data.data_module import to_float
-from ..data.datasets import LabelledImages
+from ..data.labelled_images import LabelledImages
 from ..pictures import save_figure
 from .tables import aligned
 

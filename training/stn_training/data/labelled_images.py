@@ -1,0 +1,70 @@
+"""Labelled images of one size in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stn_runtime import InputError, PreprocessSpec, preprocess
+
+REJECT = "nothing"
+"""Name of the class that means none of the others, where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of one size in memory.
+
+    Attributes:
+        images: (N, H, W, C) uint8; C = 1 grey, 3 RGB.
+        labels: (N,) int64, indices into ``classes``.
+        classes: Names of the classes.
+        source: Name or folder of the data set, for reports.
+        reject: Index of the class that means none of the others; None without one.
+        placements: Where a distortion put each image, (N, 2, 3) as in ``Distorted``; None where nothing was distorted.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    source: str
+    reject: int | None = None
+    placements: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def is_reject(self, indices: Tensor) -> Tensor:
+        """Return which of the images at ``indices`` are of the reject class."""
+        return self.labels[indices] == (-1 if self.reject is None else self.reject)
+
+    def select(self, indices: Sequence[int] | Tensor) -> "LabelledImages":
+        """Return the images at ``indices``."""
+        chosen = torch.as_tensor(indices, dtype=torch.long)
+        placements = None if self.placements is None else self.placements[chosen]
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen], placements=placements)
+
+
+def with_reject(data: LabelledImages, name: str) -> LabelledImages:
+    """Return ``data`` with the class ``name``, or where that is empty the class ``nothing``, as the one that is none.
+
+    Raises:
+        InputError: There is no class of that name, or no image in it.
+    """
+    named = name or REJECT
+    if named not in data.classes:
+        if name:
+            raise InputError(f"{data.source}: has no class '{name}' to reject; it has {', '.join(data.classes[:20])}")
+        return data
+    index = data.classes.index(named)
+    if not (data.labels == index).any():
+        raise InputError(f"{data.source}: class '{named}' is empty; put pictures in it that show none of the others")
+    return replace(data, reject=index)
+
+
+def preprocessed(data: LabelledImages, spec: PreprocessSpec) -> LabelledImages:
+    """Return ``data`` with each image brought to ``spec`` as a device does it."""
+    images = np.stack([preprocess(image, spec) for image in data.images.numpy()])
+    return replace(data, images=torch.from_numpy(images))
