@@ -5,18 +5,11 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal
 
-import torch
 import torchvision
 from torch import nn
 
-from .classifiers import TransformerClassifier
-from .grid import make_grid
-from .localization import LocalizationNet, conv_bn_features, flat_size
+from .insertion import sampled_size, with_transformers
 from .sampler import Normalize
-from .transformer import SpatialTransformer, input_of, insert_spatial_transformer
-
-INPUT = "input"
-"""The place of a transformer in front of the whole network."""
 
 TIMM = "timm/"
 """What the names of timm's networks begin with."""
@@ -24,9 +17,6 @@ TIMM = "timm/"
 _COLOUR = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _GREY = ((0.449,), (0.226,))
 """Mean and standard deviation of ImageNet's training pictures, which the published weights were trained on."""
-
-_LOCALIZATION_SIDE = 64
-_LOCALIZATION_FILTERS = (32, 32, 64)
 
 
 def backbone(
@@ -64,41 +54,14 @@ def backbone(
     Raises:
         ValueError: A name is unknown, or the network does not take pictures of this size.
     """
-    size = (image_size, image_width or image_size)
-    places = [parse_insertion(text) for text in transformer]
-    if len(dict(places)) < len(places):
-        raise ValueError(f"two transformers stand at one place: {', '.join(transformer)}")
     standard = _GREY if channels == 1 else _COLOUR
     normalize = Normalize(mean or standard[0], std or standard[1])
-    sampled = _within(size, output_size) if INPUT in dict(places) else size
+    size = (image_size, image_width or image_size)
+    sampled = sampled_size(size, transformer, output_size)
     body = _body(network, sampled, channels, classes)
     if stem == "small":
         _keep_resolution(body)
-    front = None
-    try:
-        for place, grid in sorted(places, key=lambda item: -item[0].count(".")):  # what it wraps has another name then
-            if place == INPUT:
-                front = _transformer(channels, size, grid, sampled, normalize)
-                continue
-            features = input_of(body, place, torch.zeros(1, channels, *sampled))
-            shape = (features.shape[2], features.shape[3])
-            insert_spatial_transformer(body, place, transformer=_transformer(features.shape[1], shape, grid, shape))
-        flat_size(body, channels, sampled)
-    except (RuntimeError, AssertionError, IndexError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ValueError(f"{sampled[1]} x {sampled[0]} pixels do not fit the network's layers ({reason})") from error
-    return TransformerClassifier(front, normalize, body)
-
-
-def parse_insertion(text: str) -> tuple[str, str]:
-    """Return place and grid generator of a transformer such as ``affine@layer1``.
-
-    Raises:
-        ValueError: No grid generator has that name.
-    """
-    grid, _, place = text.partition("@")
-    make_grid(grid, (2, 2))
-    return place or INPUT, grid
+    return with_transformers(body, normalize, channels, size, sampled, transformer)
 
 
 @cache
@@ -115,23 +78,6 @@ def backbone_names() -> tuple[str, ...]:
 def near_backbones(name: str) -> list[str]:
     """Return up to three networks that are called nearly ``name``."""
     return difflib.get_close_matches(name, backbone_names(), n=3)
-
-
-def _transformer(
-    channels: int, size: tuple[int, int], grid: str, output_size: tuple[int, int], normalize: Normalize | None = None
-) -> SpatialTransformer:
-    """Return a transformer whose localisation net sees its input averaged down to ``_LOCALIZATION_SIDE``."""
-    generator = make_grid(grid, output_size)
-    reduction = -(-max(size) // _LOCALIZATION_SIDE)
-    halvings = max(1, (min(size) // reduction).bit_length() - 1)
-    features, count = conv_bn_features(channels, size, _LOCALIZATION_FILTERS[:halvings], reduction, normalize)
-    return SpatialTransformer(LocalizationNet(features, count, generator), generator)
-
-
-def _within(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
-    """Return a size (height, width) brought to a longer side, its aspect kept."""
-    share = (longest or max(size)) / max(size)
-    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
 def _body(network: str, size: tuple[int, int], channels: int, classes: int) -> nn.Module:

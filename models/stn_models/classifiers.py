@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .grid import make_grid
+from .insertion import TransformerClassifier, sampled_size, with_transformers
 from .localization import LocalizationNet, VotingLocalizationNet, conv_bn, conv_bn_features, flat_size
 from .sampler import Interpolation, Normalize, Padding, Sampler
 from .transformer import ParallelTransformers, SpatialTransformer
@@ -20,29 +21,6 @@ PARAMETER_BUDGET = 400_000
 """Learnable parameters of each network of the paper's section 4.1 (appendix A.4)."""
 
 _MOST_TRANSFORMERS = 8
-
-
-class TransformerClassifier(nn.Module):
-    """An optional spatial transformer, or several side by side, then normalisation, then a classifier.
-
-    Args:
-        transformer: Stands in front and samples raw pixels; None for a plain classifier.
-        normalize: Normalises the sampled image.
-        classifier: Maps the normalised image to logits.
-    """
-
-    def __init__(self, transformer: nn.Module | None, normalize: Normalize, classifier: nn.Module) -> None:
-        super().__init__()
-        self.transformer = transformer
-        self.normalize = normalize
-        self.classifier = classifier
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits (N, K) for images (N, C, H, W) in [0, 1]."""
-        if self.transformer is not None:
-            image = self.transformer(image)
-        logits: Tensor = self.classifier(self.normalize(image))
-        return logits
 
 
 def fcn(
@@ -256,6 +234,39 @@ class _NearAndFar(nn.Module):
             far = functional.interpolate(far, near.shape[2:], mode="nearest")
         joined: Tensor = self.joined(near + far)
         return joined
+
+
+def vgg(
+    *,
+    image_size: int = 48,
+    image_width: int | None = None,
+    channels: int = 3,
+    classes: int = 10,
+    transformer: tuple[str, ...] = (),
+    output_size: int | None = None,
+    width: int = 32,
+    dropout: float = 0.2,
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.5,),
+) -> nn.Module:
+    """Return a small network of ``stage1`` to ``stage3``, two 3 x 3 convolutions each, and transformers if any.
+
+    Behind each stage the picture is halved; what is left is averaged. ``transformer`` and ``output_size`` are as in
+    ``backbones.backbone``.
+    """
+    size = (image_size, image_width or image_size)
+    sampled = sampled_size(size, transformer, output_size)
+
+    def stage(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(conv_bn(inputs, outputs), conv_bn(outputs, outputs), nn.MaxPool2d(2))
+
+    body = nn.Sequential()
+    body.add_module("stage1", stage(channels, width))
+    body.add_module("stage2", stage(width, 2 * width))
+    body.add_module("stage3", stage(2 * width, 4 * width))
+    body.add_module("head", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout)))
+    body.add_module("logits", nn.Linear(4 * width, classes))
+    return with_transformers(body, Normalize(mean, std), channels, size, sampled, transformer)
 
 
 def cifar_small(

@@ -43,6 +43,14 @@ def test_transformers_stand_at_the_input_and_inside() -> None:
     assert plate.points_per_side == 6
 
 
+def test_our_own_small_network_takes_transformers_as_well() -> None:
+    options = {"width": 8, "image_width": 64, "transformer": ["affine", "affine@stage2"], "mean": [0.5], "std": [0.25]}
+    model = Architecture("vgg", options).build().eval()
+    with torch.no_grad(), recorded_transforms(model) as calls:
+        assert model(torch.rand(2, 3, 48, 64)).shape == (2, 10)
+    assert [tuple(call.output.shape) for call in calls] == [(2, 3, 48, 64), (2, 8, 24, 32)]
+
+
 def test_the_transformer_samples_raw_pixels_and_what_follows_is_normalised_as_for_imagenet() -> None:
     model = Architecture("squeezenet1_1", {"image_size": 32, "transformer": ["affine"]}).build().eval()
     seen: list[torch.Tensor] = []

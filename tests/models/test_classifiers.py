@@ -21,6 +21,7 @@ INPUTS = {  # what each network takes by default, (C, H, W)
     "st-cnn": (1, 42, 42),
     "st-vgg": (3, 64, 64),
     "st-search": (3, 160, 160),
+    "vgg": (3, 48, 48),
     "cifar-small": (3, 32, 32),
     "cifar-wide": (3, 32, 32),
 }

@@ -79,7 +79,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("data-dir", "where benchmark data sets are kept")
     option("typefaces", "folder of typefaces that 'digits' prints with")
-    option("backgrounds", "folder of photographs without digits, for scenes")
+    option("backgrounds", "folder of photographs without digits, for scenes; without signs, for gtsrb's class nothing")
     option("reject", "class that means none of the others (default: nothing, where the data have it)")
     option("all-files", _ALL_FILES, action="store_true")
     option("group", _GROUP, metavar="REGEX")

@@ -43,7 +43,8 @@ class TrainConfig:
             tenth of ``lr``. None for a fifth of the epochs where published weights meet few images, else 0.
         data_dir: Folder of torchvision's files.
         typefaces: Folder of typefaces that ``digits`` prints with.
-        backgrounds: Folder of photographs without digits, for scenes; empty for drawn surfaces alone.
+        backgrounds: Folder of photographs: without digits, for scenes, which are of drawn surfaces alone where it is
+            empty; without signs, for ``gtsrb``, which then has the class ``nothing``.
         reject: Class that means none of the others; by default ``nothing`` where the data have it.
         all_files: Whether to take also what other programs left in folders of images, such as ``._IMG.jpg``.
         group: Regular expression for what in the paths of a folder's files names a group, such as frames of one video;

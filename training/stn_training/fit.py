@@ -24,7 +24,7 @@ from stn_runtime.machine.filesystem import existing_parent, make_folder, write_w
 from .calibration import record_theta, record_threshold
 from .config import TrainConfig
 from .data.data_module import ImageData, rendered, seed_for, to_float
-from .data.datasets import load_backgrounds, load_dataset
+from .data.datasets import load_backgrounds, load_dataset, with_photographs
 from .data.distortions import DIGIT_SIZE
 from .data.labelled_images import LabelledImages, with_reject
 from .digits.scenes import Scenery
@@ -258,7 +258,13 @@ def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
         )
         for split in ("train", "val")
     )
-    scenery = Scenery(load_backgrounds(Path(config.backgrounds))) if config.backgrounds else Scenery()
+    if config.data == "gtsrb" and config.backgrounds:
+        train, val = (
+            with_photographs(data, Path(config.backgrounds), spec, part)
+            for data, part in ((train, "train"), (val, "val"))
+        )
+    has_scenes = config.backgrounds and config.data != "gtsrb"
+    scenery = Scenery(load_backgrounds(Path(config.backgrounds))) if has_scenes else Scenery()
     seen = rendered(val, config.mixture(), spec, seed_for(config.seed, 4), scenery, training_device())
     return ImageData(train, seen, config, spec, scenery)
 

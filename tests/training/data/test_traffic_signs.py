@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import torchvision
 
 from stn_runtime import InputError, PreprocessSpec
-from stn_training.data.datasets import load_dataset
+from stn_training.data.datasets import load_dataset, with_photographs
 from stn_training.data.traffic_signs import SIGNS, list_gtsrb
 
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
@@ -97,3 +98,30 @@ def test_without_files_and_without_a_network_the_place_is_asked_for(
     monkeypatch.setattr(torchvision.datasets, "GTSRB", offline)
     with pytest.raises(InputError, match=r"^GTSRB is not in .* downloaded \(no route to host\); give its"):
         list_gtsrb(tmp_path)
+
+
+def test_photographs_without_signs_become_the_class_nothing(tmp_path: Path) -> None:
+    gtsrb(tmp_path, "archive", tracks=20, frames=5)
+    for number in range(100):
+        ppm(tmp_path / "photographs" / "street" / f"{number}.ppm", 200 + number % 50)
+    spec = PreprocessSpec(16, 16, 3)
+    parts = {
+        part: with_photographs(load_dataset("gtsrb", part, spec, tmp_path), tmp_path / "photographs", spec, part)
+        for part in ("train", "val")
+    }
+    for part, data in parts.items():
+        plain = load_dataset("gtsrb", part, spec, tmp_path)
+        assert data.classes == (*SIGNS, "nothing")
+        assert data.reject == 43
+        photographs = data.labels == 43
+        assert int(photographs.sum()) == len(plain) // 10
+        assert (data.images[photographs] >= 200).all()
+        assert torch.equal(data.images[~photographs], plain.images)
+
+
+def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
+    gtsrb(tmp_path, "archive")
+    spec = PreprocessSpec(16, 16, 3)
+    (tmp_path / "photographs").mkdir()
+    with pytest.raises(InputError, match=r"photographs: holds no picture that can be read \(it has none\)"):
+        with_photographs(load_dataset("gtsrb", "val", spec, tmp_path), tmp_path / "photographs", spec, "val")

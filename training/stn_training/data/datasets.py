@@ -1,8 +1,10 @@
 """Data sets by name: a benchmark, a folder with a folder per class, or a table of files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from stn_runtime import InputError, PreprocessSpec
@@ -11,7 +13,7 @@ from stn_runtime.images.reading import IMAGE_SUFFIXES
 from ..config import BENCHMARKS
 from . import benchmarks
 from .files import load_files, read_files
-from .labelled_images import LabelledImages, preprocessed
+from .labelled_images import REJECT, LabelledImages, preprocessed
 from .listing import AS_THEY_ARE, FileOptions, LabelledFile, Listing, list_folder, list_table
 from .traffic_signs import list_gtsrb
 
@@ -74,14 +76,49 @@ def _listed(name: str, data_dir: Path, options: FileOptions) -> Listing:
     return list_folder(path, options)
 
 
+def with_photographs(data: LabelledImages, folder: Path, spec: PreprocessSpec, part: str) -> LabelledImages:
+    """Return ``data`` with photographs below a folder as a further class, ``nothing``: a tenth as many as there are.
+
+    Args:
+        data: Labelled images of the size of ``spec``.
+        folder: Photographs that show none of the classes; every tenth is for validation.
+        spec: Size and colour to bring them to.
+        part: ``train`` or ``val``.
+
+    Raises:
+        InputError: The folder holds no picture that can be read.
+    """
+    files = _pictures_below(folder)
+    files = [path for index, path in enumerate(files) if (index % 10 == 0) == (part == "val")]
+    chosen = _spaced(files, max(1, len(data) // 10))
+    label = len(data.classes)
+    images, labels, skipped = read_files([LabelledFile(path, label) for path in chosen], replace(spec, fit="crop"))
+    if not len(images):
+        raise InputError(f"{folder}: holds no picture that can be read ({skipped[0] if skipped else 'it has none'})")
+    return replace(
+        data,
+        images=torch.cat([data.images, images]),
+        labels=torch.cat([data.labels, labels]),
+        classes=(*data.classes, REJECT),
+        reject=label,
+    )
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+
+
+def _spaced(files: list[Path], most: int) -> list[Path]:
+    return [files[index] for index in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
+
+
 def load_backgrounds(folder: Path, most: int = 20_000) -> Tensor:
     """Return the photographs below a folder, their middle square in grey, (M, 64, 64) uint8; at most ``most``.
 
     Raises:
         InputError: The folder holds no picture that can be read.
     """
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    chosen = [files[index] for index in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
+    chosen = _spaced(_pictures_below(folder), most)
     images, _, skipped = read_files([LabelledFile(path, 0) for path in chosen], PreprocessSpec(64, 64, 1, "crop"))
     if not len(images):
         raise InputError(f"{folder}: holds no picture that can be read ({skipped[0] if skipped else 'it has none'})")
