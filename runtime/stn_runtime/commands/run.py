@@ -56,7 +56,8 @@ class Summary:
         rate = f", {self.frames / self.seconds:.1f} a second" if self.seconds and self.frames else ""
         ranked = self.labels.most_common()
         shown = [f"{printable(label, 40)}: {count}" for label, count in ranked[:_LABELS_SHOWN]]
-        others = [f"{len(ranked) - len(shown)} other labels"] if len(ranked) > len(shown) else []
+        hidden = len(ranked) - len(shown)
+        others = [f"{hidden} other label{'s' * (hidden > 1)}"] if hidden else []
         labels = f"\nlabels: {', '.join(shown + others)}" if shown else ""
         return f"{self.frames} frames, {self.failed} failed{rate}{labels}"
 
