@@ -47,6 +47,7 @@ def test_a_network_of_torchvision_is_trained_with_transformers_and_exported(pict
         (["--model", "resnet18", "--image-size", "9x"], "--image-size must be a side in pixels, such as 96, or "),
         (["--model", "resnet18", "--image-size", "32x48", "--distort", "r"], "makes square images, "),
         (["--model", "vit_b_16", "--image-size", "33"], "'vit_b_16' cannot be built: 33 x 33 pixels do not fit "),
+        (["--options", '{"channels": 2}'], "option 'channels' must be 1 for grey or 3 for colour pictures, got 2"),
         (["--model", "st-cnn", "--image-size", "9"], "'st-cnn' cannot be built: 9 x 9 pixels are too few "),
     ],
     ids=lambda value: " ".join(value[1::2]) if isinstance(value, list) else "",

@@ -79,6 +79,8 @@ def test_weights_may_be_a_safetensors_file_that_is_no_checkpoint(
         (b"", "resnet18", r"weights\.pth: is no file of weights alone \("),
         ([1, 2], "resnet18", r"weights\.pth: holds no weights by name; "),
         ({"epoch": 3}, "resnet18", r"weights\.pth: holds no weights by name; "),
+        ({1: torch.zeros(1)}, "resnet18", r"weights\.pth: holds no weights by name; "),
+        ({"conv1.weight": torch.zeros(1, device="meta")}, "resnet18", r"weights\.pth: holds no weights by name; "),
         (torch.nn.Linear(2, 2), "resnet18", r"weights\.pth: is no file of weights alone \("),
         ({"a.weight": torch.zeros(1)}, "resnet18", r"of another network than 'resnet18' \('bn1.weight' is not in it\)"),
         ({"a.weight": torch.zeros(1)}, "st-cnn", "published weights are for networks of torchvision and timm, not for"),

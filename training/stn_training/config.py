@@ -178,6 +178,8 @@ class TrainConfig:
         channels = 3
         if architecture.accepts("channels"):
             channels = self.options.get("channels", 1 if self.data in GREY_BENCHMARKS else 3)
+        if channels not in (1, 3):
+            raise InputError(f"option 'channels' must be 1 for grey or 3 for colour pictures, got {channels}")
         if canvas > size:
             remedy = f"give it the option image_size {canvas}" if architecture.accepts("image_size") else "use another"
             raise InputError(

@@ -141,9 +141,13 @@ def _published(config: TrainConfig) -> dict[str, Tensor]:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not content or not all(map(_is_weight, *zip(*content.items(), strict=True))):
         raise InputError(f"{path}: holds no weights by name; save them with torch.save(model.state_dict(), ...)")
     return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def _is_weight(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor) and not value.is_meta
 
 
 def _downloaded(network: str) -> dict[str, Tensor]:
