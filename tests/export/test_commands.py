@@ -1,4 +1,8 @@
+"""The commands of the exporter: what they write, what they say, and what they refuse."""
+
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,9 +14,11 @@ from stn_export.graph import grid_products
 from stn_export.graph.grid_expressions import PointwiseGrid
 from stn_export.graph.rewrites import Operators, constant
 from stn_export.proof import gates
+from stn_models import Architecture, Checkpoint, save_checkpoint
 from stn_runtime.cli import main
 from stn_runtime.images.writing import write_image
 from stn_runtime.model.session import open_session, read_manifest
+from tests.support.small_network import ARCHITECTURE, LABELS, SPEC
 
 
 def test_export_writes_a_verified_file_with_golden_pictures(
@@ -87,6 +93,26 @@ def test_verify_refuses_a_checkpoint_of_another_network(
 ) -> None:
     assert main(["verify", str(exported.path), "--checkpoint", str(tmp_path / "none.safetensors")]) == 2
     assert "none.safetensors: does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "side", "what"),
+    [({"image_size": 60}, 60, "size and preprocessing"), ({"grid": "tps"}, SPEC.height, "transformers")],
+    ids=["size", "grid"],
+)
+def test_verify_names_what_a_file_and_a_checkpoint_do_not_share(
+    exported: Exported,
+    options: dict[str, Any],
+    side: int,
+    what: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = Architecture(ARCHITECTURE.name, {**ARCHITECTURE.options, **options})
+    path, spec = tmp_path / "other.safetensors", replace(SPEC, height=side, width=side)
+    save_checkpoint(path, other.build(), Checkpoint(other, LABELS, asdict(spec)))
+    assert main(["verify", str(exported.path), "--checkpoint", str(path)]) == 2
+    assert f"its {what} are not those of {path}; they are of two networks" in capsys.readouterr().err
 
 
 def test_the_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,18 @@ def test_a_picture_turns_counter_clockwise_and_is_scaled_about_its_centre(pictur
     assert (smaller > 0.3).sum() < (pictures > 0.3).sum() / 3
 
 
+def test_pictures_that_are_not_square_are_turned_and_sheared_without_being_stretched(pictures: Tensor) -> None:
+    wide = torch.nn.functional.pad(pictures, (40, 40), value=0.25)  # 40 x 120, the square 8 pixels left of the middle
+    turned = AXES["rotation"].apply(wide, 90, Generator())[..., 40:80]
+    assert middle(turned[0]) == pytest.approx((0, 8), abs=0.1)
+    assert float((turned - 0.25).sum()) == pytest.approx(float((pictures - 0.25).sum()), rel=0.02)
+    sheared, square = (AXES["shear"].apply(images, 0.4, Generator()) for images in (wide, pictures))
+    torch.testing.assert_close(sheared[..., 48:72], square[..., 8:32], atol=1e-4, rtol=0)
+    shifted = AXES["shift"].apply(wide, 0.1, Generator().manual_seed(0))[..., 40:80]
+    places = np.array([middle(image) for image in shifted]) - (-8, 0)
+    np.testing.assert_allclose(np.hypot(*places.T), 4, atol=0.1)
+
+
 def test_a_shift_goes_as_far_as_it_says_in_any_direction(pictures: Tensor) -> None:
     shifted = AXES["shift"].apply(pictures, 0.1, Generator().manual_seed(0))
     places = np.array([middle(image) for image in shifted]) - (-8, 0)

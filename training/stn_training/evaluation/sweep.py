@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from stn_models import Sampler
+from stn_models import Sampler, make_grid
 from stn_runtime.errors import printable
 
 from ..data.data_module import seed_for, to_float
 from ..data.labelled_images import LabelledImages
-from ..geometry import square_grid
 from ..pictures import save_figure
 from .accuracy import Subject, evaluate, evaluate_at_identity, spaced
 
@@ -39,7 +38,12 @@ class Axis:
 
 
 def _warped(images: Tensor, theta: Tensor) -> Tensor:
-    grid = square_grid("affine", images.shape[-1], "cpu")
+    """Return images sampled by a theta for square pictures, which keeps its angles in others."""
+    height, width = images.shape[2:]
+    aspect, shorter = height / width, min(height, width)
+    across, down = shorter / width, shorter / height
+    theta = theta * torch.tensor([1, aspect, across, 1 / aspect, 1, down])
+    grid = make_grid("affine", (images.shape[2], images.shape[3]))
     warped: Tensor = Sampler(padding="border")(images, grid(theta.expand(len(images), -1)))
     return warped
 
