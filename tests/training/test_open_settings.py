@@ -1,6 +1,7 @@
 """What a run chooses by the number of its images, and that a frozen network stays as it is until it is thawed."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_published_weights_are_frozen_at_first_where_images_are_few(
     assert (config.freeze == round(0.2 * config.epochs)) if is_frozen else config.freeze == 0
     assert len(caplog.records) == 1
     assert ("frozen" in caplog.text) == is_frozen
+
+
+def test_rates_are_tried_in_batches_that_fit_few_images(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", {"a": 12, "b": 12})
+    arguments = ["--model", "fcn", "--options", '{"image_size": 16, "width": 8}', "--find-lr"]
+    assert main(["train", str(folder), *arguments, "--output", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "lr.png").is_file()
 
 
 def test_a_frozen_network_keeps_its_weights_and_statistics_until_it_is_thawed(tmp_path: Path) -> None:

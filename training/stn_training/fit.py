@@ -105,7 +105,7 @@ def _prepared(config: TrainConfig, folder: Path, resume: bool) -> _Prepared:
             f"{config.data}: {len(data.train)} training and {len(data.val)} validation images are too few for {ranks} "
             "devices; ask for fewer with --devices"
         )
-    config = settled(config, len(data.train))
+    config = data.config
     architecture = architecture_for(config, config.preprocess(), data)
     if config.precision == "auto":
         config = replace(config, precision=fastest_precision(config, architecture, data, training_device()))
@@ -137,7 +137,7 @@ def find_rate(config: TrainConfig, path: Path) -> float:
     """
     spec = config.preprocess()
     data = load_data(config)
-    config = settled(config, len(data.train))
+    config = data.config
     architecture = architecture_for(config, spec, data)
     if config.precision == "auto":
         config = replace(config, precision="32")  # a measurement of the precision would take longer than this
@@ -227,7 +227,7 @@ def training_device() -> torch.device:
 
 
 def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
-    """Return the training images, and the validation images as the network will see them.
+    """Return the training images, the validation images as the network will see them, and the settings settled.
 
     Args:
         config: Settings of the run.
@@ -266,7 +266,7 @@ def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
     has_scenes = config.backgrounds and config.data != "gtsrb"
     scenery = Scenery(load_backgrounds(Path(config.backgrounds))) if has_scenes else Scenery()
     seen = rendered(val, config.mixture(), spec, seed_for(config.seed, 4), scenery, training_device())
-    return ImageData(train, seen, config, spec, scenery)
+    return ImageData(train, seen, settled(config, len(train)), spec, scenery)
 
 
 def _run(trainer: lightning.Trainer, module: ClassifierTraining, data: ImageData, last: Path | None) -> None:
