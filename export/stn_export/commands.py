@@ -268,13 +268,14 @@ def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:
             f"--data needs package '{error.name}', which is not installed: {PIP} install 'stn-edge[train]'"
         ) from error
     _, described = load_checkpoint(args.checkpoint)
+    given = evaluation.FileOptions(group=args.group, class_names=args.class_names)
     load = partial(
         evaluation.load_test_images,
         data=args.data,
         distort=args.distort,
         spec=spec,
         data_dir=args.data_dir,
-        files=import_module("stn_training.data.listing").FileOptions(group=args.group, class_names=args.class_names),
+        files=evaluation.files_of(args.checkpoint, args.data, given),
         reject=described.reject,
     )
     test = load(split="test", seed=0)

@@ -98,9 +98,16 @@ def sampled_size(size: tuple[int, int], transformers: Sequence[str], longest: in
         size: (height, width) of the image, pixels.
         transformers: As for ``with_transformers``.
         longest: Longer side of what a transformer at the input samples; None for that of the image.
+
+    Raises:
+        ValueError: ``longest`` is more than the image has, or there is no transformer at the input.
     """
     if not any(place == INPUT for place, _ in map(parse_insertion, transformers)):
+        if longest is not None:
+            raise ValueError("output_size is for a transformer at the input; add one, or leave it out")
         return size
+    if longest is not None and longest > max(size):
+        raise ValueError(f"output_size is {longest}, more than the {max(size)} pixels of the picture")
     share = (longest or max(size)) / max(size)
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -136,6 +137,8 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         raise ValueError(f"no network '{name}' without package '{error.name}'; install it, or {_CHOICE}") from error
     if name in backbone_names():
         return partial(backbone, name)
+    if name.startswith("timm/") and find_spec("timm") is None:
+        raise ValueError(f"network '{name}' needs package 'timm', which is not installed: pip install timm")
     near = difflib.get_close_matches(name, REGISTRY, n=3) + near_backbones(name)
     hint = f"did you mean {' or '.join(near)}? Otherwise " if near else ""
     raise ValueError(f"no network '{name}'; {hint}{_CHOICE}")

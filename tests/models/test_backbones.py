@@ -123,7 +123,7 @@ def test_complete_options_build_the_same_network() -> None:
             "16 x 16 pixels do not fit the network's layers (",
         ),
         ("resnet18", {"mean": [0.5, 0.5]}, "network 'resnet18': option 'mean' has 2 numbers for 3 channels"),
-        ("timm/resnet18", {}, "no network 'timm/resnet18'; "),
+        ("timm/resnet18", {}, "network 'timm/resnet18' needs package 'timm', which is not installed"),
     ],
 )
 def test_what_cannot_be_is_named(name: str, options: dict[str, Any], message: str) -> None:

@@ -75,13 +75,14 @@ def test_weights_may_be_a_safetensors_file_that_is_no_checkpoint(
     ("content", "network", "sentence"),
     [
         (None, "resnet18", r"weights\.pth: does not exist; give a file of weights"),
-        (b"PK\x03\x04", "resnet18", r"weights\.pth: is no file of weights alone \("),
-        (b"", "resnet18", r"weights\.pth: is no file of weights alone \("),
+        (b"PK\x03\x04", "resnet18", r"weights\.pth: is no whole file of weights; copy or save it again"),
+        (b"", "resnet18", r"weights\.pth: is no whole file of weights; copy or save it again"),
+        (b"no weights", "resnet18", r"weights\.pth: (holds more than weights|is no whole file)"),
         ([1, 2], "resnet18", r"weights\.pth: holds no weights by name; "),
         ({"epoch": 3}, "resnet18", r"weights\.pth: holds no weights by name; "),
         ({1: torch.zeros(1)}, "resnet18", r"weights\.pth: holds no weights by name; "),
         ({"conv1.weight": torch.zeros(1, device="meta")}, "resnet18", r"weights\.pth: holds no weights by name; "),
-        (torch.nn.Linear(2, 2), "resnet18", r"weights\.pth: is no file of weights alone \("),
+        (torch.nn.Linear(2, 2), "resnet18", r"weights\.pth: holds more than weights, and what else may run code; "),
         ({"a.weight": torch.zeros(1)}, "resnet18", r"of another network than 'resnet18' \('bn1.weight' is not in it\)"),
         ({"a.weight": torch.zeros(1)}, "st-cnn", "published weights are for networks of torchvision and timm, not for"),
     ],
@@ -99,6 +100,19 @@ def test_weights_that_cannot_be_taken_are_one_sentence(
     with pytest.raises(InputError, match=sentence) as refused:
         take_weights(model, starting_from(path, network))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("spoiled", ["nan", "infinite", "whole numbers"])
+def test_weights_that_are_not_finite_numbers_are_refused_by_name(
+    spoiled: str, published: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    _, weights = published
+    value = weights["layer1.0.conv1.weight"]
+    wrong = {"nan": value * float("nan"), "infinite": value + float("inf"), "whole numbers": value.int()}[spoiled]
+    torch.save({**weights, "layer1.0.conv1.weight": wrong}, tmp_path / "weights.pth")
+    model = Architecture("resnet18", {"image_size": 64}).build()
+    with pytest.raises(InputError, match=r"weights\.pth: 'layer1\.0\.conv1\.weight' does not hold finite numbers"):
+        take_weights(model, starting_from(tmp_path / "weights.pth", "resnet18"))
 
 
 def test_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torchvision
 
+from stn_runtime import InputError
 from stn_runtime.cli import main
 from stn_training.config import TrainConfig
 from stn_training.open_settings import settled
@@ -46,6 +48,18 @@ def test_published_weights_are_frozen_at_first_where_images_are_few(
     assert (config.freeze == round(0.2 * config.epochs)) if is_frozen else config.freeze == 0
     assert len(caplog.records) == 1
     assert ("frozen" in caplog.text) == is_frozen
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"freeze": 3}, "freeze keeps a network as its weights are; name them with --weights"),
+        ({"freeze": 3, "epochs": 2, "weights": "imagenet"}, "freeze is 3, more than the 2 epochs of the run"),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        settled(TrainConfig("mnist", model="resnet18", **values), 100)
 
 
 def test_rates_are_tried_in_batches_that_fit_few_images(make_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -27,7 +27,15 @@ from .data.distortions import DIGIT_SIZE, DISTORTIONS
 from .data.labelled_images import LabelledImages
 from .data.listing import FileOptions
 from .evaluation import ablation, sweep, thetas
-from .evaluation.accuracy import Report, Subject, evaluate_at_identity, load_test_images, open_subject, spaced
+from .evaluation.accuracy import (
+    Report,
+    Subject,
+    evaluate_at_identity,
+    files_of,
+    load_test_images,
+    open_subject,
+    spaced,
+)
 from .evaluation.accuracy import evaluate as measure
 from .evaluation.tables import save_rows
 from .fit import find_rate, fit
@@ -191,7 +199,7 @@ def _exporter(path: Path) -> Callable[[Path, str], int]:
     def export(checkpoint: Path, data: str) -> int:
         parser = argparse.ArgumentParser()
         commands.add_export_arguments(parser)
-        images = [] if data in BENCHMARKS else ["--images", data]
+        images = [] if data in BENCHMARKS or Path(data).is_file() else ["--images", data]
         status: int = commands.export(parser.parse_args([str(checkpoint), "-o", str(path), *images]))
         return status
 
@@ -240,7 +248,7 @@ def evaluate(args: argparse.Namespace) -> int:
         subject.spec,
         args.data_dir,
         args.seed,
-        files=FileOptions(args.all_files, args.group, args.class_names),
+        files=files_of(subject.path, args.data, FileOptions(args.all_files, args.group, args.class_names)),
         reject=subject.reject,
     )
     report = measure(subject, data)
@@ -349,6 +357,8 @@ def _options_in(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(str(error)) from error
     if args.transformer is not None or args.image_size is not None:
         spelled = {"transformer": list(_names(args.transformer))} if args.transformer is not None else {}
+        if spelled and not spelled["transformer"]:
+            raise InputError("--transformer is empty; name GRID@PLACE, such as affine@input, or leave it out")
         options["options"] = {**options.get("options", {}), **spelled, **_image_size(args.image_size)}
     return options
 

@@ -49,7 +49,8 @@ class TrainConfig:
         all_files: Whether to take also what other programs left in folders of images, such as ``._IMG.jpg``.
         group: Regular expression for what in the paths of a folder's files names a group, such as frames of one video;
             no split tears a group apart.
-        class_names: Text file with the names of a folder's classes, one a line, in the order of its sorted folders.
+        class_names: Text file with the names of a folder's classes, one a line, in the order of its folders sorted as
+            text, 1, 10, 2.
         fit: How a picture that is not square becomes the square input: stretch, letterbox or crop.
         distort: A distortion or a mixture, see ``parse_mixture``; empty for none.
         augment: Names in AUGMENTATIONS, ``crop`` or ``crop:4``.

@@ -290,6 +290,12 @@ def _run(trainer: lightning.Trainer, module: ClassifierTraining, data: ImageData
             for message in (".*does not have many workers", ".*LeafSpec.*is deprecated"):  # nothing a user can mend
                 warnings.filterwarnings("ignore", message)
             trainer.fit(module, data, ckpt_path=last, weights_only=False)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):  # PyTorch's batch normalisation
+            raise
+        raise InputError(
+            "the network normalises over a batch, which must have two images or more; raise batch_size"
+        ) from error
     except SystemExit as error:  # how Lightning ends on a signal
         raise KeyboardInterrupt from error
     if trainer.interrupted:

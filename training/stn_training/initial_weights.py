@@ -19,6 +19,8 @@ from stn_runtime.errors import MissingDependencyError
 
 from .config import TrainConfig
 
+_PICKLED = (".pth", ".pt", ".tar", ".bin")
+
 PUBLISHED = "imagenet"
 """As ``--weights``: what torchvision or timm offers for the network; it is downloaded."""
 
@@ -26,7 +28,7 @@ PUBLISHED = "imagenet"
 def is_checkpoint(weights: str) -> bool:
     """Return whether weights are a checkpoint of ours, which says of which network, or at least no published ones."""
     path = Path(weights)
-    if weights == PUBLISHED or path.suffix in (".pth", ".pt"):
+    if weights == PUBLISHED or path.suffix.lower() in _PICKLED:
         return False
     if path.suffix != ".safetensors" or not path.is_file():
         return True
@@ -94,6 +96,8 @@ def _take_published(body: nn.Module, stored: dict[str, Tensor], config: TrainCon
         if value is not None and value.ndim == 4 and value.shape[1] == 3 and own[name].shape[1] == 1:
             value = value.sum(dim=1, keepdim=True)
         if value is not None and value.shape == own[name].shape:
+            if own[name].is_floating_point() and not (value.is_floating_point() and bool(value.isfinite().all())):
+                raise InputError(f"{config.weights}: '{published}' does not hold finite numbers with a fraction")
             taken[name] = value
         elif name.startswith(allowed) or name.endswith("num_batches_tracked"):
             fresh.append(name)
@@ -133,11 +137,15 @@ def _published(config: TrainConfig) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: does not exist; give a file of weights, .pth or .safetensors") from error
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:120]
+    except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path}: is no file of weights alone ({reason}); save them with torch.save(model.state_dict(), ...)"
+            f"{path}: holds more than weights, and what else may run code; save them with "
+            "torch.save(model.state_dict(), ...)"
         ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file of weights") from error
+    except (RuntimeError, EOFError, SafetensorError) as error:
+        raise InputError(f"{path}: is no whole file of weights; copy or save it again") from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -3,6 +3,8 @@
 import logging
 from dataclasses import replace
 
+from stn_runtime import InputError
+
 from .config import TrainConfig
 from .initial_weights import is_checkpoint
 
@@ -28,7 +30,14 @@ def settled(config: TrainConfig, images: int) -> TrainConfig:
     Args:
         config: Settings of a run; ``epochs`` and ``batch_size`` of 0 and ``freeze`` of None are open.
         images: Number of training images.
+
+    Raises:
+        InputError: ``freeze`` has no weights to keep, or is longer than the run.
     """
+    if config.freeze and not config.weights:
+        raise InputError("freeze keeps a network as its weights are; name them with --weights, or leave it out")
+    if config.freeze and config.epochs and config.freeze > config.epochs:
+        raise InputError(f"freeze is {config.freeze}, more than the {config.epochs} epochs of the run")
     few = images < _MANY
     published = bool(config.weights) and not is_checkpoint(config.weights)
     chosen: dict[str, int] = {}
@@ -47,5 +56,5 @@ def settled(config: TrainConfig, images: int) -> TrainConfig:
     result = replace(config, **chosen)  # type: ignore[arg-type]
     frozen = f", all but fresh layers frozen for {result.freeze} of them (--freeze)" if result.freeze else ""
     if chosen.keys() - {"freeze"} or frozen:
-        log.info("%d training images: %d epochs in batches of %d%s", images, epochs, batch, frozen)
+        log.info("%d training images: epochs %d, batch size %d%s", images, epochs, batch, frozen)
     return result

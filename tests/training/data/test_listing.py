@@ -54,7 +54,7 @@ def test_a_group_lies_in_one_part_as_a_whole(tmp_path: Path) -> None:
     listing = list_folder(tmp_path, FileOptions(group=r"\w+/video\d+"))
     assert all(len(parts) == 1 for parts in parts_of(listing, "-").values())
     assert {part: len(files) for part, files in listing.parts.items()} == {"train": 160, "val": 20, "test": 20}
-    assert listing.remarks == ("200 of 200 pictures are in 40 groups, which no split tears apart",)
+    assert listing.remarks == ("200 of 200 pictures are in 40 groups; what is split here tears none apart",)
 
 
 def test_a_group_across_classes_lies_in_one_part(tmp_path: Path) -> None:
@@ -81,7 +81,11 @@ def test_files_without_groups_are_split_as_each_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "sentence"),
-    [("video(", "--group 'video(': is no regular expression ("), ("film", "--group 'film': matches no path below ")],
+    [
+        ("video(", "--group 'video(': is no regular expression ("),
+        ("film", "--group 'film': matches no path below "),
+        ("x*", "--group 'x*': matches nothing in video1.png; it must name the group"),
+    ],
 )
 def test_a_pattern_that_groups_nothing_is_refused(pattern: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
@@ -95,7 +99,7 @@ def test_a_table_names_files_and_their_classes(tmp_path: Path) -> None:
     rows = [f'"all/{number}.png",{10 if number % 2 else 9}' for number in range(30)]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows, ""]))
     listing = list_table(tmp_path / "labels.csv")
-    assert listing.classes == ("9", "10")
+    assert listing.classes == ("10", "9")
     assert {part: len(files) for part, files in listing.parts.items()} == {"train": 22, "val": 4, "test": 4}
     data = load_dataset(str(tmp_path / "labels.csv"), "all", SPEC, tmp_path)
     assert len(data) == 30
@@ -128,7 +132,16 @@ def test_a_table_may_say_split_and_group_and_have_semicolons_and_a_byte_order_ma
         ("path,label\na.png,1\nb.png,1\n", "needs rows of at least two labels; found 1"),
         ("path,label\n", "needs rows of at least two labels; found none"),
         ("path,label,split\na.png,1,train\nb.png,2,dev\n", ", line 3: split is 'dev', expected train, val or test"),
-        ("path,label,split\na.png,1,test\nb.png,2,test\n", "no row is of the split train"),
+        ('path,label\na.png,1\nb.png,"2\nc.png,2\n', "cannot be read as a table ("),
+        ('path,label\na.png,"1\n1"\nb.png,2\n', ", line 3: label spans several lines; look for a quote"),
+        ("path,label\na.png,1\na,b.png,2\n", ", line 3: has 3 values for 2 columns; put quotes around"),
+        ("path,label,label\na.png,1,2\n", "has the column 'label' twice in its first line"),
+        ("path,label\na.png,1\n\n\nb.png,\n", ", line 5: has no label"),
+        ("path,label\na.png,1\nb.png,2\na.png,2\n", ", lines 2 and 4: a.png is 1, and 2; it can be one of them"),
+        (
+            "path,label,split\na.png,1,train\na.png,1,test\nb.png,2,\n",
+            ", lines 2 and 3: a.png is of train, and of test",
+        ),
         ("path,label\n\xff\n", "cannot be read as a table ("),
     ],
 )
@@ -140,6 +153,48 @@ def test_a_table_that_is_not_as_described_is_one_sentence(content: str, sentence
     assert str(refused.value).startswith(str(table))
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_rows_that_say_the_same_are_one(tmp_path: Path) -> None:
+    rows = [f"{number % 20}.png,{number % 2}" for number in range(60)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    listing = list_table(tmp_path / "labels.csv")
+    assert sum(map(len, listing.parts.values())) == 20
+    assert listing.remarks == (f"{tmp_path / 'labels.csv'}: 40 rows say again what another says; they are passed over",)
+
+
+def test_groups_that_given_splits_tear_apart_are_counted(tmp_path: Path) -> None:
+    videos(tmp_path / "train", 6, 2)
+    videos(tmp_path / "test", 4, 2)
+    listing = list_folder(tmp_path, FileOptions(group=r"(video\d+)"))
+    assert "4 groups are in train and in test, as the data are split" in listing.remarks
+    assert {file.group for file in listing.parts["train"]}.isdisjoint({file.group for file in listing.parts["val"]})
+
+
+def test_classes_are_sorted_as_text_and_which_name_is_whose_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for number in (1, 2, 10, 9):
+        picture(tmp_path / "data" / str(number) / "a.png")
+    (tmp_path / "names.txt").write_text("one\nten\ntwo\nnine\n")
+    assert list_folder(tmp_path / "data").classes == ("1", "10", "2", "9")
+    list_folder(tmp_path / "data", FileOptions(class_names=str(tmp_path / "names.txt")))
+    assert "classes by name: 1 = one, 10 = ten, 2 = two, 9 = nine" in caplog.text
+
+
+def test_options_for_files_are_refused_for_a_benchmark(tmp_path: Path) -> None:
+    for option in ({"group": "a"}, {"class_names": "names.txt"}):
+        with pytest.raises(InputError, match=r"^--(group|class-names) is for folders and tables; leave it out for "):
+            load_dataset("sklearn-digits", "train", SPEC, tmp_path, FileOptions(**option))
+
+
+def test_a_table_of_test_rows_alone_can_be_measured_on(tmp_path: Path) -> None:
+    rows = [f"{picture(tmp_path / f'{number}.png').name},{number % 2},test" for number in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
+    assert len(load_dataset(str(tmp_path / "labels.csv"), "test", SPEC, tmp_path)) == 6
+    with pytest.raises(InputError, match="the split 'train' has no images"):
+        load_dataset(str(tmp_path / "labels.csv"), "train", SPEC, tmp_path)
 
 
 def test_a_table_that_is_missing_is_one_sentence(tmp_path: Path) -> None:

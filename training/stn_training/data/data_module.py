@@ -75,18 +75,27 @@ def rendered(
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of labelled images in a given order."""
+    """Batches of labelled images in a given order; a last image alone goes with the batch before it.
+
+    Batch normalisation has no statistics of one image.
+    """
 
     data: LabelledImages
     order: Tensor
     size: int
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.size)
+        return len(self._sizes())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for chosen in torch.split(self.order, self.size):
+        for chosen in torch.split(self.order, self._sizes()):
             yield self.data.images[chosen], self.data.labels[chosen]
+
+    def _sizes(self) -> list[int]:
+        whole, rest = divmod(len(self.order), self.size)
+        if rest == 1 and whole:
+            return [*[self.size] * (whole - 1), self.size + 1]
+        return [*[self.size] * whole, *[rest] * (rest > 0)]
 
 
 class ImageData(lightning.LightningDataModule):

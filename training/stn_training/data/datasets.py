@@ -44,6 +44,9 @@ def load_dataset(
     Raises:
         InputError: The data set does not exist or holds no usable image.
     """
+    named = next((flag for flag in ("group", "class_names") if getattr(files, flag)), None)
+    if name in BENCHMARKS and named is not None:
+        raise InputError(f"--{named.replace('_', '-')} is for folders and tables; leave it out for {name}")
     if name == "mnist":
         loaded = benchmarks.mnist(split, data_dir)
     elif name == "mnist-addition":

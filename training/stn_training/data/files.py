@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stn_runtime import ImageReadError, InputError, PreprocessSpec, preprocess
+from stn_runtime.errors import printable
 from stn_runtime.images.reading import read_image
 from stn_runtime.machine.memory import usable_memory
 
@@ -24,6 +25,7 @@ from .listing import LabelledFile, Listing, split_names
 log = logging.getLogger(__name__)
 
 _IMBALANCE_WORTH_SAYING = 3
+_SKIPPED_SHOWN, _LONGEST_REASON = 20, 400
 _MEMORY_SHARE = 0.25
 """Of the memory, beyond which a split's images are held in a file."""
 
@@ -47,12 +49,13 @@ def load_files(listing: Listing, split: str, spec: PreprocessSpec, spill: Path |
         for remark in (*listing.remarks, *([listing.unread] if listing.unread and files else [])):
             log.warning("%s", remark)
     if not files:
-        raise InputError(
-            listing.unread or f"{listing.source}: the split '{split}' has no images; a folder per class is expected"
-        )
+        needed = "a folder per class is expected"
+        if listing.parts.get("train"):
+            needed = "a class needs 3 pictures, or groups, to be split"
+        raise InputError(listing.unread or f"{listing.source}: the split '{split}' has no images; {needed}")
     images, labels, skipped = read_files(files, spec, spill)
-    for message in skipped:
-        log.warning("skipped %s", message)
+    for message in skipped[:_SKIPPED_SHOWN]:
+        log.warning("skipped %s", printable(message, _LONGEST_REASON))
     if skipped:
         log.warning("%d of %d files of split '%s' were skipped", len(skipped), len(files), split)
     if not len(labels):

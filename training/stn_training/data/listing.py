@@ -1,6 +1,7 @@
 """The files of a data set, each with its class and group, and how they are split into training, validation and test."""
 
 import csv
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,8 @@ from stn_runtime import InputError
 from stn_runtime.images.foreign_files import is_below_foreign, is_foreign, passed_over
 from stn_runtime.images.reading import IMAGE_SUFFIXES
 from stn_runtime.images.unread_kinds import UNREAD_SUFFIXES, unread
+
+log = logging.getLogger(__name__)
 
 _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _SPLIT_SEED = 0
@@ -38,10 +41,13 @@ class LabelledFile:
 class FileOptions:
     """Which files of a folder or table belong to a data set, and what their classes are called.
 
+    A run keeps them: what measures its network on the same data takes the same, or it measures on training pictures.
+
     Attributes:
         all_files: Whether to take also what other programs left in folders, such as ``._IMG.jpg`` and ``@eaDir``.
         group: Regular expression for the group in a path, see ``grouped``; empty for none.
-        class_names: Text file with a name a line, in the order of the sorted folders or labels; empty for these.
+        class_names: Text file with a name a line, in the order of the folders or labels sorted as text, 1, 10, 2; empty for
+            these.
     """
 
     all_files: bool = False
@@ -98,22 +104,15 @@ def list_folder(root: Path, options: FileOptions = AS_THEY_ARE) -> Listing:
     if train is None and any(folders.values()):
         other = next(folder.name for folder in folders.values() if folder is not None)
         raise InputError(f"{root}: has a folder '{other}' but none called train; are these splits or classes?")
-    parts: dict[str, list[LabelledFile]]
-    remarks = []
     if train is None:
         classes = _class_names(root, all_files)
-        files, remark = grouped(_class_files(root, classes, all_files), root, options.group)
-        parts = made_split(files, _VAL_AND_TEST)
+        given = {"train": _class_files(root, classes, all_files)}
+        parts, remarks = _with_val(given, root, options.group, _VAL_AND_TEST)
     else:
         classes = _class_names(train, all_files)
-        found = {
-            name: _class_files(folder, classes, all_files) for name, folder in folders.items() if folder is not None
-        }
-        files, remark = grouped(found["train"], root, options.group)
-        parts = {**found, "train": files}
-        if "val" not in parts:
-            parts |= made_split(files, _VAL)
-    remarks += [remark] if remark else []
+        there = {name: folder for name, folder in folders.items() if folder is not None}
+        given = {name: _class_files(folder, classes, all_files) for name, folder in there.items()}
+        parts, remarks = _with_val(given, root, options.group, _VAL)
     remarks += [] if all_files else _passed_over(root)
     return Listing(str(root), _named(classes, options, root), parts, tuple(remarks), _unread(root))
 
@@ -132,29 +131,55 @@ def list_table(path: Path, options: FileOptions = AS_THEY_ARE) -> Listing:
         InputError: The table cannot be read, or a row of it is not as described.
     """
     rows = read_table(path, ("path", "label"))
-    names = sorted({row["label"] for _, row in rows}, key=_natural)
+    names = sorted({row["label"] for _, row in rows})
     if len(names) < 2:
         raise InputError(f"{path}: needs rows of at least two labels; found {', '.join(names) or 'none'}")
     index = {name: number for number, name in enumerate(names)}
     parts: dict[str, list[LabelledFile]] = {}
+    known: dict[Path, tuple[int, str, str]] = {}
+    repeated = 0
     for line, row in rows:
         part = (row.get("split") or "").strip().lower() or "train"
         name = next((name for name, spellings in _SPLIT_FOLDERS.items() if part in spellings), None)
         if name is None:
             raise InputError(f"{path}, line {line}: split is '{part}', expected train, val or test")
         file = LabelledFile(path.parent / row["path"], index[row["label"]], row.get("group") or "")
-        parts.setdefault(name, []).append(file)
-    if "train" not in parts:
-        raise InputError(f"{path}: no row is of the split train")
-    files, remark = grouped(parts["train"], path.parent, options.group)
-    parts["train"] = files
-    if "val" not in parts:
-        parts |= made_split(files, _VAL if "test" in parts else _VAL_AND_TEST)
-    return Listing(str(path), _named(names, options, path), parts, (remark,) if remark else ())
+        first, label, place = known.setdefault(file.path, (line, row["label"], name))
+        if (label, place) != (row["label"], name):
+            apart = f"{label}, and {row['label']}" if label != row["label"] else f"of {place}, and of {name}"
+            raise InputError(f"{path}, lines {first} and {line}: {row['path']} is {apart}; it can be one of them")
+        repeated += line != first
+        if line == first:
+            parts.setdefault(name, []).append(file)
+    parts, remarks = _with_val(parts, path.parent, options.group, _VAL if "test" in parts else _VAL_AND_TEST)
+    remarks += [f"{path}: {repeated} rows say again what another says; they are passed over"] if repeated else []
+    return Listing(str(path), _named(names, options, path), parts, tuple(remarks))
+
+
+def _with_val(
+    parts: Mapping[str, Sequence[LabelledFile]], root: Path, group: str, shares: Mapping[str, float]
+) -> tuple[dict[str, list[LabelledFile]], list[str]]:
+    """Return parts of files with their groups, ``val`` made where it is missing, and sentences on groups.
+
+    Raises:
+        InputError: As ``grouped``.
+    """
+    whole, remark = grouped([file for files in parts.values() for file in files], root, group)
+    groups = iter(whole)
+    result = {name: [next(groups) for _ in files] for name, files in parts.items()}
+    remarks = [remark] if remark else []
+    seen = {name: {file.group for file in files if file.group} for name, files in result.items()}
+    torn = {name: len(seen.get("train", set()) & names) for name, names in seen.items() if name != "train"}
+    remarks += [
+        f"{count} groups are in train and in {name}, as the data are split" for name, count in torn.items() if count
+    ]
+    if "val" not in result and "train" in result:
+        result |= made_split(result["train"], shares)
+    return result, remarks
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows of a CSV table, each with its line number, values by column.
+    """Return the rows of a CSV table, each with the number of its last line, values by column.
 
     Args:
         path: The table; UTF-8, with a comma or a semicolon between columns.
@@ -168,10 +193,8 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
             header = file.readline()
             delimiter = ";" if ";" in header and "," not in header else ","
             names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-            rows = [
-                (line, {name: (value or "").strip() for name, value in row.items() if name is not None})
-                for line, row in enumerate(csv.DictReader(file, names, delimiter=delimiter), start=2)
-            ]
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            read = [(reader.line_num + 1, values) for values in reader if any(map(str.strip, values))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a table ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in names]
@@ -179,11 +202,31 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
         raise InputError(
             f"{path}: has no column '{missing[0]}' in its first line; it has {', '.join(names) or 'nothing'}"
         )
-    for line, row in rows:
-        empty = [name for name in columns if not row.get(name)]
-        if empty:
-            raise InputError(f"{path}, line {line}: has no {empty[0]}")
-    return rows
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: has the column '{twice}' twice in its first line")
+    return [(line, _row(path, line, names, values, columns)) for line, values in read]
+
+
+def _row(path: Path, line: int, names: Sequence[str], values: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """Return the values of a row by column.
+
+    Raises:
+        InputError: There are more values than columns, one spans lines, or one that is needed is missing.
+    """
+    if len(values) > len(names):
+        raise InputError(
+            f"{path}, line {line}: has {len(values)} values for {len(names)} columns; put quotes around a text that "
+            "holds the separator"
+        )
+    row = {name: value.strip() for name, value in zip(names, values, strict=False)}
+    broken = next((name for name, value in row.items() if "\n" in value or "\r" in value), None)
+    if broken is not None:
+        raise InputError(f"{path}, line {line}: {broken} spans several lines; look for a quote that is not closed")
+    empty = [name for name in columns if not row.get(name)]
+    if empty:
+        raise InputError(f"{path}, line {line}: has no {empty[0]}")
+    return row
 
 
 def grouped(files: Sequence[LabelledFile], root: Path, pattern: str) -> tuple[list[LabelledFile], str | None]:
@@ -209,12 +252,15 @@ def grouped(files: Sequence[LabelledFile], root: Path, pattern: str) -> tuple[li
         relative = file.path.relative_to(root) if file.path.is_relative_to(root) else file.path
         match = expression.search(relative.as_posix())
         matched += match is not None
-        result.append(replace(file, group=next(iter(match.groups()), None) or match[0]) if match else file)
+        name = (next(iter(match.groups()), None) or match[0]) if match else ""
+        if match is not None and not name:
+            raise InputError(f"--group '{pattern}': matches nothing in {relative.as_posix()}; it must name the group")
+        result.append(replace(file, group=name) if name else file)
     if not matched:
         example = f", such as {files[0].path.name}" if files else ""
         raise InputError(f"--group '{pattern}': matches no path below {root}{example}")
     count = len({file.group for file in result if file.group})
-    return result, f"{matched} of {len(files)} pictures are in {count} groups, which no split tears apart"
+    return result, f"{matched} of {len(files)} pictures are in {count} groups; what is split here tears none apart"
 
 
 def made_split(files: Sequence[LabelledFile], shares: Mapping[str, float]) -> dict[str, list[LabelledFile]]:
@@ -239,7 +285,7 @@ def made_split(files: Sequence[LabelledFile], shares: Mapping[str, float]) -> di
 
 
 def _named(classes: Sequence[str], options: FileOptions, source: Path) -> tuple[str, ...]:
-    """Return the names of classes, from the file of names where there is one.
+    """Return the names of classes, from the file of names where there is one, and say which is which.
 
     Raises:
         InputError: The file cannot be read, or has not as many different names as there are classes.
@@ -258,13 +304,8 @@ def _named(classes: Sequence[str], options: FileOptions, source: Path) -> tuple[
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{path}: has the name '{twice}' twice; two classes need two names")
+    log.info("classes by name: %s", ", ".join(f"{own} = {name}" for own, name in zip(classes, names, strict=True)))
     return tuple(names)
-
-
-def _natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a key that sorts 9 before 10."""
-    pieces = re.findall(r"\d+|\D+", text)
-    return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)
 
 
 def _class_folders(folder: Path, all_files: bool) -> set[str]:

@@ -1,6 +1,6 @@
 """Measuring a checkpoint or an exported file on labelled images: the same data, the same preprocessing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -157,6 +157,23 @@ def load_test_images(
     if reject in loaded.classes:
         loaded = replace(loaded, reject=loaded.classes.index(reject))
     return rendered(loaded if most is None else spaced(loaded, most), mixture, spec, seed)
+
+
+def files_of(checkpoint: Path, data: str, given: FileOptions) -> FileOptions:
+    """Return which files to measure a model on: as given, and where nothing is given, as its training took them.
+
+    Args:
+        checkpoint: The model; what is no checkpoint says nothing about its training.
+        data: Data to measure on; only those of the training itself are split as it split them.
+        given: Options of the user.
+    """
+    if checkpoint.suffix != ".safetensors":
+        return given
+    trained = load_checkpoint(checkpoint)[1].training.get("config")
+    if not isinstance(trained, Mapping) or Path(str(trained.get("data"))).resolve() != Path(data).resolve():
+        return given
+    group, names = (str(trained.get(name) or "") for name in ("group", "class_names"))
+    return replace(given, group=given.group or group, class_names=given.class_names or names)
 
 
 def spaced(data: LabelledImages, most: int) -> LabelledImages:
