@@ -46,8 +46,8 @@ class FileOptions:
     Attributes:
         all_files: Whether to take also what other programs left in folders, such as ``._IMG.jpg`` and ``@eaDir``.
         group: Regular expression for the group in a path, see ``grouped``; empty for none.
-        class_names: Text file with a name a line, in the order of the folders or labels sorted as text, 1, 10, 2; empty for
-            these.
+        class_names: Text file with a name a line, in the order of the folders or labels sorted as text, 1, 10, 2; empty
+            for these.
     """
 
     all_files: bool = False
