@@ -54,6 +54,16 @@ _ALL_FILES = "take also what other programs left in folders, such as ._IMG.jpg a
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``stn train``; their defaults are those of TrainConfig."""
+    parser.add_argument("data", nargs="?", help=_DATA)
+    parser.add_argument("--recipe", help="options of a released recipe or of a YAML file; flags given beside it win")
+    _add_run_arguments(parser)
+    _add_network_arguments(parser)
+    _add_data_arguments(parser)
+    _add_training_arguments(parser)
+
+
+def _option_of(parser: argparse.ArgumentParser) -> Callable[..., None]:
+    """Return what declares one option of TrainConfig, its default in its help."""
     defaults = {entry.name: entry.default for entry in dataclasses.fields(TrainConfig)}
 
     def option(name: str, text: str, **settings: Any) -> None:  # noqa: ANN401  (argparse's own)
@@ -62,9 +72,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         shown = "" if is_open else f" (default: {default})"
         parser.add_argument(f"--{name}", default=None, help=text + shown, **settings)
 
-    parser.add_argument("data", nargs="?", help=_DATA)
-    parser.add_argument("--recipe", help="options of a released recipe or of a YAML file; flags given beside it win")
-    _add_run_arguments(parser)
+    return option
+
+
+def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    option = _option_of(parser)
     option("model", f"network: {', '.join(REGISTRY)}, or one of torchvision or timm: resnet18, timm/NAME")
     parser.add_argument(
         "--transformer",
@@ -85,6 +97,10 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     option(
         "freeze", "epochs in which only fresh layers learn (default: a fifth with few images and --weights)", type=int
     )
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    option = _option_of(parser)
     option("data-dir", "where benchmark data sets are kept")
     option("typefaces", "folder of typefaces that 'digits' prints with")
     option("backgrounds", "folder of photographs without digits, for scenes; without signs, for gtsrb's class nothing")
@@ -97,6 +113,10 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--augment", help=f"any of {', '.join(AUGMENTATIONS)}, separated by commas; crop:4 gives one its number"
     )
+
+
+def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    option = _option_of(parser)
     option("mixup", "alpha of MixUp, 0 for none", type=float)
     option("balance", "what evens out unequal classes", choices=BALANCES[1:])
     option("epochs", "passes over the training images (default: 20, up to 100 of few images)", type=int)
