@@ -58,6 +58,27 @@ def test_flags_win_over_the_recipe(folder: Path, tmp_path: Path) -> None:
     assert (config["lr"], config["batch_size"], config["model"]) == (0.001, 8, "fcn")
 
 
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        (["--image-size", "12"], {"width": 8, "image_size": 12, "channels": 1}),
+        (["--options", '{"width": 4}'], {"width": 4, "image_size": 8, "channels": 1}),
+        (["--model", "cnn", "--image-size", "28", "--options", '{"width": 4}'], {"width": 4, "image_size": 28}),
+    ],
+    ids=["size", "options", "another network"],
+)
+def test_options_of_a_network_add_to_those_of_the_recipe_unless_it_is_another(
+    flags: list[str], options: dict[str, int], folder: Path, tmp_path: Path
+) -> None:
+    recipe, run = tmp_path / "r.yaml", tmp_path / "run"
+    recipe.write_text(
+        f"data: {json.dumps(str(folder))}\nmodel: fcn\nepochs: 1\noptions: {{width: 8, image_size: 8, channels: 1}}\n",
+        encoding="utf-8",
+    )
+    assert main(["train", "--recipe", str(recipe), *flags, "--output", str(run)]) == 0
+    assert json.loads((run / "config.json").read_text(encoding="utf-8"))["options"] == options
+
+
 def test_evaluate_prints_a_table_and_the_accuracy_at_the_identity(
     learned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -175,7 +175,10 @@ def train(args: argparse.Namespace) -> int:
         config, folder = TrainConfig.from_mapping(read_options(config_file), str(config_file)), args.resume
     else:
         values = read_recipe(args.recipe) if args.recipe else {}
-        values |= _options_in(args)
+        given = _options_in(args)
+        another = given.get("model", values.get("model")) != values.get("model")  # for which they do not hold
+        kept = {} if another else values.get("options", {})
+        values = {**values, **given, "options": {**kept, **given.get("options", {})}}
         if args.weights is not None and is_checkpoint(args.weights):
             network = network_of(args.weights)
             values = {**network, **values, "options": {**network["options"], **values.get("options", {})}}
