@@ -132,12 +132,12 @@ def _builder(name: str) -> Callable[..., nn.Module]:
     if name in REGISTRY:
         return REGISTRY[name]
     try:
-        from .backbones import backbone, backbone_names, near_backbones
+        from .backbones import TIMM, backbone, backbone_names, near_backbones
     except ModuleNotFoundError as error:
         raise ValueError(f"no network '{name}' without package '{error.name}'; install it, or {_CHOICE}") from error
     if name in backbone_names():
         return partial(backbone, name)
-    if name.startswith("timm/") and find_spec("timm") is None:
+    if name.startswith(TIMM) and find_spec("timm") is None:
         raise ValueError(f"network '{name}' needs package 'timm', which is not installed: pip install timm")
     near = difflib.get_close_matches(name, REGISTRY, n=3) + near_backbones(name)
     hint = f"did you mean {' or '.join(near)}? Otherwise " if near else ""

@@ -47,7 +47,7 @@ from .pictures import image_sheet, save_confusion, save_picture
 from .recipes import read_options, read_recipe
 
 _DATA = f"{', '.join(BENCHMARKS)}, a folder with a folder of images per class, or a table of path,label (.csv)"
-_GROUP = "what in a file's path names a group, such as frames of one video; no split tears it apart"
+_GROUP = "what in a file's path names a group, such as frames of one video; a split made here keeps it together"
 _CLASS_NAMES = "text file with the name of each class, a line each, in the order of the sorted folders"
 _ALL_FILES = "take also what other programs left in folders, such as ._IMG.jpg and @eaDir"
 

@@ -48,7 +48,7 @@ class TrainConfig:
         reject: Class that means none of the others; by default ``nothing`` where the data have it.
         all_files: Whether to take also what other programs left in folders of images, such as ``._IMG.jpg``.
         group: Regular expression for what in the paths of a folder's files names a group, such as frames of one video;
-            no split tears a group apart.
+            a split that is made here does not tear a group apart.
         class_names: Text file with the names of a folder's classes, one a line, in the order of its folders sorted as
             text, 1, 10, 2.
         fit: How a picture that is not square becomes the square input: stretch, letterbox or crop.

@@ -94,14 +94,11 @@ def with_photographs(data: LabelledImages, folder: Path, spec: PreprocessSpec, p
     files = _pictures_below(folder)
     files = [path for index, path in enumerate(files) if (index % 10 == 0) == (part == "val")]
     chosen = _spaced(files, max(1, len(data) // 10))
-    label = len(data.classes)
-    images, labels, skipped = read_files([LabelledFile(path, label) for path in chosen], replace(spec, fit="crop"))
-    if not len(images):
-        raise InputError(f"{folder}: holds no picture that can be read ({skipped[0] if skipped else 'it has none'})")
+    images, label = _read_photographs(folder, chosen, replace(spec, fit="crop")), len(data.classes)
     return replace(
         data,
         images=torch.cat([data.images, images]),
-        labels=torch.cat([data.labels, labels]),
+        labels=torch.cat([data.labels, torch.full((len(images),), label)]),
         classes=(*data.classes, REJECT),
         reject=label,
     )
@@ -122,7 +119,11 @@ def load_backgrounds(folder: Path, most: int = 20_000) -> Tensor:
         InputError: The folder holds no picture that can be read.
     """
     chosen = _spaced(_pictures_below(folder), most)
-    images, _, skipped = read_files([LabelledFile(path, 0) for path in chosen], PreprocessSpec(64, 64, 1, "crop"))
+    return _read_photographs(folder, chosen, PreprocessSpec(64, 64, 1, "crop"))[..., 0]
+
+
+def _read_photographs(folder: Path, paths: list[Path], spec: PreprocessSpec) -> Tensor:
+    images, _, skipped = read_files([LabelledFile(path, 0) for path in paths], spec)
     if not len(images):
         raise InputError(f"{folder}: holds no picture that can be read ({skipped[0] if skipped else 'it has none'})")
-    return images[..., 0]
+    return images
