@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stn_models import Labelling
 from stn_runtime import ExportSpec, GoldenVector, Manifest, PreprocessSpec
 from stn_runtime.model.golden import make_golden
+from stn_runtime.model.manifest import SequenceSpec
 from stn_runtime.model.network import Network
 from stn_runtime.model.theta_statistics import ThetaStatistics
 
@@ -43,6 +44,7 @@ class Card:
         reject: The label that means none of the others; None where there is none.
         threshold: Confidence from 0 to 1, found on validation data, below which a picture gets no label; None where it
             was not looked for.
+        end: The label behind the last character, of a network that spells texts; None where a picture has one label.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Card:
     theta: ThetaStatistics | None = None
     reject: str | None = None
     threshold: float | None = None
+    end: str | None = None
 
 
 def make_manifest(
@@ -99,7 +102,17 @@ def make_manifest(
         theta=card.theta,
         reject=card.reject,
         threshold=card.threshold,
+        sequence=_sequence(card, deployment),
     )
+
+
+def _sequence(card: Card, deployment: Deployment) -> SequenceSpec | None:
+    """Return how the network spells texts; None where a picture has one label."""
+    if card.end is None:
+        return None
+    spec = card.preprocess
+    image = np.zeros((1, spec.height, spec.width, spec.channels), np.uint8)
+    return SequenceSpec(torch_outputs(deployment, image)["probabilities"].shape[1], card.end)
 
 
 def _versions() -> dict[str, str]:

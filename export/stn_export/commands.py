@@ -83,6 +83,9 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", default="", metavar="REGEX", help="of --data, as for 'stn evaluate'")
     parser.add_argument("--class-names", default="", metavar="FILE", help="of --data, as for 'stn evaluate'")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where benchmark data sets are kept")
+    parser.add_argument(
+        "--typefaces", type=Path, default=Path("/usr/share/fonts"), help="of --data digits, house-plates"
+    )
 
 
 def export(args: argparse.Namespace) -> int:
@@ -277,6 +280,7 @@ def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:
         data_dir=args.data_dir,
         files=evaluation.files_of(args.checkpoint, args.data, given),
         reject=described.reject,
+        typefaces=args.typefaces,
     )
     test = load(split="test", seed=0)
     unknown = [name for name in test.classes if name not in described.labels]
@@ -285,4 +289,4 @@ def _read_data(args: argparse.Namespace, spec: PreprocessSpec) -> TestSet:
     train = load(split="train", seed=1, most=_CALIBRATION_IMAGES)
     labels = np.array([described.labels.index(name) for name in test.classes])[test.labels.numpy()]
     source = f"{args.data}{f', {args.distort}' if args.distort else ''}"
-    return TestSet(test.images.numpy(), labels, train.images.numpy(), source)
+    return TestSet(test.images.numpy(), labels, train.images.numpy(), source, test.end)

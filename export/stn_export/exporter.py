@@ -98,6 +98,7 @@ def export_checkpoint(
         theta,
         described.reject,
         described.threshold,
+        described.end,
     )
     return export_classifier(
         network,
@@ -127,7 +128,8 @@ def export_classifier(
     """Write a classifier as a model file, with its manifest, after verifying it against PyTorch.
 
     Args:
-        network: Maps images (N, C, H, W) in [0, 1] to logits (N, K); on the CPU. It is exported in evaluation mode.
+        network: Maps images (N, C, H, W) in [0, 1] to logits (N, K), or (N, D, K) to spell texts; on the CPU. It is
+            exported in evaluation mode.
         output: The .onnx file; it appears only when the verification, and the gates if any, have passed.
         card: What the manifest says of the classifier beyond its graph.
         images: Real pictures (M, H, W, C), preprocessed; some become golden vectors inside the file.
@@ -147,6 +149,8 @@ def export_classifier(
     _check_data(plan, data)
     if card.reject not in (None, *card.labels):
         raise InputError(f"{card.name}: the card rejects '{card.reject}', which is none of its labels")
+    if card.end not in (None, *card.labels):
+        raise InputError(f"{card.name}: the card ends texts with '{card.end}', which is none of its labels")
     with plain_module(network) as plain:
         return _export_plain(plain, output, card, images, image_labels, with_rectified, plan, data, exclude)
 

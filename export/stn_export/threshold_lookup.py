@@ -25,18 +25,18 @@ def threshold_for(
         network: The exported network, open.
         precision: Its precision.
         images: Labelled pictures (M, H, W, C), preprocessed; M may be 0.
-        labels: (M,) indices into the card's labels.
+        labels: (M,) indices into the card's labels; (M, D) of a network that spells texts.
     """
     if not len(images) or (card.threshold is not None and precision == "float32"):
         return card.threshold, None
     parts = [images[first : first + _BATCH] for first in range(0, len(images), _BATCH)]
     probabilities = np.concatenate([network.run(part)["probabilities"].astype(np.float32) for part in parts])
-    reject = None if card.reject is None else card.labels.index(card.reject)
+    reject, end = (None if name is None else card.labels.index(name) for name in (card.reject, card.end))
     if card.threshold is not None:
-        kept = measure_threshold(probabilities, labels, reject, card.threshold)
+        kept = measure_threshold(probabilities, labels, reject, card.threshold, end)
         if kept.holds:
             return card.threshold, kept
-    found = find_threshold(probabilities, labels, reject)
+    found = find_threshold(probabilities, labels, reject, end)
     if found is None:
         return card.threshold, None
-    return found, measure_threshold(probabilities, labels, reject, found)
+    return found, measure_threshold(probabilities, labels, reject, found, end)

@@ -47,6 +47,8 @@ class Checkpoint:
         reject: The label that means none of the others; None where there is none.
         threshold: Confidence from 0 to 1, found on validation data, below which a picture gets no label; None where it
             was not looked for.
+        end: The label behind the last character, of a network that spells texts with logits (N, D, K); None where a
+            picture has one label.
     """
 
     architecture: Architecture
@@ -57,6 +59,7 @@ class Checkpoint:
     theta: Mapping[str, Any] | None = None
     reject: str | None = None
     threshold: float | None = None
+    end: str | None = None
 
 
 def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -75,6 +78,7 @@ def save_checkpoint(path: Path, model: nn.Module, checkpoint: Checkpoint) -> Non
         "theta": None if checkpoint.theta is None else dict(checkpoint.theta),
         "reject": checkpoint.reject,
         "threshold": checkpoint.threshold,
+        "end": checkpoint.end,
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     write_whole(path, save(weights, metadata={HEADER_KEY: json.dumps(header)}))
@@ -134,6 +138,8 @@ def _described(header: dict[str, Any]) -> Checkpoint:
         raise FieldError("labels", "holds a label twice")
     if checkpoint.reject is not None and checkpoint.reject not in checkpoint.labels:
         raise FieldError("reject", f"is '{printable(checkpoint.reject)}', which is none of the labels")
+    if checkpoint.end is not None and (checkpoint.end not in checkpoint.labels or checkpoint.reject is not None):
+        raise FieldError("end", f"is '{printable(checkpoint.end)}', which is none of the labels, or is beside a reject")
     if checkpoint.threshold is not None and not 0 <= checkpoint.threshold <= 1:  # NaN neither
         raise FieldError("threshold", f"is {checkpoint.threshold:g}, expected 0 to 1")
     return checkpoint

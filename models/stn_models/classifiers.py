@@ -269,6 +269,52 @@ def vgg(
     return with_transformers(body, Normalize(mean, std), channels, size, sampled, transformer)
 
 
+def speller(
+    *,
+    image_size: int = 64,
+    image_width: int | None = None,
+    channels: int = 3,
+    classes: int = 11,
+    positions: int = 5,
+    transformer: tuple[str, ...] = (),
+    output_size: int | None = None,
+    width: int = 16,
+    hidden: int = 128,
+    dropout: float = 0.2,
+    mean: tuple[float, ...] = (0.5,),
+    std: tuple[float, ...] = (0.5,),
+) -> nn.Module:
+    """Return a network that spells a text: logits (N, D, K), one label at each of ``positions``.
+
+    ``stage1`` to ``stage4`` are two 3 x 3 convolutions each, and halve the picture; a hidden layer sees all that is
+    left, and every position has its own output layer on it (Jaderberg et al. 2015, appendix A.2, with fewer filters).
+    ``transformer`` and ``output_size`` are as in ``backbones.backbone``; the paper's ST-CNN Single is ``affine@input``,
+    its Multi has further ones at ``stage1``, ``stage2`` and ``stage3``.
+    """
+    size = (image_size, image_width or image_size)
+    sampled = sampled_size(size, transformer, output_size)
+    if min(sampled) < 16:
+        raise ValueError(f"a speller halves its picture four times and needs 16 pixels a side, got {min(sampled)}")
+
+    def stage(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(conv_bn(inputs, outputs), conv_bn(outputs, outputs), nn.MaxPool2d(2))
+
+    body = nn.Sequential()
+    for number, (inputs, outputs) in enumerate(
+        [(channels, width), (width, 2 * width), (2 * width, 3 * width), (3 * width, 4 * width)], 1
+    ):
+        body.add_module(f"stage{number}", stage(inputs, outputs))
+    left = 4 * width * (sampled[0] // 16) * (sampled[1] // 16)
+    body.add_module(
+        "head",
+        nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(left, hidden), nn.ReLU(), nn.Dropout(dropout)),
+    )
+    body.add_module(
+        "logits", nn.Sequential(nn.Linear(hidden, positions * classes), nn.Unflatten(1, (positions, classes)))
+    )
+    return with_transformers(body, Normalize(mean, std), channels, size, sampled, transformer)
+
+
 def cifar_small(
     *,
     grid: str = "affine",

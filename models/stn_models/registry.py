@@ -14,7 +14,7 @@ from torch import nn
 
 from stn_runtime.model.schema import FieldError, read_arguments
 
-from .classifiers import cifar_small, cifar_wide, cnn, fcn, st_cnn, st_fcn, st_search, st_vgg, vgg
+from .classifiers import cifar_small, cifar_wide, cnn, fcn, speller, st_cnn, st_fcn, st_search, st_vgg, vgg
 from .grid import GridGenerator
 
 REGISTRY: dict[str, Callable[..., nn.Module]] = {
@@ -25,6 +25,7 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "st-vgg": st_vgg,
     "st-search": st_search,
     "vgg": vgg,
+    "speller": speller,
     "cifar-small": cifar_small,
     "cifar-wide": cifar_wide,
 }

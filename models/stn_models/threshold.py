@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stn_runtime.model.sequences import best_sequences
+
 _PERCENT_ALLOWED = 1  # of the pictures of the reject class, or of those with a label, that may have a wrong one
 _LEAST_PICTURES = 100  # of which one is a percent
 
@@ -66,7 +68,9 @@ class Labelling:
         return text
 
 
-def find_threshold(probabilities: Probabilities, labels: Labels, reject: int | None) -> float | None:
+def find_threshold(
+    probabilities: Probabilities, labels: Labels, reject: int | None, end: int | None = None
+) -> float | None:
     """Return the confidence below which a picture should get no label.
 
     Of a network with a reject class it is the lowest at which at most 1 % of the pictures of that class get another
@@ -75,9 +79,11 @@ def find_threshold(probabilities: Probabilities, labels: Labels, reject: int | N
     no threshold holds that still labels a picture, it is the one which separates best (``Labelling.holds`` is false).
 
     Args:
-        probabilities: (N, K), as the network gives them after the softmax.
-        labels: (N,) indices of the right classes.
+        probabilities: (N, K), as the network gives them after the softmax; (N, D, K) of one that spells texts.
+        labels: (N,) indices of the right classes; (N, D) those of texts.
         reject: Index of the class that means none of the others; None where there is none.
+        end: Index of the label behind the last character of a text, which counts as a whole, a text without a character
+            as of the reject class; None where a picture has one label.
 
     Returns:
         A threshold from 0 to 1; None where the pictures cannot tell: there are none, none of the reject class, or
@@ -86,7 +92,7 @@ def find_threshold(probabilities: Probabilities, labels: Labels, reject: int | N
     Raises:
         ValueError: The arrays do not fit, or hold what is no probability or no class.
     """
-    best, confidence = _answers(probabilities, labels, reject)
+    best, confidence, labels, reject = _answers(probabilities, labels, reject, end)
     is_rejected = labels == reject if reject is not None else np.zeros(len(labels), bool)
     if is_rejected.all() or (reject is not None and not is_rejected.any()):
         return None
@@ -107,9 +113,11 @@ def find_threshold(probabilities: Probabilities, labels: Labels, reject: int | N
     return _between(float(levels[chosen - 1]), float(levels[chosen])) if chosen else 0.0
 
 
-def measure_threshold(probabilities: Probabilities, labels: Labels, reject: int | None, threshold: float) -> Labelling:
+def measure_threshold(
+    probabilities: Probabilities, labels: Labels, reject: int | None, threshold: float, end: int | None = None
+) -> Labelling:
     """Return what a threshold does on labelled pictures; the arguments are those of ``find_threshold``."""
-    best, confidence = _answers(probabilities, labels, reject)
+    best, confidence, labels, reject = _answers(probabilities, labels, reject, end)
     has_label = confidence >= threshold
     is_rejected = np.zeros(len(labels), bool)
     if reject is not None:
@@ -126,9 +134,14 @@ def measure_threshold(probabilities: Probabilities, labels: Labels, reject: int 
 
 
 def _answers(
-    probabilities: Probabilities, labels: Labels, reject: int | None
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the most probable class of each picture and its probability."""
+    probabilities: Probabilities, labels: Labels, reject: int | None, end: int | None
+) -> tuple[NDArray[np.intp], NDArray[np.float64], Labels, int | None]:
+    """Return the most probable class of each picture, its probability, the true class, and the reject class.
+
+    Texts are numbered, so that each is a class.
+    """
+    if end is not None:
+        return _numbered(probabilities, labels, end)
     classes = probabilities.shape[1] if probabilities.ndim == 2 else 0
     if not classes or labels.shape != (len(probabilities),):
         raise ValueError(f"probabilities are {probabilities.shape} and labels {labels.shape}, expected (N, K) and (N,)")
@@ -137,7 +150,30 @@ def _answers(
     known = range(classes)
     if reject not in (None, *known) or (len(labels) and not (0 <= labels.min() <= labels.max() < classes)):
         raise ValueError(f"labels and reject must be below {classes}, the number of classes")
-    return probabilities.argmax(axis=1), probabilities.max(axis=1).astype(np.float64).clip(0, 1)
+    return probabilities.argmax(axis=1), probabilities.max(axis=1).astype(np.float64).clip(0, 1), labels, reject
+
+
+def _numbered(
+    probabilities: Probabilities, labels: Labels, end: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64], Labels, int | None]:
+    if probabilities.ndim != 3 or labels.shape != probabilities.shape[:2] or not 0 <= end < probabilities.shape[2]:
+        raise ValueError(
+            f"probabilities are {probabilities.shape}, labels {labels.shape}, end is {end}: expected (N, D, K), (N, D) "
+            "and an index below K"
+        )
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities hold NaN or infinity")
+    best, confidence = best_sequences(probabilities, end)
+    none = np.full((1, labels.shape[1]), end)
+    _, numbers = np.unique(np.concatenate([none, best, labels]), axis=0, return_inverse=True)
+    numbers = numbers.reshape(-1)
+    true = numbers[1 + len(best) :]
+    return (
+        numbers[1 : 1 + len(best)],
+        confidence.clip(0, 1),
+        true,
+        int(numbers[0]) if (true == numbers[0]).any() else None,
+    )
 
 
 def _counts_from(levels: NDArray[np.float64], confidence: NDArray[np.float64]) -> NDArray[np.intp]:

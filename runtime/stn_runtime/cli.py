@@ -43,9 +43,15 @@ COMMANDS = {
     "bench": Command("stn_runtime.bench.command", "measure how fast a model runs here"),
     "doctor": Command("stn_runtime.doctor.command", "find what this device, or a model on a target, cannot do"),
     "models": Command("stn_runtime.commands.models", "list released models and networks, or show one"),
-    "train": Command("stn_training.commands", "train a classifier with a spatial transformer", "train"),
-    "evaluate": Command("stn_training.commands", "measure a checkpoint or an .onnx file on labelled images", "train"),
-    "sheet": Command("stn_training.commands", "draw a contact sheet of a data set, distorted as in training", "train"),
+    "train": Command("stn_training.commands.train", "train a classifier with a spatial transformer", "train"),
+    "evaluate": Command(
+        "stn_training.commands.evaluate", "measure a checkpoint or an .onnx file on labelled images", "train"
+    ),
+    "sheet": Command(
+        "stn_training.commands.sheet", "draw a contact sheet of a data set, distorted as in training", "train"
+    ),
+    "report": Command("stn_training.report.command", "write a page about a training run: what to do next", "train"),
+    "anchors": Command("stn_training.anchors.command", "find anchor boxes for a detection data set", "train"),
     "export": Command("stn_export.commands", "turn a checkpoint into an .onnx file proven equal to it", "export"),
     "optimize": Command("stn_export.commands", "make the spatial transformers of any .onnx file fast", "export"),
 }

@@ -14,7 +14,7 @@ import pytest
 from stn_models import load_checkpoint
 from stn_runtime import Classifier
 from stn_runtime.cli import main
-from stn_training.commands import add_train_arguments
+from stn_training.commands.train import add_train_arguments
 from stn_training.config import BENCHMARKS
 
 Refusal = Callable[..., str]
@@ -285,7 +285,7 @@ def test_what_cannot_be_exported_is_told_before_training(
     def fail(name: str) -> None:
         raise ModuleNotFoundError("no onnx", name="onnx")
 
-    monkeypatch.setattr("stn_training.commands.import_module", fail)
+    monkeypatch.setattr("stn_training.commands.train.import_module", fail)
     told = refusal(*data, "--export", tmp_path / "model.onnx")
     assert told.startswith("--export needs package 'onnx', which is not installed: ")
     assert not run.exists()

@@ -73,8 +73,10 @@ def record_threshold(checkpoint: Path, data: LabelledImages, device: torch.devic
     network, described = load_checkpoint(checkpoint)
     network.to(device)
     with torch.inference_mode():
-        parts = [network(to_float(part.to(device))).float().softmax(dim=1) for part in torch.split(data.images, _BATCH)]
+        parts = [
+            network(to_float(part.to(device))).float().softmax(dim=-1) for part in torch.split(data.images, _BATCH)
+        ]
     probabilities, labels = torch.cat(parts).cpu().numpy(), data.labels.numpy()
-    threshold = find_threshold(probabilities, labels, data.reject)
+    threshold = find_threshold(probabilities, labels, data.reject, data.end)
     save_checkpoint(checkpoint, network, dataclasses.replace(described, threshold=threshold))
-    return None if threshold is None else measure_threshold(probabilities, labels, data.reject, threshold)
+    return None if threshold is None else measure_threshold(probabilities, labels, data.reject, threshold, data.end)

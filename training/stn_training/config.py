@@ -22,9 +22,24 @@ from .optimisation.schedule import SCHEDULES
 OPTIMIZERS = ("adamw", "sgd")
 BALANCES = ("", "weights", "sampling")
 GREY_BENCHMARKS = ("mnist", "sklearn-digits", "digits")
-BENCHMARKS = (*GREY_BENCHMARKS, "mnist-addition", "cifar10", "gtsrb")
+BENCHMARKS = (
+    *GREY_BENCHMARKS,
+    "mnist-addition",
+    "cifar10",
+    "gtsrb",
+    "svhn",
+    "svhn-digits",
+    "house-plates",
+    "tiny-imagenet",
+    "tiny-imagenet-merged",
+)
 """``digits`` are MNIST, print and what is no digit; ``mnist-addition`` shows two digits, whose sum is the class;
-``gtsrb`` are German traffic signs."""
+``gtsrb`` are German traffic signs; ``svhn`` are whole house numbers, ``svhn-digits`` their cropped digits, and
+``house-plates`` house numbers that are drawn; ``tiny-imagenet`` has its official split, ``tiny-imagenet-merged`` one of
+70 : 30."""
+
+ANY_SIZE = ("gtsrb", "svhn", "house-plates", "tiny-imagenet", "tiny-imagenet-merged")
+"""Those whose pictures have no size of their own."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class TrainConfig:
         freeze: Epochs in which only the last layer and the localisation nets learn; after them, the rest learns at a
             tenth of ``lr``. None for a fifth of the epochs where published weights meet few images, else 0.
         data_dir: Folder of torchvision's files.
-        typefaces: Folder of typefaces that ``digits`` prints with.
+        typefaces: Folder of typefaces that ``digits`` and ``house-plates`` print with.
         backgrounds: Folder of photographs: without digits, for scenes, which are of drawn surfaces alone where it is
             empty; without signs, for ``gtsrb``, which then has the class ``nothing``.
         reject: Class that means none of the others; by default ``nothing`` where the data have it.

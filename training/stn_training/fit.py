@@ -26,10 +26,11 @@ from .config import TrainConfig
 from .data.data_module import ImageData, rendered, seed_for, to_float
 from .data.datasets import load_backgrounds, load_dataset, with_photographs
 from .data.distortions import DIGIT_SIZE
+from .data.duplicates import find_twins, report_twins
 from .data.labelled_images import LabelledImages, with_reject
 from .digits.scenes import Scenery
 from .initial_weights import take_weights
-from .module import ClassifierTraining
+from .module import ClassifierTraining, classes_second
 from .open_settings import settled
 from .optimisation.devices import is_launched, joined, shared, world
 from .optimisation.precision import choose_precision
@@ -113,6 +114,8 @@ def _prepared(config: TrainConfig, folder: Path, resume: bool) -> _Prepared:
         fresh = take_weights(architecture.build(), config)
         log.info("weights of %s%s", config.weights, f"; {', '.join(fresh)} begin anew" if fresh else "")
     make_folder(folder)
+    if data.train.paths:
+        report_twins(find_twins(data.train, data.val), "validation", folder)
     log.info(
         "%d training and %d validation images, %d classes", len(data.train), len(data.val), len(data.train.classes)
     )
@@ -216,7 +219,9 @@ def fastest_precision(config: TrainConfig, architecture: Architecture, data: Ima
     chosen = torch.arange(min(config.batch_size, len(data.train)))
     labels = data.train.labels[chosen].to(device)
     images, _ = data.distorted_and_augmented(to_float(data.train.images[chosen].to(device)), labels, generator)
-    return choose_precision(lambda model: functional.cross_entropy(model(images), labels), module.model, device)
+    return choose_precision(
+        lambda model: functional.cross_entropy(classes_second(model(images)), labels), module.model, device
+    )
 
 
 def training_device() -> torch.device:
@@ -329,17 +334,34 @@ def architecture_for(config: TrainConfig, spec: PreprocessSpec, data: ImageData)
         "mean": tuple(round(float(value), 4) for value in seen.mean(dim=(0, 2, 3))),
         "std": tuple(max(round(float(value), 4), 0.05) for value in seen.std(dim=(0, 2, 3))),
     }
+    if data.train.end is not None:
+        from_data["positions"] = data.train.labels.shape[1]
     asked = config.options.get("classes", from_data["classes"])
     if asked != from_data["classes"]:
         raise InputError(f"option 'classes' is {asked}, but the data have {from_data['classes']}; leave it out")
     named = Architecture(config.model)
     defaults = named.complete()
+    _check_texts(config, data.train, "positions" in defaults)
     usable = {
         key: value
         for key, value in from_data.items()
         if key in defaults and key not in config.options and (key not in ("mean", "std") or defaults[key] is not None)
     }
     return Architecture(config.model, {**usable, **config.options})
+
+
+def _check_texts(config: TrainConfig, data: LabelledImages, spells: bool) -> None:
+    """Refuse a network or an option that does not fit to texts, or to single labels.
+
+    Raises:
+        InputError: It does not.
+    """
+    if (data.end is not None) != spells:
+        what, remedy = ("texts", "--model speller") if not spells else ("one label an image", "another --model")
+        raise InputError(f"{config.data}: has {what}, which network '{config.model}' is not for; take {remedy}")
+    for name in ("mixup", "balance", "distort"):
+        if spells and getattr(config, name):
+            raise InputError(f"{name} is for single labels, and {config.data} has texts; leave it out")
 
 
 def new_trainer(

@@ -34,7 +34,7 @@ class ClassifierTraining(lightning.LightningModule):
     """Trains a classifier.
 
     Args:
-        model: Maps images (N, C, H, W) in [0, 1] to logits (N, K).
+        model: Maps images (N, C, H, W) in [0, 1] to logits (N, K), or to spell texts, (N, D, K).
         config: Settings of the run.
         classes: K.
         class_weights: Weight of each class in the loss, (K,); by default all weigh the same.
@@ -101,7 +101,7 @@ class ClassifierTraining(lightning.LightningModule):
         else:
             logits, extra = self.model(images), 0.0
         loss = functional.cross_entropy(
-            logits, targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing
+            classes_second(logits), targets, weight=self.class_weights, label_smoothing=self.config.label_smoothing
         )
         loss = loss + extra
         self._trained.add(loss.detach(), logits.detach(), labels)
@@ -127,7 +127,7 @@ class ClassifierTraining(lightning.LightningModule):
         images, labels, _ = batch
         with recorded_transforms(self.kept_model) as calls:
             logits = self.kept_model(images)
-        loss = functional.cross_entropy(logits, labels)
+        loss = functional.cross_entropy(classes_second(logits), labels)
         with torch.autocast(images.device.type, enabled=False):
             self._validated.add(loss, logits, labels, theta_statistics(calls) if calls else {})
 
@@ -180,7 +180,7 @@ class _Sums:
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor, others: dict[str, Tensor] | None = None) -> None:
         """Add the means of a batch."""
         count = len(labels)
-        correct = (logits.argmax(dim=1) == labels).sum()
+        correct = (logits.argmax(dim=-1) == labels).view(count, -1).all(dim=1).sum()
         values = [value.float() * count for value in (loss, *(others or {}).values())]
         new = torch.stack([correct.float(), *values, correct.new_tensor(count, dtype=torch.float)]).double()
         self.names = ["accuracy", "loss", *(others or {})]
@@ -193,6 +193,11 @@ class _Sums:
         *sums, count = module.trainer.strategy.reduce(self.totals, reduce_op="sum").tolist()
         self.totals = None
         return {name: value / count for name, value in zip(self.names, sums, strict=True)}
+
+
+def classes_second(logits: Tensor) -> Tensor:
+    """Return logits (N, K), or (N, D, K) as (N, K, D), the order in which the loss takes them."""
+    return logits.movedim(-1, 1)
 
 
 def mixed_up(images: Tensor, labels: Tensor, classes: int, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:

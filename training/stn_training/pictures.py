@@ -33,14 +33,20 @@ def before_after(model: nn.Module, images: Tensor) -> Image | None:
     Returns:
         An RGB picture, or None for a network without a transformer.
     """
+    tiles = before_after_tiles(model, images)
+    return contact_sheet(tiles) if tiles is not None else None
+
+
+def before_after_tiles(model: nn.Module, images: Tensor) -> tuple[list[Image], list[Image]] | None:
+    """Return the two rows of ``before_after`` as single tiles; None for a network without a transformer of pictures."""
     with torch.no_grad(), recorded_transforms(model) as calls:
         model(images)
     if not calls or calls[0].image.shape[1] not in (1, 3):
         return None
     call = calls[0]
     outlines = call.transformer.grid.outline(call.theta.float()).cpu().numpy()
-    above = [_with_outline(tile, outline) for tile, outline in zip(_tiles(call.image), outlines, strict=True)]
-    return contact_sheet([above, _tiles(call.output)])
+    above = [_with_outline(tile, outline) for tile, outline in zip(tiles_of(call.image), outlines, strict=True)]
+    return above, tiles_of(call.output)
 
 
 def contact_sheet(rows: Sequence[Sequence[Image]]) -> Image:
@@ -57,7 +63,7 @@ def contact_sheet(rows: Sequence[Sequence[Image]]) -> Image:
 
 def image_sheet(images: Tensor, columns: int = 12) -> Image:
     """Return images (N, C, H, W) in [0, 1] as a contact sheet."""
-    tiles = _tiles(images)
+    tiles = tiles_of(images)
     return contact_sheet([tiles[first : first + columns] for first in range(0, len(tiles), columns)])
 
 
@@ -102,7 +108,8 @@ def save_picture(path: Path, picture: Image) -> None:
     write_image(path, picture)
 
 
-def _tiles(images: Tensor) -> list[Image]:
+def tiles_of(images: Tensor) -> list[Image]:
+    """Return images (N, C, H, W) in [0, 1] as RGB tiles of one size, letterboxed."""
     spec = PreprocessSpec(_TILE, _TILE, 3, "letterbox")
     array = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [preprocess(image, spec) for image in array]

@@ -50,7 +50,7 @@ class Recorder(Callback):
         self.folder = folder
         self.architecture = architecture
         self.spec = spec
-        self.classes, self.reject = data.classes, data.reject
+        self.classes, self.reject, self.end = data.classes, data.reject, data.end
         self.config = config
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
@@ -140,6 +140,7 @@ class Recorder(Callback):
             {"config": config, "epoch": self.best_epoch},  # without the trainer's paths
             {"val_accuracy": 100 * self.best_metrics["val_accuracy"]},
             reject=None if self.reject is None else self.classes[self.reject],
+            end=None if self.end is None else self.classes[self.end],
         )
         save_checkpoint(self.folder / BEST, module.kept_model, described)
 

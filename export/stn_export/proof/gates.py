@@ -13,6 +13,8 @@ from stn_models import SpatialTransformer
 from stn_runtime import PreprocessSpec
 from stn_runtime.model.manifest import Precision, TransformerSpec
 from stn_runtime.model.network import Network
+from stn_runtime.model.parity import labels_that_differ
+from stn_runtime.model.sequences import best_labels, share_right
 
 from ..forms.precision import layers, reduce_precision
 from ..graph.deployment import Deployment
@@ -37,9 +39,10 @@ class TestSet:
 
     Attributes:
         images: (N, H, W, C) uint8, preprocessed.
-        labels: (N,) indices into the model's labels.
+        labels: (N,) indices into the model's labels; (N, D) of a network that spells texts.
         calibration: (M, H, W, C) uint8, not among ``images``.
         source: Name of the data set, for reports.
+        end: Index of the label behind the last character of a text; None where a picture has one label.
     """
 
     __test__ = False  # not one of pytest's
@@ -48,6 +51,7 @@ class TestSet:
     labels: NDArray[np.int64]
     calibration: NDArray[np.uint8]
     source: str
+    end: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,10 @@ def measure(deployment: Deployment, network: Network, precision: Precision, data
     for start in tqdm(starts, "measuring", unit=" batches", leave=False, disable=None):
         batch = data.images[start : start + _BATCH]
         ours, theirs = torch_outputs(deployment, batch), network.run(batch)
-        best, exported = (outputs["probabilities"].argmax(axis=-1) for outputs in (ours, theirs))
-        rows = np.arange(len(batch))
-        differ += int((ours["probabilities"][rows, best] - ours["probabilities"][rows, exported] > _TIE).sum())
+        best, exported = (
+            best_labels(outputs["probabilities"].astype(np.float32), data.end) for outputs in (ours, theirs)
+        )
+        differ += labels_that_differ(ours["probabilities"], theirs["probabilities"], _TIE)
         reference_labels.append(best)
         labels.append(exported)
         if "theta" in ours and (start // _BATCH) % every == 0:
@@ -123,8 +128,8 @@ def measure(deployment: Deployment, network: Network, precision: Precision, data
     shift = max((float(np.quantile(np.concatenate(moved), 0.99)) for moved in zip(*shifts, strict=True)), default=0.0)
     return Gate(
         precision,
-        100 * float((reference == data.labels).mean()),
-        100 * float((actual == data.labels).mean()),
+        100 * share_right(reference, data.labels),
+        100 * share_right(actual, data.labels),
         differ,
         shift,
         len(data.labels),

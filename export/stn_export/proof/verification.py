@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stn_models import CheckpointError, SpatialTransformer, injected_thetas, load_checkpoint
 from stn_runtime import ExportSpec, InputError, Manifest, PreprocessSpec
 from stn_runtime.model.golden import golden_image
-from stn_runtime.model.manifest import Form, Precision, TransformerSpec, read_preprocess
+from stn_runtime.model.manifest import Form, Precision, SequenceSpec, TransformerSpec, read_preprocess
 from stn_runtime.model.network import Network
 from stn_runtime.model.parity import Parity, compare, largest_differences
 
@@ -269,12 +269,18 @@ def open_both(
         transformers=deployment.transformers,
         outputs=tuple(example),
         export=ExportSpec(form, "cpu", precision, opset_of(model)),
+        sequence=_some_sequence(example["probabilities"].shape[1:]),
     )
     data = model.SerializeToString()
     return (
         Network(data, manifest=manifest, providers=CPU),
         Network(data, manifest=manifest, providers=CPU, optimize=False),
     )
+
+
+def _some_sequence(shape: Sequence[int]) -> SequenceSpec | None:
+    """Return a description of texts that fits one picture's probabilities; None where these are of one label."""
+    return SequenceSpec(shape[0], "0") if len(shape) == 2 else None
 
 
 def with_theta_inputs(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
@@ -320,7 +326,8 @@ def compare_files(model: Path, checkpoint: Path) -> int:
     manifest = Network(model).manifest
     spec = manifest.preprocess
     same = {
-        "labels": (described.labels, described.reject) == (manifest.labels, manifest.reject),
+        "labels": (described.labels, described.reject, described.end)
+        == (manifest.labels, manifest.reject, manifest.sequence.end if manifest.sequence else None),
         "size and preprocessing": read_preprocess(described.preprocess, str(checkpoint)) == spec,
     }
     if all(same.values()):  # else the network may not even run

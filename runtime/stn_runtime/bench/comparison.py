@@ -108,7 +108,7 @@ def golden_pictures(classifiers: Sequence[Classifier]) -> Iterator[Image]:
 def agreement(first: Classifier, other: Classifier, pictures: Sequence[Image]) -> Agreement:
     """Return whether two models with the same labels answer the same on pictures of any sizes."""
     pairs = [(_probabilities(first, picture), _probabilities(other, picture)) for picture in pictures]
-    same = sum(int(ours.argmax() == theirs.argmax()) for ours, theirs in pairs)
+    same = sum(int((ours.argmax(axis=-1) == theirs.argmax(axis=-1)).all()) for ours, theirs in pairs)
     difference = max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
     return Agreement(len(pairs), same, difference if isfinite(difference) else None)
 

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from ..errors import InputError
 from ..machine.worker import Worker
 from ..model.classifier import Classifier
-from ..model.tuning import tuned_threads
 from ..model.zoo import find_model
 from ..preview.metrics import STALE_SECONDS
 from ..records.results_file import ResultsFile
@@ -20,6 +19,7 @@ from ..views.saving import Crops, open_saver
 from ..views.view import View
 from ..views.window import Window
 from .run_options import RunOptions
+from .tuning import tuned_threads
 
 _SERVED_SIDE = 480  # pixels that the shorter side of a served picture keeps
 _VIEW_LIMIT, _EVENT_LIMIT, _RECORD_LIMIT = 6, 100, 10_000  # that may wait for a slow disk, command or reader

@@ -47,7 +47,7 @@ class Summary:
         self.frames += 1
         self.failed += record.error is not None
         if record.prediction is not None:
-            name = record.prediction.label
+            name = record.prediction.shown_label
             missing = f"no label ({name})" if record.rejected else record.missing_label
             self.labels[missing or name] += 1
 

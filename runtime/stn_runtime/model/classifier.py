@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from ..images.preprocessing import Image, place, preprocess, seen_part
 from ..images.reading import read_image
+from .manifest import Manifest
 from .network import Network
+from .sequences import likely_sequences
 from .warping import reach
 from .zoo import DEFAULT_MODEL, find_model
 
@@ -37,16 +39,18 @@ class Prediction:
     Attributes:
         label: The most probable label, also when it is the one that the manifest names as ``reject``.
         confidence: Its probability.
-        top: The most probable labels, best first.
+        top: The most probable labels, best first; of a network that spells texts, the most probable texts.
         theta: Parameters of all transformers, in the order of the manifest.
         outline: Border of each sampling grid on the picture, in its pixels: (T, 4 m, 2),
             (0, 0) the centre of the first pixel. T is 0 for a network without one.
         rectified: The picture that the classifier saw, (h, w) or (h, w, 3) RGB; None when the file has no such output.
         latency_ms: Milliseconds a picture, by stage; of a batch, the batch's time divided by its size.
-        probabilities: Probability of each label, (K,), in the manifest's order.
+        probabilities: Probability of each label, in the manifest's order, (K,); at each position, (D, K), of a network
+            that spells texts.
         seen: The pixels of the picture that became the network's input, (top, left, bottom, right), the last two left
             out; None is all of them.
         samples_beyond: Whether the transformers sample the picture also beyond ``seen``, as in the split form.
+        characters: The characters of a text, each with its probability; empty where the answer is one label.
     """
 
     label: str
@@ -59,6 +63,12 @@ class Prediction:
     probabilities: NDArray[np.float32]
     seen: tuple[int, int, int, int] | None = None
     samples_beyond: bool = False
+    characters: tuple[Score, ...] = ()
+
+    @property
+    def shown_label(self) -> str:
+        """The label as a person reads it: a text without a character has words of its own."""
+        return self.label or "no text"
 
 
 class Classifier:
@@ -68,7 +78,7 @@ class Classifier:
         model: A released model's name, or an .onnx file written by ``stn export``.
         threads: Number of onnxruntime's threads; None takes one for each CPU that this process may use.
         providers: Execution providers, all of which must be available; None takes CUDA or else the CPU.
-        topk: Number of labels that a prediction lists.
+        topk: Number of labels, or texts, that a prediction lists.
         spin: Whether idle threads of onnxruntime spin, which answers sooner, or sleep for the sake of others.
 
     Raises:
@@ -93,7 +103,7 @@ class Classifier:
         self._network = Network(self.path, threads=threads, providers=providers, spin=spin)
         self.manifest = self._network.manifest
         self.provider: str = self._network.session.get_providers()[0]
-        self.topk = min(topk, len(self.manifest.labels))
+        self.topk = topk if self.manifest.sequence is not None else min(topk, len(self.manifest.labels))
         self._reach = np.array([reach(spec) for spec in self.manifest.transformers if spec.on_image], np.float32)
         self._reach = self._reach.reshape(-1, 1, 2)
         self._drawn = [index for index, spec in enumerate(self.manifest.transformers) if spec.on_image]
@@ -173,8 +183,7 @@ class Classifier:
             latency: Milliseconds by stage.
         """
         probabilities = outputs["probabilities"][index].astype(np.float32)
-        best = np.argsort(-probabilities, kind="stable")[: self.topk]
-        top = tuple(Score(self.manifest.labels[label], float(probabilities[label])) for label in best)
+        top, characters = best_answers(probabilities, self.manifest, self.topk)
         theta: tuple[float, ...] = ()
         outline = np.empty((0, 0, 2), np.float32)
         if "theta" in outputs:
@@ -197,4 +206,25 @@ class Classifier:
             probabilities,
             seen=seen_part(*size, self.manifest.preprocess),
             samples_beyond=self.manifest.export.form == "split",
+            characters=characters,
         )
+
+
+def best_answers(
+    probabilities: NDArray[np.float32], manifest: Manifest, count: int
+) -> tuple[tuple[Score, ...], tuple[Score, ...]]:
+    """Return the most probable labels or texts, best first, and the characters of the first text.
+
+    Args:
+        probabilities: (K,), or (D, K) of a network that spells texts.
+        manifest: The model's.
+        count: How many labels or texts.
+    """
+    labels = manifest.labels
+    if manifest.sequence is None:
+        best = np.argsort(-probabilities, kind="stable")[:count]
+        return tuple(Score(labels[label], float(probabilities[label])) for label in best), ()
+    texts = likely_sequences(probabilities, labels.index(manifest.sequence.end), count)
+    top = tuple(Score("".join(labels[label] for label in text), probability) for text, probability in texts)
+    spelled = enumerate(texts[0][0])
+    return top, tuple(Score(labels[label], float(probabilities[place, label])) for place, label in spelled)

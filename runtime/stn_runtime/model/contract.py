@@ -54,10 +54,9 @@ def check_probabilities(session: ort.InferenceSession, manifest: Manifest, sourc
     if declared is not None:
         _check_type(declared, source)
     shape = declared.shape if declared is not None else []
-    if len(shape) != 2 or shape[1] != len(manifest.labels):
-        raise ModelContractError(
-            f"{source}: output 'probabilities' is {listed(shape)}, expected N x {len(manifest.labels)} labels"
-        )
+    if tuple(shape[1:]) != manifest.answer_shape:
+        expected = " x ".join(map(str, ("N", *manifest.answer_shape)))
+        raise ModelContractError(f"{source}: output 'probabilities' is {listed(shape)}, expected {expected} labels")
 
 
 def check_answers(outputs: Mapping[str, NDArray[np.generic]], manifest: Manifest, source: str) -> None:
@@ -74,7 +73,7 @@ def check_answers(outputs: Mapping[str, NDArray[np.generic]], manifest: Manifest
         ModelContractError: They are not what the manifest says, or no answers: NaN, or probabilities that are none.
     """
     parameters = manifest.transformers[-1].theta[1] if manifest.transformers else 0
-    _check_shape(outputs, "probabilities", (1, len(manifest.labels)), source)
+    _check_shape(outputs, "probabilities", (1, *manifest.answer_shape), source)
     _check_shape(outputs, "theta", (1, parameters), source)
     _check_shape(outputs, "outline", (1, len(manifest.transformers), None, 2), source)
     points = outputs["outline"].shape[2] if "outline" in outputs else 4
@@ -96,9 +95,11 @@ def check_answers(outputs: Mapping[str, NDArray[np.generic]], manifest: Manifest
             f"{source}: output 'probabilities' goes from {values.min():g} to {values.max():g}, expected 0 to 1; "
             "export the model again"
         )
-    if abs(values.sum() - 1) > _SUM_ROUNDING:
+    sums = values.sum(axis=-1)
+    if (np.abs(sums - 1) > _SUM_ROUNDING).any():
         raise ModelContractError(
-            f"{source}: the probabilities of a picture add up to {values.sum():g}, expected 1; export the model again"
+            f"{source}: the probabilities of a picture add up to {sums[np.abs(sums - 1).argmax()]:g}, expected 1; "
+            "export the model again"
         )
 
 

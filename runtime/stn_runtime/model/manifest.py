@@ -18,6 +18,7 @@ SCHEMA = 1
 
 _MOST_PIXELS = 1 << 26  # of the network's input
 _LONGEST_SIDE = 1 << 16  # pixels that a transformer samples, or returns
+_LONGEST_SEQUENCE = 64
 _NEWEST_OPSET = 1000  # far above any that will be
 _LONGEST_NAME = 1000  # characters of a label, or of the model's name
 _LONGEST_FAULT = 300  # characters of what a message says of a field
@@ -72,6 +73,19 @@ class ExportSpec:
 
 
 @dataclass(frozen=True)
+class SequenceSpec:
+    """How a network spells a text: one label at each position.
+
+    Attributes:
+        length: Number of positions, D.
+        end: The label at every position behind the last character.
+    """
+
+    length: int
+    end: str
+
+
+@dataclass(frozen=True)
 class GoldenVector:
     """An input and the outputs of the network at export; arrays are zlib-compressed, little-endian, base64.
 
@@ -91,7 +105,7 @@ class Manifest:
 
     Attributes:
         name: Name of the model.
-        labels: labels[i] names probability i.
+        labels: labels[i] names probability i; of a network that spells texts, the characters and what ends them.
         preprocess: How a picture becomes the ``image`` input.
         transformers: Spatial transformers in order of use; empty for a network without one.
         outputs: Names of the graph's outputs, in order.
@@ -107,6 +121,8 @@ class Manifest:
         reject: The label that means none of the others, which is never given to a picture; None where there is none.
         threshold: Confidence from 0 to 1, found on validation data, below which a picture gets no label; None gives
             every picture one.
+        sequence: How texts are spelled, where the answer to a picture is a text of several labels; None where it is
+            one.
         schema: Version of this description.
     """
 
@@ -126,7 +142,17 @@ class Manifest:
     theta: ThetaStatistics | None = None
     reject: str | None = None
     threshold: float | None = None
+    sequence: SequenceSpec | None = None
     schema: int = SCHEMA
+
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """Shape of one picture's probabilities: (K,), or (D, K) of a network that spells texts."""
+        return (len(self.labels),) if self.sequence is None else (self.sequence.length, len(self.labels))
+
+    def rejects(self, answer: str) -> bool:
+        """Return whether an answer means none of the others: the reject class, or a text without a character."""
+        return answer == self.reject or (self.sequence is not None and not answer)
 
     def label_rule(self, threshold: float | None = None) -> str:
         """Return in words which pictures get no label; empty where each gets one.
@@ -137,6 +163,7 @@ class Manifest:
         limit = self.threshold if threshold is None else threshold
         which = [f"below confidence {limit:.8g}"] if limit else []
         which += [f"for class '{printable(self.reject)}'"] if self.reject is not None else []
+        which += ["where no character is found"] if self.sequence is not None else []
         return f"no label {' and '.join(which)}" if which else ""
 
     def to_json(self) -> str:
@@ -261,6 +288,8 @@ def _check(manifest: Manifest) -> None:
         raise FieldError("manifest.reject", f"is '{printable(manifest.reject)}', which is {how_often} of the labels")
     if manifest.threshold is not None and not 0 <= manifest.threshold <= 1:  # NaN neither
         raise FieldError("manifest.threshold", f"is {manifest.threshold:g}, expected 0 to 1")
+    if manifest.sequence is not None:
+        _check_sequence(manifest.sequence, manifest)
     if "probabilities" not in manifest.outputs:
         raise FieldError("manifest.outputs", "lacks 'probabilities'")
     _check_figures(manifest.metrics, "manifest.metrics")
@@ -291,6 +320,15 @@ def _check(manifest: Manifest) -> None:
         if len(manifest.theta.mean) != end:
             count = len(manifest.theta.mean)
             raise FieldError("manifest.theta", f"has {count} parameters, the transformers have {end}")
+
+
+def _check_sequence(sequence: SequenceSpec, manifest: Manifest) -> None:
+    if not 1 <= sequence.length <= _LONGEST_SEQUENCE:
+        raise FieldError("manifest.sequence.length", f"is {sequence.length}, expected 1 to {_LONGEST_SEQUENCE}")
+    if manifest.labels.count(sequence.end) != 1 or len(manifest.labels) < 2:
+        raise FieldError("manifest.sequence.end", f"is '{printable(sequence.end)}', which must be one label of several")
+    if manifest.reject is not None:
+        raise FieldError("manifest.reject", "is named, but a text is rejected by having no character")
 
 
 def _check_theta(statistics: ThetaStatistics, path: str) -> None:

@@ -17,7 +17,7 @@ class Parity:
 
     Attributes:
         differences: Largest absolute difference, by output.
-        labels_differ: Number of pictures whose most probable label differs.
+        labels_differ: Number of pictures whose most probable label differs, at one position at least.
         pictures: Number of pictures that were compared.
         tolerances: Largest absolute difference allowed, by output.
     """
@@ -65,12 +65,22 @@ def compare(expected: Outputs, actual: Outputs, tolerances: Mapping[str, float])
     Two labels that tie within the tolerance of ``probabilities`` count as equal.
     """
     differences = largest_differences(expected, actual)
-    probabilities = expected["probabilities"].astype(np.float64)
-    rows = np.arange(len(probabilities))
-    best, given = probabilities.argmax(axis=-1), actual["probabilities"].argmax(axis=-1)
-    apart = np.abs(probabilities[rows, best] - probabilities[rows, given])
-    differ = int((apart > tolerances["probabilities"]).sum())
-    return Parity(differences, differ, len(probabilities), tolerances)
+    differ = labels_that_differ(expected["probabilities"], actual["probabilities"], tolerances["probabilities"])
+    return Parity(differences, differ, len(expected["probabilities"]), tolerances)
+
+
+def labels_that_differ(expected: NDArray[np.generic], actual: NDArray[np.generic], tie: float) -> int:
+    """Return the number of pictures whose most probable label differs, at any position where there are several.
+
+    Args:
+        expected: Probabilities (N, K) or (N, D, K).
+        actual: The others, of the same shape.
+        tie: Difference of two probabilities in ``expected`` that makes their labels equal.
+    """
+    probabilities = expected.astype(np.float64)
+    best, given = (values.argmax(axis=-1)[..., None] for values in (probabilities, actual))
+    apart = np.take_along_axis(probabilities, best, -1) - np.take_along_axis(probabilities, given, -1)
+    return int((apart > tie).any(axis=tuple(range(1, apart.ndim))).sum())
 
 
 def largest_differences(expected: Outputs, actual: Outputs) -> dict[str, float]:

@@ -55,7 +55,7 @@ def classify(
     others = [view for view in views if not view.waits]
     if threshold is None:
         threshold = classifier.manifest.threshold or 0.0
-    smoother = Smoother(smooth_seconds, classifier.manifest.labels) if smooth_seconds else None
+    smoother = Smoother(smooth_seconds, classifier.manifest) if smooth_seconds else None
     if waiting:
         source.when_idle(lambda: all([view.idle() for view in waiting]))
     goes_on = True
@@ -111,7 +111,7 @@ def _records(
         if smoother is not None and frame.time is not None:
             prediction = smoother.smooth(frame.source, frame.time, prediction, size)
         sure = prediction.confidence >= threshold
-        rejected = prediction.label == classifier.manifest.reject
+        rejected = classifier.manifest.rejects(prediction.label)
         yield replace(record, prediction=prediction, sure=sure, rejected=rejected, uncertain=uncertain)
 
 

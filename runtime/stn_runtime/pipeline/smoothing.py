@@ -1,13 +1,13 @@
 """Predictions held steady from frame to frame."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..model.classifier import Prediction, Score
+from ..model.classifier import Prediction, best_answers
 from ..model.contract import are_probabilities
+from ..model.manifest import Manifest
 from ..model.theta_statistics import Floats
 
 
@@ -20,13 +20,13 @@ class Smoother:
 
     Args:
         seconds: The time constant.
-        labels: Labels of the model, in the order of the manifest.
+        manifest: The model's, which names its labels.
     """
 
-    def __init__(self, seconds: float, labels: Sequence[str]) -> None:
+    def __init__(self, seconds: float, manifest: Manifest) -> None:
         if not 0 < seconds < math.inf:
             raise ValueError(f"the time constant must be above 0 seconds, got {seconds}")
-        self.seconds, self.labels = seconds, labels
+        self.seconds, self.manifest = seconds, manifest
         self._last: dict[str, _State] = {}
 
     def smooth(self, source: str, moment: float, prediction: Prediction, frame_size: tuple[int, int]) -> Prediction:
@@ -51,8 +51,7 @@ class Smoother:
         mixed = [old + weight * (new - old) for old, new in zip(last.values, values, strict=True)]
         self._last[source] = replace(now, values=tuple(mixed))
         probabilities, theta, outline = mixed
-        best = np.argsort(-probabilities, kind="stable")[: len(prediction.top)]
-        top = tuple(Score(self.labels[label], float(probabilities[label])) for label in best)
+        top, characters = best_answers(probabilities.astype(np.float32), self.manifest, len(prediction.top))
         return replace(
             prediction,
             label=top[0].label,
@@ -61,6 +60,7 @@ class Smoother:
             theta=tuple(map(float, theta)),
             outline=outline,
             probabilities=probabilities,
+            characters=characters,
         )
 
     def reset(self, source: str) -> None:
@@ -73,7 +73,7 @@ _GAP = 5  # time constants, after which 0.7 % of a frame is left
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """What is known of a source after a frame: probabilities (K,), theta (P,) and outline (T, 4 m, 2)."""
+    """What is known of a source after a frame: probabilities (K,) or (D, K), theta (P,) and outline (T, 4 m, 2)."""
 
     moment: float
     frame_size: tuple[int, int]

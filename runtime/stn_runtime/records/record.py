@@ -1,13 +1,14 @@
 """The record of a frame: a prediction, or why there is none."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model.classifier import Prediction
+from ..model.classifier import Prediction, Score
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,17 @@ class Record:
             "label": self.label,
             "confidence": _number(prediction.confidence, 6),
             "rejected": self.rejected,
-            "top": [{"label": score.label, "probability": _number(score.probability, 6)} for score in prediction.top],
+            "top": _scores(prediction.top),
+            **({"characters": _scores(prediction.characters)} if prediction.characters else {}),
             "theta": _numbers(np.array(prediction.theta), 6),
             "outline": _numbers(prediction.outline, 2),
             "uncertain": self.uncertain,
             "latency_ms": {stage: round(value, 3) for stage, value in prediction.latency_ms.items()},
         }
+
+
+def _scores(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    return [{"label": score.label, "probability": _number(score.probability, 6)} for score in scores]
 
 
 def _number(value: float, digits: int) -> float | None:

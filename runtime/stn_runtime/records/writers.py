@@ -20,6 +20,7 @@ CSV_COLUMNS = (
     "confidence",
     "rejected",
     "top",
+    "characters",
     "theta",
     "outline",
     "uncertain",
@@ -137,7 +138,7 @@ class Readable(RecordWriter):
         elif record.prediction is None:
             text = f"{where}: error: {(record.error or '').removeprefix(f'{record.source}: ')}"
         else:
-            label = printable(record.prediction.label)
+            label = printable(record.prediction.shown_label)
             if record.missing_label is not None:
                 label = f"{record.missing_label} ({label}{'' if record.rejected else '?'})"
             text = f"{where}: {label}  {record.prediction.confidence:.1%}"

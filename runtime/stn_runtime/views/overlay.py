@@ -96,6 +96,7 @@ def draw(image: Image, prediction: Prediction, sure: bool = True) -> Image:
 def _label_line(canvas: Canvas, prediction: Prediction, missing: str | None) -> Line:
     """Return the line with the label; a label that OpenCV cannot draw is named by its number in the manifest."""
     before, after = ("" if missing is None else f"{missing}: "), f"  {prediction.confidence:.0%}"
-    number = int(np.argmax(prediction.probabilities))
-    text = f"{before}{prediction.label}{after}"
-    return canvas.label_line(text, f"{before}class {number}{after}", missing is None)
+    values = prediction.probabilities
+    name = f"class {int(np.argmax(values))}" if values.ndim == 1 else "text"
+    text = f"{before}{prediction.shown_label}{after}"
+    return canvas.label_line(text, f"{before}{name}{after}", missing is None)

@@ -126,7 +126,7 @@ class Crops(View):
         if prediction is None or prediction.rectified is None:
             return True
         trusted = record.sure and record.uncertain is None
-        label = safe(prediction.label) if trusted else _UNSURE
+        label = safe(prediction.shown_label) if trusted else _UNSURE
         *folders, name = map(safe, mirrored(frame).parts)
         # Named by time, ms: a camera's frame numbers begin again with each run.
         moment = f"-{round(1000 * frame.time):06}" if frame.time is not None else ""

@@ -171,8 +171,8 @@ def test_a_network_without_a_transformer_raises_no_doubt(manifest_of: Callable[.
 
 
 @pytest.fixture
-def smoother() -> Smoother:
-    return Smoother(SECONDS, LABELS)
+def smoother(manifest: Manifest) -> Smoother:
+    return Smoother(SECONDS, manifest)
 
 
 def test_the_first_frame_is_taken_as_it_is(smoother: Smoother) -> None:
@@ -301,6 +301,6 @@ def test_a_flickering_label_is_held_and_a_real_change_comes_through(smoother: Sm
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan])
-def test_a_time_constant_must_be_a_time(seconds: float) -> None:
+def test_a_time_constant_must_be_a_time(seconds: float, manifest: Manifest) -> None:
     with pytest.raises(ValueError, match=r"^the time constant must be above 0 seconds, got"):
-        Smoother(seconds, LABELS)
+        Smoother(seconds, manifest)

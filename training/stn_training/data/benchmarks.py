@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from stn_runtime import InputError, PreprocessSpec
 
 from ..digits.glyphs import DIGITS, OTHERS, printed, typefaces_in
 from ..digits.scenes import GLYPH_SIZE
+from ..numbers.svhn import svhn_digits as cropped_digits
 from .files import load_files
 from .labelled_images import REJECT, LabelledImages
 from .listing import list_folder, split_names
@@ -55,6 +57,11 @@ def cifar10(split: str, data_dir: Path) -> LabelledImages:
         return torch.from_numpy(source.data), torch.tensor(source.targets)
 
     return _benchmark("CIFAR-10", part, split, data_dir, _CIFAR10)
+
+
+def svhn_digits(split: str, data_dir: Path) -> LabelledImages:
+    """Return the cropped digits of Street View House Numbers, 32 x 32 RGB."""
+    return _benchmark("SVHN-digits", partial(cropped_digits, data_dir=data_dir), split, data_dir, tuple(DIGITS))
 
 
 def _benchmark(

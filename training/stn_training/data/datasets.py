@@ -11,13 +11,18 @@ from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.images.reading import IMAGE_SUFFIXES
 
 from ..config import BENCHMARKS
+from ..numbers.plates import house_plates
+from ..numbers.svhn import svhn_numbers
 from . import benchmarks
 from .files import load_files, read_files
 from .labelled_images import REJECT, LabelledImages, preprocessed
 from .listing import AS_THEY_ARE, FileOptions, LabelledFile, Listing, list_folder, list_table
+from .tiny_imagenet import list_tiny_imagenet
 from .traffic_signs import list_gtsrb
 
 SPLITS = ("train", "val", "test", "all")
+TYPEFACES = Path("/usr/share/fonts")
+"""Where Debian keeps them."""
 
 
 def load_dataset(
@@ -26,7 +31,7 @@ def load_dataset(
     spec: PreprocessSpec | None,
     data_dir: Path,
     files: FileOptions = AS_THEY_ARE,
-    typefaces: Path = Path("/usr/share/fonts"),
+    typefaces: Path = TYPEFACES,
     spill: Path | None = None,
 ) -> LabelledImages:
     """Return one split of a data set.
@@ -37,7 +42,7 @@ def load_dataset(
         spec: Size and colour to bring the images to; None keeps a benchmark's own.
         data_dir: Folder of torchvision's files.
         files: Say which files of a folder or table are taken.
-        typefaces: Folder of typefaces that ``digits`` prints with.
+        typefaces: Folder of typefaces that ``digits`` and ``house-plates`` print with.
         spill: Where a file holds the images of a folder that are too many for memory; by default the system's folder
             of temporary files.
 
@@ -57,6 +62,12 @@ def load_dataset(
         loaded = benchmarks.cifar10(split, data_dir)
     elif name == "digits":
         loaded = benchmarks.digits(split, data_dir, typefaces)
+    elif name == "svhn-digits":
+        loaded = benchmarks.svhn_digits(split, data_dir)
+    elif name in ("svhn", "house-plates"):
+        if spec is None:
+            raise InputError(f"{name}: pictures of any size need a size to bring them to; name a network")
+        return svhn_numbers(split, spec, data_dir) if name == "svhn" else house_plates(split, spec, typefaces)
     else:
         if spec is None:
             raise InputError(f"{name}: files of images need a size to bring them to; name a network")
@@ -70,6 +81,8 @@ def _listed(name: str, data_dir: Path, options: FileOptions) -> Listing:
     path = Path(name)
     if name == "gtsrb":
         return list_gtsrb(data_dir)
+    if name in ("tiny-imagenet", "tiny-imagenet-merged"):
+        return list_tiny_imagenet(data_dir, merged=name == "tiny-imagenet-merged")
     if path.suffix.lower() == ".csv" and not path.is_dir():
         return list_table(path, options)
     if not path.is_dir():
@@ -94,13 +107,15 @@ def with_photographs(data: LabelledImages, folder: Path, spec: PreprocessSpec, p
     files = _pictures_below(folder)
     files = [path for index, path in enumerate(files) if (index % 10 == 0) == (part == "val")]
     chosen = _spaced(files, max(1, len(data) // 10))
-    images, label = _read_photographs(folder, chosen, replace(spec, fit="crop")), len(data.classes)
+    images, kept = _read_photographs(folder, chosen, replace(spec, fit="crop"))
+    label = len(data.classes)
     return replace(
         data,
         images=torch.cat([data.images, images]),
         labels=torch.cat([data.labels, torch.full((len(images),), label)]),
         classes=(*data.classes, REJECT),
         reject=label,
+        paths=(*data.paths, *(str(file.path) for file in kept)) if data.paths else (),
     )
 
 
@@ -119,11 +134,11 @@ def load_backgrounds(folder: Path, most: int = 20_000) -> Tensor:
         InputError: The folder holds no picture that can be read.
     """
     chosen = _spaced(_pictures_below(folder), most)
-    return _read_photographs(folder, chosen, PreprocessSpec(64, 64, 1, "crop"))[..., 0]
+    return _read_photographs(folder, chosen, PreprocessSpec(64, 64, 1, "crop"))[0][..., 0]
 
 
-def _read_photographs(folder: Path, paths: list[Path], spec: PreprocessSpec) -> Tensor:
-    images, _, skipped = read_files([LabelledFile(path, 0) for path in paths], spec)
+def _read_photographs(folder: Path, paths: list[Path], spec: PreprocessSpec) -> tuple[Tensor, list[LabelledFile]]:
+    images, kept, skipped = read_files([LabelledFile(path, 0) for path in paths], spec)
     if not len(images):
         raise InputError(f"{folder}: holds no picture that can be read ({skipped[0] if skipped else 'it has none'})")
-    return images
+    return images, kept

@@ -53,22 +53,24 @@ def load_files(listing: Listing, split: str, spec: PreprocessSpec, spill: Path |
         if listing.parts.get("train"):
             needed = "a class needs 3 pictures, or groups, to be split"
         raise InputError(listing.unread or f"{listing.source}: the split '{split}' has no images; {needed}")
-    images, labels, skipped = read_files(files, spec, spill)
+    images, kept, skipped = read_files(files, spec, spill)
     for message in skipped[:_SKIPPED_SHOWN]:
         log.warning("skipped %s", printable(message, _LONGEST_REASON))
     if skipped:
         log.warning("%d of %d files of split '%s' were skipped", len(skipped), len(files), split)
-    if not len(labels):
+    if not kept:
         raise InputError(f"{listing.source}: none of the {len(files)} files of split '{split}' can be read as an image")
-    data = LabelledImages(images, labels, listing.classes, listing.source)
+    labels = torch.tensor([file.label for file in kept], dtype=torch.long)
+    paths = tuple(str(file.path) for file in kept)
+    data = LabelledImages(images, labels, listing.classes, listing.source, paths=paths)
     _report_balance(data, split)
     return data
 
 
 def read_files(
     files: Sequence[LabelledFile], spec: PreprocessSpec, spill: Path | None = None
-) -> tuple[Tensor, Tensor, list[str]]:
-    """Return images (N, H, W, C), labels (N,), and why the other files were skipped."""
+) -> tuple[Tensor, list[LabelledFile], list[str]]:
+    """Return images (N, H, W, C), their files, and why the other files were skipped."""
     images = _room(len(files), spec, spill)
 
     def read(index: int) -> str:
@@ -86,8 +88,7 @@ def read_files(
     for place, index in enumerate(kept):
         if place != index:
             images[place] = images[index]
-    labels = torch.tensor([files[index].label for index in kept], dtype=torch.long)
-    return images[: len(kept)], labels, [fault for fault in faults if fault]
+    return images[: len(kept)], [files[index] for index in kept], [fault for fault in faults if fault]
 
 
 def _room(count: int, spec: PreprocessSpec, spill: Path | None) -> Tensor:

@@ -19,11 +19,13 @@ class LabelledImages:
 
     Attributes:
         images: (N, H, W, C) uint8; C = 1 grey, 3 RGB.
-        labels: (N,) int64, indices into ``classes``.
-        classes: Names of the classes.
+        labels: (N,) int64, indices into ``classes``; (N, D) where an image shows a text.
+        classes: Names of the classes; of texts, their characters and what ends them.
         source: Name or folder of the data set, for reports.
         reject: Index of the class that means none of the others; None without one.
         placements: Where a distortion put each image, (N, 2, 3) as in ``Distorted``; None where nothing was distorted.
+        paths: File of each image; empty where they are of a benchmark's own files.
+        end: Index of the class behind the last character of a text; None where an image has one label.
     """
 
     images: Tensor
@@ -32,9 +34,25 @@ class LabelledImages:
     source: str
     reject: int | None = None
     placements: Tensor | None = None
+    paths: tuple[str, ...] = ()
+    end: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def answer(self, labels: Tensor) -> str:
+        """Return the name of one image's label, (), or the text that its labels spell, (D,)."""
+        if self.end is None:
+            return self.classes[int(labels)]
+        return "".join(self.classes[label] for label in labels.tolist() if label != self.end)
+
+    def groups(self) -> tuple[tuple[str, ...], Tensor]:
+        """Return names of groups of images, and the group of each (N,): its class, or how long its text is."""
+        if self.end is None:
+            return self.classes, self.labels
+        lengths = (self.labels != self.end).sum(dim=1)
+        names = [f"{count} character{'s' * (count != 1)}" for count in range(self.labels.shape[1] + 1)]
+        return tuple(names), lengths
 
     def is_reject(self, indices: Tensor) -> Tensor:
         """Return which of the images at ``indices`` are of the reject class."""
@@ -44,7 +62,8 @@ class LabelledImages:
         """Return the images at ``indices``."""
         chosen = torch.as_tensor(indices, dtype=torch.long)
         placements = None if self.placements is None else self.placements[chosen]
-        return replace(self, images=self.images[chosen], labels=self.labels[chosen], placements=placements)
+        paths = tuple(self.paths[index] for index in chosen.tolist()) if self.paths else ()
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen], placements=placements, paths=paths)
 
 
 def with_reject(data: LabelledImages, name: str) -> LabelledImages:

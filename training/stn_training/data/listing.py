@@ -293,19 +293,29 @@ def _named(classes: Sequence[str], options: FileOptions, source: Path) -> tuple[
     if not options.class_names:
         return tuple(classes)
     path = Path(options.class_names)
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as names of classes ({' '.join(str(error).split())})") from error
+    names = names_in(path)
     if len(names) != len(classes):
         raise InputError(
             f"{path}: has {len(names)} names, but {source} has {len(classes)} classes, {classes[0]} the first"
         )
+    log.info("classes by name: %s", ", ".join(f"{own} = {name}" for own, name in zip(classes, names, strict=True)))
+    return tuple(names)
+
+
+def names_in(path: Path) -> list[str]:
+    """Return the names of classes in a text file, one a line.
+
+    Raises:
+        InputError: The file cannot be read, or has a name twice.
+    """
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as names of classes ({' '.join(str(error).split())})") from error
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{path}: has the name '{twice}' twice; two classes need two names")
-    log.info("classes by name: %s", ", ".join(f"{own} = {name}" for own, name in zip(classes, names, strict=True)))
-    return tuple(names)
+    return names
 
 
 def _class_folders(folder: Path, all_files: bool) -> set[str]:

@@ -38,8 +38,8 @@ def printed(text: str, typefaces: Sequence[Path]) -> tuple[Tensor, Tensor]:
     indices: list[int] = []
     for path in typefaces:
         drawn = [_drawn(character, path) for character in text]
-        if any(glyph is None for glyph in drawn) or _alike(drawn):
-            continue  # no Latin letters: every character is the same box
+        if not _are_whole(drawn):
+            continue
         glyphs += [torch.from_numpy(glyph) for glyph in drawn if glyph is not None]
         indices += range(len(text))
     if not glyphs:
@@ -59,6 +59,11 @@ def typefaces_in(folder: Path) -> list[Path]:
     if not found:
         raise InputError(f"{folder}: holds no typeface (.ttf, .otf, .ttc); on Debian they are in /usr/share/fonts")
     return found
+
+
+def has_characters(text: str, path: Path) -> bool:
+    """Return whether a typeface has every character of ``text``, each of its own shape."""
+    return _are_whole([_drawn(character, path) for character in text])
 
 
 def _drawn(character: str, path: Path) -> NDArray[np.uint8] | None:
@@ -84,5 +89,6 @@ def _drawn(character: str, path: Path) -> NDArray[np.uint8] | None:
     return glyph if glyph.max() > 128 else None
 
 
-def _alike(drawn: Sequence[NDArray[np.uint8] | None]) -> bool:
-    return len({glyph.tobytes() for glyph in drawn if glyph is not None}) < len(drawn)
+def _are_whole(drawn: Sequence[NDArray[np.uint8] | None]) -> bool:
+    """Return whether every character was drawn, and no two are alike, as the boxes of a typeface without them are."""
+    return len({glyph.tobytes() for glyph in drawn if glyph is not None}) == len(drawn)

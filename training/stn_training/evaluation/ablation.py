@@ -12,8 +12,8 @@ from tqdm import tqdm
 from stn_runtime.errors import printable
 
 from ..data.labelled_images import LabelledImages
+from ..tables import aligned
 from .accuracy import Predict, Subject, evaluate, evaluate_at_identity
-from .tables import aligned
 
 _ROUNDS = 60
 _LONGEST_NAME = 60

@@ -16,17 +16,18 @@ from stn_runtime import InputError, PreprocessSpec, TransformerSpec
 from stn_runtime.errors import printable
 from stn_runtime.model.manifest import read_preprocess
 from stn_runtime.model.network import Network
+from stn_runtime.model.sequences import best_labels, share_right
 from stn_runtime.model.zoo import find_model
 
-from ..config import BENCHMARKS, check_channels
+from ..config import ANY_SIZE, BENCHMARKS, check_channels
 from ..data.data_module import rendered, to_float
-from ..data.datasets import load_dataset
+from ..data.datasets import TYPEFACES, load_dataset
 from ..data.distortions import DIGIT_SIZE, parse_mixture
 from ..data.labelled_images import LabelledImages
 from ..data.listing import AS_THEY_ARE, FileOptions
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""A function that maps preprocessed pictures (N, H, W, C) to probabilities (N, K)."""
+"""A function that maps preprocessed pictures (N, H, W, C) to probabilities (N, K), or of texts (N, D, K)."""
 
 _BATCH = 200
 _LONGEST_NAME = 60  # characters of a label in a table
@@ -43,6 +44,7 @@ class Subject:
     network: nn.Module | None  # None for an exported file
     predict_at_identity: Predict | None = None  # None where it has no transformer, or theta cannot be held
     reject: str | None = None  # the label that means none of the others
+    end: str | None = None  # the label behind the last character of a text; None where a picture has one label
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Report:
     """Accuracy and confusion of a model on labelled images.
 
     Attributes:
-        accuracy: Share of images whose most probable label is right.
-        confusion: Counts (K, K), rows true, columns predicted.
-        predicted: Index of the most probable label of each image, (N,).
+        accuracy: Share of images whose answer is right, of a text in all its characters.
+        confusion: Counts (K, K), rows true, columns predicted; of texts, of the characters at each position.
+        predicted: Index of the most probable label of each image, (N,); those of the most probable text, (N, D).
         classes: Names of the labels.
     """
 
@@ -72,6 +74,8 @@ class Report:
             precision = f"{right[index] / predicted[index]:.2%}" if predicted[index] else "-"
             lines.append(f"{name:<{width}}  {true[index]:>6}  {recall:>6}  {precision:>9}")
         lines.append(f"accuracy {self.accuracy:.2%} on {len(self.predicted)} images")
+        if self.predicted.ndim == 2:
+            lines[-1] += f", all characters of each; {right.sum() / true.sum():.2%} of the characters"
         return "\n".join(lines)
 
 
@@ -96,7 +100,8 @@ def _open_exported(path: str) -> Subject:
         return network.run(batch, grids=grids)["probabilities"].astype(np.float32)
 
     held = predict_at_identity if manifest.export.form == "split" else None
-    return Subject(find_model(path), manifest.labels, manifest.preprocess, predict, None, held, manifest.reject)
+    end = manifest.sequence.end if manifest.sequence is not None else None
+    return Subject(find_model(path), manifest.labels, manifest.preprocess, predict, None, held, manifest.reject, end)
 
 
 def _identity_grid(transformer: TransformerSpec) -> NDArray[np.float32]:
@@ -123,7 +128,7 @@ def _open_checkpoint(path: Path) -> Subject:
     has_transformer = any(isinstance(module, SpatialTransformer) for module in network.modules())
     spec = read_preprocess(described.preprocess, str(path))
     held = predict_at_identity if has_transformer else None
-    return Subject(path, described.labels, spec, predict, network, held, described.reject)
+    return Subject(path, described.labels, spec, predict, network, held, described.reject, described.end)
 
 
 def load_test_images(
@@ -136,6 +141,7 @@ def load_test_images(
     most: int | None = None,
     files: FileOptions = AS_THEY_ARE,
     reject: str | None = None,
+    typefaces: Path = TYPEFACES,
 ) -> LabelledImages:
     """Return labelled images as the network takes them; at most ``most``, evenly spaced over the data set.
 
@@ -149,11 +155,11 @@ def load_test_images(
     except ValueError as error:
         raise InputError(str(error)) from error
     check_channels(mixture, spec.channels)
-    if data == "digits" or (data in BENCHMARKS and data != "gtsrb" and not mixture):
+    if data == "digits" or (data in BENCHMARKS and data not in ANY_SIZE and not mixture):
         source: PreprocessSpec | None = None
     else:
         source = replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if mixture else spec
-    loaded = load_dataset(data, split, source, data_dir, files)
+    loaded = load_dataset(data, split, source, data_dir, files, typefaces)
     if reject in loaded.classes:
         loaded = replace(loaded, reject=loaded.classes.index(reject))
     return rendered(loaded if most is None else spaced(loaded, most), mixture, spec, seed)
@@ -192,14 +198,22 @@ def evaluate(subject: Subject, data: LabelledImages) -> Report:
         raise InputError(
             f"{data.source}: class '{unknown[0]}' is not one of the model's: {', '.join(subject.labels[:20])}"
         )
+    if (subject.end is None) != (data.end is None):
+        spells, shows = ("spells texts", "one label") if data.end is None else ("gives one label", "a text")
+        raise InputError(f"{subject.path}: {spells}, but a picture of {data.source} has {shows}")
     true = np.array([subject.labels.index(name) for name in data.classes])[data.labels.numpy()]
+    end = None if subject.end is None else subject.labels.index(subject.end)
     parts = [
-        subject.predict(batch.numpy()).argmax(axis=1)
+        best_labels(subject.predict(batch.numpy()), end)
         for batch in tqdm(torch.split(data.images, _BATCH), "evaluating", unit=" batches", leave=False, disable=None)
     ]
     predicted = np.concatenate(parts)
-    confusion = confusion_matrix(true, predicted, labels=range(len(subject.labels)))
-    return Report(float((true == predicted).mean()), confusion, predicted, subject.labels)
+    if predicted.shape != true.shape:
+        raise InputError(
+            f"{subject.path}: spells {predicted.shape[1]} characters, the texts of {data.source} have {true.shape[1]}"
+        )
+    confusion = confusion_matrix(true.reshape(-1), predicted.reshape(-1), labels=range(len(subject.labels)))
+    return Report(share_right(predicted, true), confusion, predicted, subject.labels)
 
 
 def evaluate_at_identity(subject: Subject, data: LabelledImages) -> Report | None:

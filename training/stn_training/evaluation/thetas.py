@@ -18,7 +18,7 @@ from stn_runtime.errors import printable
 from ..data.data_module import to_float
 from ..data.labelled_images import LabelledImages
 from ..pictures import save_figure
-from .tables import aligned
+from ..tables import aligned
 
 QUANTITIES = ("angle, degrees", "scale", "shear", "shift x", "shift y")
 """Of the region that is sampled, as it lies on the transformer's input: turned counter-clockwise by the angle; the
@@ -117,8 +117,9 @@ def measure_thetas(network: nn.Module, data: LabelledImages) -> list[Thetas]:
 
 def rows(thetas: Sequence[Thetas], data: LabelledImages) -> Iterator[Row]:
     """Yield the distribution of every quantity, for all pictures and for each class."""
-    labels = data.labels.numpy()
-    groups = {"all": np.ones(len(labels), bool)} | {name: labels == index for index, name in enumerate(data.classes)}
+    names, numbers = data.groups()
+    labels = numbers.numpy()
+    groups = {"all": np.ones(len(labels), bool)} | {name: labels == index for index, name in enumerate(names)}
     for one in thetas:
         errors = one.errors()
         for label, chosen in groups.items():
@@ -160,7 +161,8 @@ def table(found: Sequence[Row]) -> str:
 def save_thetas(thetas: Sequence[Thetas], data: LabelledImages, path: Path) -> None:
     """Draw the distributions by class, a row a transformer, and below them what was found against what is true."""
     known = [one for one in thetas if one.errors() is not None]
-    counts = torch.bincount(data.labels, minlength=len(data.classes))
+    names, numbers = data.groups()
+    counts = torch.bincount(numbers, minlength=len(names))
     shown = sorted(counts.argsort(descending=True, stable=True)[:_MOST_CLASSES].tolist())
     height = 3.0 * (len(thetas) + len(known)) + 0.5
     figure = Figure(figsize=(17, height), layout="constrained")
@@ -174,16 +176,17 @@ def save_thetas(thetas: Sequence[Thetas], data: LabelledImages, path: Path) -> N
         for column, axes in enumerate(line):
             _draw_truth(axes, one, column)
         line[0].set_title(f"{printable(one.name, 40)}, against the true distortion", loc="left", parse_math=False)
-    if len(shown) < len(data.classes):
-        figure.suptitle(f"the {len(shown)} classes of {len(data.classes)} with the most pictures", fontsize="medium")
+    if len(shown) < len(names):
+        figure.suptitle(f"the {len(shown)} classes of {len(names)} with the most pictures", fontsize="medium")
     save_figure(figure, path)
 
 
 def _draw_classes(axes: Axes, values: NDArray[np.float64], data: LabelledImages, shown: Sequence[int]) -> None:
-    labels = data.labels.numpy()
+    classes, numbers = data.groups()
+    labels = numbers.numpy()
     own = [values[(labels == index) & np.isfinite(values)] for index in shown]
     axes.boxplot(own, whis=(5, 95), showfliers=False, widths=0.6, medianprops={"color": "C1"})
-    names = [printable(data.classes[index], _LONGEST_NAME) for index in shown]
+    names = [printable(classes[index], _LONGEST_NAME) for index in shown]
     axes.set_xticklabels(names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False)
     axes.grid(axis="y", alpha=0.3)
 

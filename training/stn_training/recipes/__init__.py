@@ -17,7 +17,8 @@ def released_recipes() -> dict[str, dict[str, Any]]:
     for path in sorted(_FOLDER.glob("*.yaml")):
         family = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, options in family["recipes"].items():
-            recipes[name] = {**family["defaults"], **options}
+            both = {**family["defaults"].get("options", {}), **options.get("options", {})}
+            recipes[name] = {**family["defaults"], **options, **({"options": both} if both else {})}
     return recipes
 
 

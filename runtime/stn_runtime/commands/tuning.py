@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..machine.cpus import usable_cpus
-from .network import Network
+from ..model.network import Network
 
 _WORTHWHILE = 0.95  # more threads must take less than this share of the time of fewer
 

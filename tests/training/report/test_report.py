@@ -1,0 +1,151 @@
+"""A report is one page that holds all it shows, and says what was measured."""
+
+import html.parser
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stn_runtime.cli import main
+from stn_training.report.advice import advice
+from stn_training.report.measurement import Findings, measure, read_run
+
+Refusal = Callable[..., str]
+NAMES = ("round", "<b>square</b> & co")
+SECTIONS = ("next", "training", "classes", "mistakes", "transformer", "robustness", "file", "data")
+
+
+def draw(name: str, random: np.random.Generator) -> np.ndarray:
+    picture = np.full((40, 56, 3), random.integers(120, 255), np.uint8)
+    centre = tuple(int(value) for value in random.integers(12, 28, 2))
+    colour = tuple(int(value) for value in random.integers(0, 90, 3))
+    if name == "round":
+        cv2.circle(picture, centre, 9, colour, -1)
+    else:
+        cv2.rectangle(picture, (centre[0] - 8, centre[1] - 8), (centre[0] + 8, centre[1] + 8), colour, -1)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, random = tmp_path_factory.mktemp("report") / "shapes & co", np.random.default_rng(0)
+    for name in ("round", "square"):
+        folder = root / name
+        folder.mkdir(parents=True)
+        for index in range(40):
+            cv2.imwrite(str(folder / f"{index}.png"), draw(name, random))
+    (root.parent / "names.txt").write_text("\n".join(NAMES))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    flags = ["--model", "st-vgg", "--image-size", "32", "--epochs", "2", "--options", '{"width": 8}']
+    names = ["--class-names", str(data.parent / "names.txt")]
+    out = ["--output", str(folder), "--export", str(folder / "model.onnx"), "--report", str(folder / "page.html")]
+    assert main(["train", str(data), *flags, *names, *out]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return (run / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def findings(run: Path) -> Findings:
+    return measure(read_run(run), run / "model.onnx")
+
+
+class Reader(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.identities: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.sources += [values[name] or "" for name in ("src", "href") if name in values]
+        self.identities += [values["id"] or ""] if "id" in values else []
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(page: str) -> None:
+    reader = Reader()
+    reader.feed(page)
+    assert not reader.open
+    assert reader.identities == list(SECTIONS)
+    assert len(reader.sources) > 20
+    for source in reader.sources:
+        assert source.startswith("data:image/png;base64,") or source[1:] in SECTIONS
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_the_page_says_what_was_measured(page: str, findings: Findings) -> None:
+    accuracy = float((findings.report.predicted == findings.data.labels.numpy()).mean())
+    assert f"<b>{accuracy:.2%}</b>" in page
+    assert f"right of {len(findings.data)} test pictures" in page
+    assert findings.identity is not None
+    assert f"<b>{findings.identity.accuracy:.2%}</b>" in page
+    assert f"{findings.exported.size / 1e6:.2f} MB" in page if findings.exported else False
+    assert "largest difference from PyTorch, probabilities" in page
+    assert "64 pictures" in page or "on 64" in page  # 80 of which 8 are for validation and 8 for testing
+
+
+def test_names_of_strangers_are_escaped(page: str) -> None:
+    assert "&lt;b&gt;square&lt;/b&gt; &amp; co" in page
+    assert "<b>square</b>" not in page
+
+
+def test_mistakes_are_the_wrong_answers_the_most_confident_first(findings: Findings) -> None:
+    true = findings.data.labels.numpy()
+    wrong = set(np.flatnonzero(findings.report.predicted != true).tolist())
+    assert {mistake.index for mistake in findings.mistakes} == wrong
+    confidences = [mistake.confidence for mistake in findings.mistakes]
+    assert confidences == sorted(confidences, reverse=True)
+    for mistake in findings.mistakes:
+        assert mistake.answer == NAMES[findings.report.predicted[mistake.index]]
+
+
+def test_the_interval_is_that_of_wilson(findings: Findings) -> None:
+    low, high = findings.interval
+    count, share = len(findings.report.predicted), findings.report.accuracy
+    for bound in (low, high):  # where the measured share is 1.96 standard deviations away
+        assert abs(share - bound) == pytest.approx(1.96 * np.sqrt(bound * (1 - bound) / count), abs=1e-9)
+
+
+def test_advice_follows_from_few_pictures_and_a_missing_reject_class(findings: Findings) -> None:
+    text = "\n".join(advice(findings))
+    assert "has 32 training pictures" in text
+    assert "Keep more of them for testing" in text
+    assert "Add a folder 'nothing'" in text
+
+
+def test_a_report_of_a_run_without_an_exported_file_says_how_to_make_one(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "r.html"
+    assert main(["report", str(run), "-o", str(path), "--split", "val"]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    text = path.read_text(encoding="utf-8")
+    assert "stn export" in text
+    assert "val pictures" in text
+
+
+def test_a_folder_without_a_run_and_a_wrong_name_are_refused(run: Path, tmp_path: Path, refusal: Refusal) -> None:
+    assert "holds no training run" in refusal("report", str(tmp_path))
+    assert "ends in .html" in refusal("report", str(run), "-o", "r.pdf")
+    assert "ends in .html" in refusal("train", "mnist", "--report", "r.pdf")
+    assert "a.onnx" in refusal("report", str(run), "--model", str(tmp_path / "a.onnx"), "-o", str(tmp_path / "r.html"))
+    assert "has other labels" in refusal(
+        "report", str(run), "--model", "models/stn_zoo/cifar10.onnx", "-o", str(tmp_path / "r.html")
+    )

@@ -1,0 +1,1 @@
+"""House numbers: the Street View data set, and plates that are drawn."""
