@@ -274,7 +274,7 @@ def speller(
     image_size: int = 64,
     image_width: int | None = None,
     channels: int = 3,
-    classes: int = 11,
+    classes: int = 10,
     positions: int = 5,
     transformer: tuple[str, ...] = (),
     output_size: int | None = None,

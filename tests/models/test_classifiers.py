@@ -22,6 +22,7 @@ INPUTS = {  # what each network takes by default, (C, H, W)
     "st-vgg": (3, 64, 64),
     "st-search": (3, 160, 160),
     "vgg": (3, 48, 48),
+    "speller": (3, 64, 64),
     "cifar-small": (3, 32, 32),
     "cifar-wide": (3, 32, 32),
 }
@@ -123,7 +124,7 @@ def test_budget_takes_the_nearest_width() -> None:
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_every_network_returns_one_logit_a_class(name: str, batch: int) -> None:
     logits = narrow(name, classes=7).eval()(torch.rand(batch, *INPUTS[name]))
-    assert logits.shape == (batch, 7)
+    assert logits.shape == ((batch, 5, 7) if name == "speller" else (batch, 7))  # at each of five positions
     assert logits.isfinite().all()
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from stn_models import REGISTRY, Architecture, GridGenerator, make_transformer, parameter_table
 from stn_models.registry import parse_options
 
-NAMES = ["fcn", "cnn", "st-fcn", "st-cnn", "st-vgg", "st-search", "vgg", "cifar-small", "cifar-wide"]
+NAMES = ["fcn", "cnn", "st-fcn", "st-cnn", "st-vgg", "st-search", "vgg", "speller", "cifar-small", "cifar-wide"]
 
 
 def test_networks_are_known_by_the_names_in_configs() -> None:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
+from torch import Tensor
 from tqdm import tqdm
 
 from stn_runtime import InputError, PreprocessSpec, preprocess
@@ -59,21 +60,28 @@ def house_plates(split: str, spec: PreprocessSpec, typefaces: Path, count: int |
         InputError: There is no typeface with digits.
     """
     parts = ("train", "val", "test") if split == "all" else (split,)
-    images, labels = [], []
-    for part in parts:
-        faces = [str(path) for path in _faces(typefaces, part)]
-        number = _COUNTS[part] if count is None else count
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            plates = pool.map(
-                lambda index, part=part, faces=faces: draw_plate((_SEEDS[part], index), faces), range(number)
-            )
-            for picture, text in tqdm(plates, f"drawing {part} plates", number, leave=False, disable=None):
-                images.append(preprocess(picture, spec))
-                labels.append(spelled(text))
+    drawn = [_drawn(part, spec, typefaces, _COUNTS[part] if count is None else count) for part in parts]
+    images, labels = (torch.cat(tensors) for tensors in zip(*drawn, strict=True))
     classes = (*DIGITS, END)
-    return LabelledImages(
-        torch.from_numpy(np.stack(images)), torch.tensor(labels), classes, "house-plates", end=classes.index(END)
-    )
+    return LabelledImages(images, labels, classes, "house-plates", end=classes.index(END))
+
+
+@lru_cache(maxsize=3)
+def _drawn(part: str, spec: PreprocessSpec, typefaces: Path, count: int) -> tuple[Tensor, Tensor]:
+    """Return plates (N, H, W, C) uint8 and their labels (N, 5); kept for the next run of one process."""
+    faces = [str(path) for path in _faces(typefaces, part)]
+    images = torch.empty(count, spec.height, spec.width, spec.channels, dtype=torch.uint8)
+    labels = torch.empty(count, LONGEST, dtype=torch.long)
+
+    def draw(index: int) -> None:
+        picture, number = draw_plate((_SEEDS[part], index), faces)
+        images[index] = torch.from_numpy(preprocess(picture, spec))
+        labels[index] = torch.tensor(spelled(number))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(draw, range(count))
+        list(tqdm(done, f"drawing {part} plates", count, leave=False, disable=None))
+    return images, labels
 
 
 def spelled(number: str) -> list[int]:
