@@ -59,9 +59,10 @@ def cluster_boxes(sizes: NDArray[np.floating], count: int, metric: str = "iou", 
     if distinct < count:
         raise InputError(f"{count} anchors: the boxes have {distinct} different sizes; ask for no more than these")
     if metric == "iou":
-        centres = _iou_centres(points, count, np.random.default_rng(seed))
+        centres = _iou_centres(points, count, seed)
     else:
-        centres = KMeans(count, n_init=_STARTS, random_state=seed).fit(points).cluster_centers_
+        start = KMeans(count, n_init=_STARTS, random_state=seed).fit(_sample(points, seed)).cluster_centers_
+        centres = KMeans(count, init=start, n_init=1).fit(points).cluster_centers_
     centres = centres[np.argsort(centres.prod(1))]
     nearest, iou = _nearest(points, centres)
     return Clusters(metric, centres, np.bincount(nearest, minlength=count) / len(points), float(iou.mean()))
@@ -81,14 +82,22 @@ def find_elbow(counts: Sequence[int], means: Sequence[float]) -> int:
     return int(counts[int(np.argmax(up - across))])
 
 
-def _iou_centres(points: NDArray[np.float64], count: int, random: np.random.Generator) -> NDArray[np.float64]:
-    sample = points if len(points) <= _SAMPLE else points[random.choice(len(points), _SAMPLE, replace=False)]
+def _iou_centres(points: NDArray[np.float64], count: int, seed: int) -> NDArray[np.float64]:
+    sample = _sample(points, seed)
+    random = np.random.default_rng(seed)
     best, best_iou = sample[:count], -1.0
     for _ in range(_STARTS):
         centres, iou = _refine(sample, _spread(sample, count, random))
         if iou > best_iou:
             best, best_iou = centres, iou
-    return best if sample is points else _refine(points, best)[0]
+    return best if len(sample) == len(points) else _refine(points, best)[0]
+
+
+def _sample(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Return the points that starting points are tried on: all, or where there are many, some of them."""
+    if len(points) <= _SAMPLE:
+        return points
+    return points[np.random.default_rng(seed).choice(len(points), _SAMPLE, replace=False)]
 
 
 def _spread(points: NDArray[np.float64], count: int, random: np.random.Generator) -> NDArray[np.float64]:

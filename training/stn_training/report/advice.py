@@ -30,9 +30,11 @@ def _on_data(findings: Findings) -> Iterator[str]:
         torn = sum(twin.label != twin.training_label for twin in findings.twins)
         in_two = f", {torn} of them under another class" if torn else ""
         yield (
-            f"{len(findings.twins)} of the {len(report.predicted)} measured pictures look like one of "
-            f"training{in_two}, so "
-            "the accuracy says too much. Remove them, or keep what belongs together in one part with --group."
+            f"Of the {len(report.predicted)} measured pictures {counted(len(findings.twins), 'looks', 'look')} like "
+            f"one of "
+            f"training{in_two}, so the accuracy says too much. Remove what is there twice, or keep what belongs "
+            f"together "
+            "in one part with --group."
         )
     least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[least] < _FEW_IN_A_CLASS:
@@ -95,7 +97,8 @@ def _on_training(findings: Findings) -> Iterator[str]:
         )
     elif accuracy[best] < 0.9 and len(accuracy) <= 20:
         yield (
-            f"Learning had not ended when training did ({accuracy[best]:.0%} after {len(accuracy)} epochs). Train "
+            f"Learning had not ended when training did ({accuracy[best]:.0%} after "
+            f"{counted(len(accuracy), 'epoch')}). Train "
             f"longer "
             f"(--epochs {3 * len(accuracy)}), or find a better rate with --find-lr."
         )
@@ -130,6 +133,11 @@ def _on_device(findings: Findings) -> Iterator[str]:
         f"Try it where it will work: stn bench {findings.exported.path.name}, stn doctor "
         f"{findings.exported.path.name}, stn run 0 --model {findings.exported.path.name} --show"
     )
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return a number with its noun or verb in the right form: ``1 epoch``, ``2 epochs``."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def _accuracy_at(findings: Findings, axis: str, value: float) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stn_runtime.errors import printable
 
@@ -54,5 +55,6 @@ def _draw(axes: Axes, run: Run, columns: dict[str, str], factor: float = 1) -> N
             axes.plot(run.epochs.get("epoch", np.arange(len(values))), values, label=label, linewidth=1.6)
             if np.isfinite(values).sum() == 1:
                 axes.lines[-1].set_marker("o")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)

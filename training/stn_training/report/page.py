@@ -21,7 +21,7 @@ from ..evaluation.activation_maps import map_tiles
 from ..evaluation.sweep import save_sweep
 from ..evaluation.thetas import QUANTITIES, rows, save_thetas
 from ..pictures import before_after_tiles, save_confusion, tiles_of
-from .advice import advice
+from .advice import advice, counted
 from .figures import save_curves, save_recalls
 from .measurement import Findings, Mistake
 
@@ -109,10 +109,12 @@ def _training(findings: Findings, scratch: Path) -> str:
     save_curves(findings.run, path)
     accuracy = findings.run.epochs.get("val_accuracy", np.array([]))
     best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else 0
+    changed = findings.run.config.augment or findings.run.config.distort
+    harder = " Training pictures change in every epoch, so that their curve may lie below." if changed else ""
     return (
-        f"<p>{len(accuracy)} epochs on {sum(findings.counts.values())} pictures; kept are the weights of epoch "
-        f"{best}, the "
-        f"best on validation pictures. Training pictures are augmented, so that their curve may lie below.</p>"
+        f"<p>{counted(len(accuracy), 'epoch')} on {counted(sum(findings.counts.values()), 'picture')}; kept are the "
+        f"weights "
+        f"of epoch {best}, the best on validation pictures.{harder}</p>"
         f"{_figure(path, 'Loss and accuracy over the epochs')}"
     )
 
@@ -139,11 +141,13 @@ def _mistakes(findings: Findings) -> str:
     labels = findings.subject.labels
     answers = [labels.index(mistake.answer) for mistake in shown] if findings.data.end is None else []
     captions = [_caption(findings, mistake) for mistake in shown]
-    count = len(findings.mistakes)
+    columns = ["the picture"] + ["what the classifier sees of it"] * bool(findings.thetas)
+    columns += ["what of that speaks for its answer (Grad-CAM)"] * bool(answers)
     return (
-        f"<p>{count} wrong answer{'s' * (count > 1)}; here the {len(shown)} most confident. A wrong label is often "
-        f"among "
-        f"them.</p>{_pictures(findings, [mistake.index for mistake in shown], captions, answers)}"
+        f"<p>{counted(len(findings.mistakes), 'wrong answer')}; here the {len(shown)} most confident, among which a "
+        f"wrong "
+        f"label is often found. From left to right: {', '.join(columns)}.</p>"
+        f"{_pictures(findings, [mistake.index for mistake in shown], captions, answers)}"
     )
 
 
@@ -209,8 +213,8 @@ def _data(findings: Findings) -> str:
     config, spec = findings.run.config, findings.subject.spec
     twins = [(twin.path, twin.label, twin.training_path, twin.training_label) for twin in findings.twins[:_TWINS_SHOWN]]
     similar = (
-        f"<p>{len(findings.twins)} measured pictures look like one of training:</p>"
-        + _table(("measured", "class", "training", "class"), twins)
+        f"<p>{counted(len(findings.twins), 'measured picture looks', 'measured pictures look')} like one of "
+        f"training:</p>" + _table(("measured", "class", "training", "class"), twins)
         if twins
         else ""
     )
