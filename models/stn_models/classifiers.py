@@ -6,6 +6,7 @@ after, so that what lies outside the picture is black and not the mean colour.
 
 import bisect
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -286,8 +287,9 @@ def speller(
 ) -> nn.Module:
     """Return a network that spells a text: logits (N, D, K), one label at each of ``positions``.
 
-    ``stage1`` to ``stage4`` are two 3 x 3 convolutions each, and halve the picture; a hidden layer sees all that is
-    left, and every position has its own output layer on it (Jaderberg et al. 2015, appendix A.2, with fewer filters).
+    ``stage1`` is a 3 x 3 convolution, ``stage2`` to ``stage4`` are two each, and each halves the picture; a hidden layer
+    sees all that is left, and every position has its own output layer on it (Jaderberg et al. 2015, appendix A.2, with
+    smaller and fewer filters).
     ``transformer`` and ``output_size`` are as in ``backbones.backbone``; the paper's ST-CNN Single is ``affine@input``,
     its Multi has further ones at ``stage1``, ``stage2`` and ``stage3``.
     """
@@ -296,14 +298,14 @@ def speller(
     if min(sampled) < 16:
         raise ValueError(f"a speller halves its picture four times and needs 16 pixels a side, got {min(sampled)}")
 
-    def stage(inputs: int, outputs: int) -> nn.Module:
-        return nn.Sequential(conv_bn(inputs, outputs), conv_bn(outputs, outputs), nn.MaxPool2d(2))
+    def stage(*filters: int) -> nn.Module:
+        convolutions = [conv_bn(inputs, outputs) for inputs, outputs in pairwise(filters)]
+        return nn.Sequential(*convolutions, nn.MaxPool2d(2))
 
     body = nn.Sequential()
-    for number, (inputs, outputs) in enumerate(
-        [(channels, width), (width, 2 * width), (2 * width, 3 * width), (3 * width, 4 * width)], 1
-    ):
-        body.add_module(f"stage{number}", stage(inputs, outputs))
+    body.add_module("stage1", stage(channels, width))
+    for number in (2, 3, 4):
+        body.add_module(f"stage{number}", stage((number - 1) * width, number * width, number * width))
     left = 4 * width * (sampled[0] // 16) * (sampled[1] // 16)
     body.add_module(
         "head",

@@ -255,7 +255,7 @@ def _add_neighbours(random: np.random.Generator, scene: Picture, font: ImageFont
 def _placed(random: np.random.Generator, scene: Picture, plate: Picture, cover: Picture) -> Picture:
     """Return the scene with the plate on it, turned, seen from the side, somewhere, all of it inside the picture."""
     height, width = _PLATE
-    across = _CANVAS * math.exp(random.uniform(math.log(0.42), math.log(0.98)))
+    across = _CANVAS * math.exp(random.uniform(math.log(0.5), math.log(0.98)))
     half = np.array([across / 2, across / 2 * height / width * random.uniform(0.8, 1.25)])
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     depth = 1 + corners @ random.normal(0, 0.1, 2).clip(-0.2, 0.2)
