@@ -35,7 +35,7 @@ def backbone(
     """Return a classification network with random weights and, where asked for, spatial transformers.
 
     A transformer at the input samples raw pixels, before the normalisation; its localisation net sees the picture
-    averaged down to 64 pixels or less.
+    averaged down to 32 pixels or less.
 
     Args:
         network: A name in ``backbone_names()``.

@@ -287,11 +287,10 @@ def speller(
 ) -> nn.Module:
     """Return a network that spells a text: logits (N, D, K), one label at each of ``positions``.
 
-    ``stage1`` is a 3 x 3 convolution, ``stage2`` to ``stage4`` are two each, and each halves the picture; a hidden layer
-    sees all that is left, and every position has its own output layer on it (Jaderberg et al. 2015, appendix A.2, with
-    smaller and fewer filters).
-    ``transformer`` and ``output_size`` are as in ``backbones.backbone``; the paper's ST-CNN Single is ``affine@input``,
-    its Multi has further ones at ``stage1``, ``stage2`` and ``stage3``.
+    ``stage1`` is a 3 x 3 convolution, ``stage2`` to ``stage4`` are two each, and each halves the picture; a hidden
+    layer sees all that is left, and every position has its own output layer on it (Jaderberg et al. 2015, appendix A.2,
+    with smaller and fewer filters). ``transformer`` and ``output_size`` are as in ``backbones.backbone``; the paper's
+    ST-CNN Single is ``affine@input``, its Multi has further ones at ``stage1``, ``stage2`` and ``stage3``.
     """
     size = (image_size, image_width or image_size)
     sampled = sampled_size(size, transformer, output_size)

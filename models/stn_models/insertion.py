@@ -13,7 +13,7 @@ from .transformer import SpatialTransformer, input_of, insert_spatial_transforme
 INPUT = "input"
 """The place of a transformer in front of the whole network."""
 
-_LOCALIZATION_SIDE = 64
+_LOCALIZATION_SIDE = 32
 _LOCALIZATION_FILTERS = (32, 32, 64)
 
 
