@@ -21,10 +21,7 @@ from tests.support.moving_digits import FRAMES_PER_DIGIT, frames, serve
 
 ZOO = Path(__file__).parents[2] / "models" / "stn_zoo"
 SAMPLES = sorted(path for path in (ZOO / "samples").iterdir() if path.suffix in (".jpg", ".png"))
-
-
-CENTRE = "digits-centre"
-FILES = sorted(name for name in released_models() if name.startswith("digits") and name != CENTRE)
+FILES = sorted(name for name in released_models() if name.startswith("digits"))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +39,7 @@ def test_every_form_and_precision_is_released() -> None:
     assert made == {(form, precision) for form in get_args(Form) for precision in get_args(Precision)}
 
 
-@pytest.mark.parametrize("name", [*FILES, CENTRE])
+@pytest.mark.parametrize("name", FILES)
 def test_a_released_model_reads_the_samples_and_misreads_none(name: str) -> None:
     released = Classifier(name)
     predictions = dict(zip(SAMPLES, released.predict(list(SAMPLES)), strict=True))
@@ -69,13 +66,13 @@ def test_an_empty_picture_is_nothing(classifier: Classifier, level: int) -> None
     assert classifier.predict(np.full((480, 640), level, np.uint8)).label == "nothing"
 
 
-@pytest.mark.parametrize(("name", "pictures"), [*((name, 17_500) for name in FILES), (CENTRE, 10_000)])
-def test_a_released_file_is_small_and_answers_as_at_its_export(name: str, pictures: int) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_a_released_file_is_small_and_answers_as_at_its_export(name: str) -> None:
     network = Network(find_model(name))
     assert find_model(name).stat().st_size < 2_000_000
     assert replay(network).passed
     assert (network.manifest.name, network.manifest.license) == (name, "Apache-2.0")
-    assert network.manifest.verification["gate"]["pictures"] == pictures
+    assert network.manifest.verification["gate"]["pictures"] == 17_500
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -104,18 +101,9 @@ def test_the_released_file_and_checkpoint_agree_on_noise(classifier: Classifier)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "distort", "least"),
-    [
-        ("digits", "", 0.985),
-        ("digits", "rts", 0.980),
-        (CENTRE, "", 0.993),
-        (CENTRE, "rts", 0.990),
-        (CENTRE, "camera", 0.980),
-    ],
-)
-def test_accuracy_on_the_test_digits(data_dir: Path, name: str, distort: str, least: float) -> None:
-    subject = open_subject(name)
+@pytest.mark.parametrize(("distort", "least"), [("", 0.985), ("rts", 0.980)])
+def test_accuracy_on_the_test_digits(data_dir: Path, distort: str, least: float) -> None:
+    subject = open_subject("digits")
     data = load_test_images("mnist", "test", distort, subject.spec, data_dir, seed=0)
     assert len(data) == 10_000
     assert evaluate(subject, data).accuracy >= least

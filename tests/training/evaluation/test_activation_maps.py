@@ -64,4 +64,4 @@ def test_the_command_draws_them(learned: Path, tmp_path: Path, refusal: Refusal)
     assert main(["evaluate", model, "sklearn-digits", "--maps", "--output", str(tmp_path)]) == 0
     assert cv2.imread(str(tmp_path / "maps.png")).std() > 10
     assert "give a folder" in refusal("evaluate", model, "sklearn-digits", "--maps")
-    assert "is no checkpoint" in refusal("evaluate", "digits-centre", "sklearn-digits", "--maps", "--output", tmp_path)
+    assert "is no checkpoint" in refusal("evaluate", "digits", "sklearn-digits", "--maps", "--output", tmp_path)
