@@ -69,7 +69,7 @@ def house_plates(split: str, spec: PreprocessSpec, typefaces: Path, count: int |
 @lru_cache(maxsize=3)
 def _drawn(part: str, spec: PreprocessSpec, typefaces: Path, count: int) -> tuple[Tensor, Tensor]:
     """Return plates (N, H, W, C) uint8 and their labels (N, 5); kept for the next run of one process."""
-    faces = [str(path) for path in _faces(typefaces, part)]
+    faces = [str(path) for path in faces_of(typefaces, part)]
     images = torch.empty(count, spec.height, spec.width, spec.channels, dtype=torch.uint8)
     labels = torch.empty(count, LONGEST, dtype=torch.long)
 
@@ -117,7 +117,7 @@ def _font(path: str) -> ImageFont.FreeTypeFont:
 
 
 @lru_cache(maxsize=8)
-def _faces(typefaces: Path, split: str) -> tuple[Path, ...]:
+def faces_of(typefaces: Path, split: str) -> tuple[Path, ...]:
     """Return the typefaces of a split that have the digits.
 
     Raises:
