@@ -179,7 +179,9 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     if not name or name not in modules:
         near = difflib.get_close_matches(name, filter(None, modules), n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; see model.named_modules()"
+        hint = (
+            f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(dict(model.named_children()))}"
+        )
         raise ValueError(f"the model has no submodule '{name}'{hint}")
     return modules[name]
 

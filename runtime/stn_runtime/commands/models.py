@@ -57,10 +57,13 @@ def models(args: argparse.Namespace) -> int:
 
 def _card(path: Path, manifest: Manifest) -> str:
     spec, export = manifest.preprocess, manifest.export
+    what = f"{len(manifest.labels)} classes"
+    if manifest.sequence is not None:
+        what = f"texts of up to {manifest.sequence.length} of {len(manifest.labels) - 1} characters"
     colour = "grey" if spec.channels == 1 else "RGB"
     lines = [
-        f"{printable(manifest.name)}: {len(manifest.labels)} classes, {path.stat().st_size / 1e6:.2f} MB, "
-        f"{printable(manifest.license)}",
+        f"{printable(manifest.name)}: {what}, {path.stat().st_size / 1e6:.2f} MB"
+        f"{f', {printable(manifest.license)}' if manifest.license else ''}",
         f"  input      {spec.width} x {spec.height} {colour}, {spec.fit}",
         f"  exported   {export.form}, {export.precision}, opset {export.opset}, target {printable(export.target)}",
     ]

@@ -22,6 +22,9 @@ _LINE = re.compile(
 """Takes ``id: 3, height: 480, width: 640, bbox:[10, 20, 100.5, 50],``; leaves a line with three numbers in brackets."""
 _EXAMPLE_LINE = "id: 0, height: 480, width: 640, bbox:[10, 20, 100, 50]"
 _NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
+_LEAST_SHARE = 1e-5
+_MOST_CLASSES = 9_999
+_LONGEST_NAME = 200
 _ROUNDING = 1.01
 """Share of its picture's side that a box may have: annotators round to whole pixels."""
 
@@ -130,7 +133,7 @@ def _read_coco(path: Path, class_names: Sequence[str]) -> Annotations:
         if not isinstance(content.get(name), list) or not content[name]:
             raise InputError(f"{path}: has no '{name}', which a COCO file of boxes lists; is it one of another kind?")
     listed = [entry for entry in content["categories"] if isinstance(entry, dict) and _is_key(entry.get("id"))]
-    categories = {entry["id"]: str(entry.get("name")) for entry in listed}
+    categories = {entry["id"]: str(entry.get("name") or entry["id"]) for entry in listed}
     order = {identity: index for index, identity in enumerate(sorted(categories, key=_by_number))}
     names = _names([categories[identity] for identity in order], class_names, path)
     sizes, pictures = _coco_pictures(content["images"])
@@ -144,12 +147,14 @@ def _read_coco(path: Path, class_names: Sequence[str]) -> Annotations:
         if entry.crowd:
             crowds += 1
         elif owner is None:
-            rows.refuse("of an image that is not listed", f"{which}, image_id {printable(str(entry.picture), 40)}")
+            rows.refuse("of an image that is not listed", f"{which}, image_id {_spelled(entry.picture)}")
         elif not _is_key(entry.category) or entry.category not in order:
-            rows.refuse("of a category that is not listed", f"{which}, id {printable(str(entry.category), 40)}")
+            rows.refuse("of a category that is not listed", f"{which}, id {_spelled(entry.category)}")
         else:
             rows.add(entry.box, owner[:2], order[entry.category], owner[2], which)
     remarks = [f"{crowds:,} boxes around crowds (iscrowd) are passed over"] if crowds else []
+    twice = {"images": len(content["images"]) - len(sizes), "categories": len(content["categories"]) - len(categories)}
+    remarks += [f"{count:,} {name} share an id, of which the last counts" for name, count in twice.items() if count]
     return _annotations(path, rows, names, pictures, remarks)
 
 
@@ -199,8 +204,8 @@ def _read_yolo(folder: Path, class_names: Sequence[str]) -> Annotations:
             values = _numbers(text)
             if values is None or len(values) < 5 or len(values) % 2 == 0:
                 rows.refuse("not a class and the four numbers of a box, or a polygon", which)
-            elif values[0] != int(values[0]) or values[0] < 0:
-                rows.refuse("of a class that is no whole number", which)
+            elif not (0 <= values[0] <= _MOST_CLASSES and values[0] == int(values[0])):
+                rows.refuse("of a class that is no whole number from 0 on", which)
             else:
                 rows.add(_yolo_box(values[1:]), (1, 1), int(values[0]), owner, which)
     names = _numbered(rows, class_names or _yolo_names(folder), folder)
@@ -288,7 +293,8 @@ def _annotations(
         remarks = [*remarks, f"{beyond:,} boxes reach beyond their picture; their sizes are taken as they are"]
     labels, owners = np.asarray(rows.labels, np.int32), np.asarray(rows.owners, np.int32)
     shares = boxes.astype(np.float32)
-    return Annotations(str(path), shares, labels, tuple(names), owners, tuple(pictures), tuple(faults), tuple(remarks))
+    classes = tuple(printable(name, _LONGEST_NAME) for name in names)
+    return Annotations(str(path), shares, labels, classes, owners, tuple(pictures), tuple(faults), tuple(remarks))
 
 
 def _names(own: Sequence[str], given: Sequence[str], path: Path) -> Sequence[str]:
@@ -306,7 +312,7 @@ def _numbered(rows: _Rows, names: Sequence[str], path: Path) -> Sequence[str]:
     most = max(rows.labels, default=-1)
     if names and most >= len(names):
         raise InputError(f"{path}: has a box of class {most}, but there are {len(names)} names, 0 to {len(names) - 1}")
-    if most >= 10_000:
+    if most > _MOST_CLASSES:
         raise InputError(f"{path}: has a box of class {most}; classes are numbered from 0 on")
     return names or [str(number) for number in range(most + 1)]
 
@@ -323,7 +329,14 @@ def _fault(box: Any, size: tuple[float, float]) -> str:  # noqa: ANN401  (any JS
             return f"of zero {name}" if side == 0 else f"of negative {name}"
         if side > whole * _ROUNDING:
             return f"of more {name} than its image"
+        if side < whole * _LEAST_SHARE:
+            return f"of hardly any {name}, less than a hundred-thousandth of its image's"
     return ""
+
+
+def _spelled(value: object) -> str:
+    """Return a value as JSON has it: a text in quotes, so that "7" is not taken for 7."""
+    return printable(json.dumps(value, default=str), 40)
 
 
 def _is_number(value: object) -> bool:

@@ -52,12 +52,14 @@ def cluster_boxes(sizes: NDArray[np.floating], count: int, metric: str = "iou", 
     """
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric}")
+    seed %= 2**32  # scikit-learn takes no larger ones
     points = np.asarray(sizes, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not (points > 0).all():
         raise ValueError(f"sizes must be positive and have shape (N, 2), got {points.shape}")
     distinct = len(np.unique(points, axis=0))
     if distinct < count:
-        raise InputError(f"{count} anchors: the boxes have {distinct} different sizes; ask for no more than these")
+        sizes_there = f"{distinct} different sizes" if distinct > 1 else "one size"
+        raise InputError(f"{count} anchors: the boxes have {sizes_there}; ask for --clusters {distinct}")
     if metric == "iou":
         centres = _iou_centres(points, count, seed)
     else:
@@ -68,15 +70,17 @@ def cluster_boxes(sizes: NDArray[np.floating], count: int, metric: str = "iou", 
     return Clusters(metric, centres, np.bincount(nearest, minlength=count) / len(points), float(iou.mean()))
 
 
-def find_elbow(counts: Sequence[int], means: Sequence[float]) -> int:
-    """Return the count after which the mean IoU grows more slowly.
+def find_elbow(counts: Sequence[int], means: Sequence[float]) -> int | None:
+    """Return the count after which the mean IoU grows more slowly; None of fewer than three counts.
 
     It is the point farthest above the straight line from the first to the last.
 
     Args:
-        counts: Numbers of clusters, ascending, at least one.
+        counts: Numbers of clusters, ascending.
         means: Mean IoU of each.
     """
+    if len(counts) < 3:
+        return None
     across = (np.asarray(counts) - counts[0]) / max(counts[-1] - counts[0], 1)
     up = (np.asarray(means) - means[0]) / (means[-1] - means[0] or math.inf)
     return int(counts[int(np.argmax(up - across))])

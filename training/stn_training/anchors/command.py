@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stn_runtime import InputError
+from stn_runtime.errors import printable
 from stn_runtime.machine.filesystem import make_folder, write_whole
 
+from ..commands.options import seed
 from ..data.listing import names_in
 from ..tables import aligned, save_rows
 from .annotations import Annotations, read_annotations
@@ -24,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _CLASSES_PRINTED = 10
 _MOST_ANCHORS = 50
+_DEFAULT = (3, 4, 5, 6)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def add_anchors_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, default=Path("anchors"), help="folder to write to (default: %(default)s)"
     )
     parser.add_argument(
-        "--clusters", default="3,4,5,6", metavar="K,...", help="numbers of anchors to find (default: %(default)s)"
+        "--clusters", metavar="K,...", help="numbers of anchors to find (default: 3,4,5,6, as far as boxes differ)"
     )
     parser.add_argument(
         "--image-size",
@@ -70,12 +74,12 @@ def add_anchors_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class-names", metavar="FILE", help="text file with the name of each class, a line each, or coco"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the clusters' starting points (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the clusters' starting points (default: %(default)s)")
 
 
 def anchors(args: argparse.Namespace) -> int:
     """Run ``stn anchors``."""
-    counts = _counts(args.clusters)
+    asked_for = None if args.clusters is None else _counts(args.clusters)
     height, width = _size(args.image_size)
     if args.images is not None and not args.images.is_dir():
         raise InputError(f"--images {args.images}: is no folder")
@@ -85,6 +89,7 @@ def anchors(args: argparse.Namespace) -> int:
         log.warning("%s", line)
     classes = _class_rows(annotations)
     sizes = annotations.boxes[:, 2:]
+    counts = asked_for or _fitting(sizes)
     tried = [*range(1, min(counts)), *counts]
     steps = tqdm(
         [(metric, count) for metric in METRICS for count in reversed(tried)], "clusters", leave=False, disable=None
@@ -164,11 +169,11 @@ def _report(
     classes: Sequence[_ClassRow],
     found: dict[tuple[str, int], Clusters],
     size: tuple[int, int],
-    elbow: int,
+    elbow: int | None,
 ) -> str:
     height, width = size
     most = sorted(classes, key=lambda row: -row.boxes)
-    cells = [(row.name, f"{row.boxes:,}", f"{row.share:.1%}") for row in most[:_CLASSES_PRINTED]]
+    cells = [(printable(row.name, 40), f"{row.boxes:,}", f"{row.share:.1%}") for row in most[:_CLASSES_PRINTED]]
     others = f"  and {len(most) - len(cells)} classes more, in classes.csv\n" if len(most) > len(cells) else ""
     table = [("k", "mean IoU", "plain k-means", f"anchors, width x height in pixels of {width} x {height}")]
     for (metric, count), clusters in found.items():
@@ -176,10 +181,20 @@ def _report(
             sides = "  ".join(f"{across * width:.0f}x{down * height:.0f}" for across, down in clusters.anchors)
             table.append((str(count), f"{clusters.mean_iou:.3f}", f"{found['euclidean', count].mean_iou:.3f}", sides))
     text = aligned([("class", "boxes", "share"), *cells])
+    bend = f"\nelbow: {elbow}; beyond it each further anchor gains less\n" if elbow is not None else ""
     return (
         f"{annotations.source}: {len(annotations.labels):,} boxes of {len(classes)} classes\n\n{text}\n{others}\n"
-        f"{aligned(table)}\n\nelbow: {elbow}\n"
+        f"{aligned(table)}\n{bend}"
     )
+
+
+def _fitting(sizes: NDArray[np.float32]) -> list[int]:
+    """Return the default numbers of anchors, none more than there are different sizes of boxes."""
+    distinct = len(np.unique(sizes, axis=0))
+    counts = [count for count in _DEFAULT if count <= distinct] or [distinct]
+    if counts != list(_DEFAULT):
+        log.warning("the boxes have %d different sizes: no more anchors than these", distinct)
+    return counts
 
 
 def _counts(text: str) -> list[int]:

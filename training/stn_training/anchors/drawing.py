@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from stn_runtime import ImageReadError
+from stn_runtime.errors import printable
 from stn_runtime.images.preprocessing import Image
 from stn_runtime.images.reading import IMAGE_SUFFIXES, read_image
 
@@ -69,13 +70,14 @@ def save_anchors(sizes: NDArray[np.floating], found: Mapping[tuple[str, int], Cl
     save_figure(figure, path)
 
 
-def save_elbow(counts: Sequence[int], means: Mapping[str, Sequence[float]], elbow: int, path: Path) -> None:
+def save_elbow(counts: Sequence[int], means: Mapping[str, Sequence[float]], elbow: int | None, path: Path) -> None:
     """Draw the mean IoU over the number of anchors, a curve for each metric."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for metric, colour in zip(means, _COLOURS, strict=False):
         axes.plot(counts, means[metric], "o-", color=colour, markersize=4, label=_SHOWN[metric])
-    axes.axvline(elbow, color="#999999", linestyle=":", label=f"elbow: {elbow}")
+    if elbow is not None:
+        axes.axvline(elbow, color="#999999", linestyle=":", label=f"elbow: {elbow}")
     axes.set(xlabel="number of anchors", ylabel="mean IoU with the nearest", xticks=list(counts))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
@@ -103,14 +105,16 @@ def save_samples(annotations: Annotations, folder: Path, path: Path) -> int:
             break
     if not drawn:
         return 0
-    figure = Figure(figsize=(12, 4 * -(-len(drawn) // 3)), layout="constrained")
-    places = figure.subplots(-(-len(drawn) // 3), 3, squeeze=False).ravel()
+    columns = min(3, len(drawn))
+    figure = Figure(figsize=(4 * columns, 3.4 * -(-len(drawn) // columns)), layout="constrained")
+    places = figure.subplots(-(-len(drawn) // columns), columns, squeeze=False).ravel()
     for axes in places:
         axes.axis("off")
     for axes, (owner, picture) in zip(places, drawn, strict=False):
         height, width = picture.shape[:2]
         axes.imshow(picture, cmap="gray")
-        axes.set_title(_cut(Path(annotations.pictures[owner]).name, 40), fontsize=8, parse_math=False)
+        name = printable(Path(annotations.pictures[owner]).name, 40)
+        axes.set_title(name, fontsize=8, parse_math=False)
         for index in np.flatnonzero(annotations.owners == owner)[:_BOXES_SHOWN]:
             left, top, across, down = annotations.boxes[index] * (width, height, width, height)
             label = int(annotations.labels[index])
@@ -126,12 +130,13 @@ def save_samples(annotations: Annotations, folder: Path, path: Path) -> int:
 
 def _picture(folder: Path, name: str) -> Image | None:
     """Return the picture of a name as COCO has it, or as YOLO's file of boxes without its suffix; None without it."""
-    places = [folder / name, folder / Path(name).name]
+    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    places = [folder / name] * inside + [folder / Path(name).name]
     places += [place.with_name(place.name + suffix) for place in places for suffix in sorted(IMAGE_SUFFIXES)]
-    path = next((place for place in places if place.suffix.lower() in IMAGE_SUFFIXES and place.is_file()), None)
     try:
+        path = next((place for place in places if place.suffix.lower() in IMAGE_SUFFIXES and place.is_file()), None)
         return read_image(path) if path else None
-    except ImageReadError:
+    except (ImageReadError, OSError, ValueError):  # also a name that no file can have
         return None
 
 

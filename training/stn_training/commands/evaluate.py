@@ -30,8 +30,8 @@ from ..evaluation.accuracy import (
     spaced,
 )
 from ..evaluation.accuracy import evaluate as measure
-from ..evaluation.activation_maps import map_tiles
-from ..pictures import contact_sheet, save_confusion, save_picture, tiles_of
+from ..evaluation.activation_maps import map_tiles, save_maps
+from ..pictures import save_confusion, tiles_of
 from ..tables import save_rows
 from .options import ALL_FILES, CLASS_NAMES, DATA, GROUP, TYPEFACES_HELP, seed
 
@@ -116,8 +116,8 @@ def _opened_against(args: argparse.Namespace, subject: Subject) -> list[Subject]
     drawing = next((flag for flag in ("sweep", "thetas", "maps") if getattr(args, flag)), None)
     if args.output is None and drawing is not None:
         raise InputError(f"--{drawing} draws a picture; give a folder for it with --output")
-    if args.maps and subject.network is None:
-        raise InputError(f"{args.model}: is no checkpoint; --maps needs one (.safetensors)")
+    if args.maps:
+        _check_maps(args.model, subject)
     if args.thetas and (subject.network is None or subject.predict_at_identity is None):
         what = "has no transformer" if subject.network is not None else "is no checkpoint"
         raise InputError(f"{args.model}: {what}; --thetas needs a checkpoint (.safetensors) of a network with one")
@@ -155,23 +155,31 @@ def _understand(args: argparse.Namespace, subjects: list[Subject], data: Labelle
         sys.stdout.write(f"{args.output / 'thetas.png'}: {len(chosen)} pictures, all figures in thetas.csv\n")
 
 
-def _draw_maps(path: Path, subject: Subject, data: LabelledImages, report: Report) -> None:
-    """Draw some pictures, the wrong answers first, and below each what speaks for its answer.
+def _check_maps(name: str, subject: Subject) -> None:
+    """Refuse a model of which no activation maps can be drawn, before the work.
 
     Raises:
-        InputError: The network has no map of features.
+        InputError: It is no checkpoint, or has no map of features for single labels.
     """
+    if subject.network is None:
+        raise InputError(f"{name}: is no checkpoint; --maps needs one (.safetensors)")
+    spec = subject.spec
+    if map_tiles(subject.network, torch.zeros(1, spec.channels, spec.height, spec.width), [0]) is None:
+        raise InputError(f"{name}: has no map of features for single labels; leave out --maps")
+
+
+def _draw_maps(path: Path, subject: Subject, data: LabelledImages, report: Report) -> None:
+    """Draw some pictures, the wrong answers first, and below each what speaks for its answer."""
     true = np.array([subject.labels.index(name) for name in data.classes])[data.labels.numpy()]
-    right = (report.predicted == true).reshape(len(true), -1).all(axis=1)
-    order = np.argsort(right, kind="stable")[:_MAPS_SHOWN]
+    order = np.argsort(report.predicted == true, kind="stable")[:_MAPS_SHOWN]
     images, answers = to_float(data.images[torch.from_numpy(order)]), report.predicted[order]
-    network = subject.network if data.end is None else None
-    tiles = map_tiles(network, images, answers.tolist()) if network is not None else None
-    if tiles is None:
-        raise InputError(f"{subject.path}: has no map of features for single labels; leave out --maps")
-    save_picture(path, contact_sheet([tiles_of(images), tiles]))
-    names = ", ".join(printable(subject.labels[answer], 40) for answer in answers)
-    sys.stdout.write(f"{path}: taken for {names}\n")
+    names = [
+        tuple(printable(subject.labels[label], 24) for label in pair) for pair in zip(true[order], answers, strict=True)
+    ]
+    tiles = map_tiles(subject.network, images, answers.tolist()) if subject.network is not None else None
+    save_maps(tiles_of(images), tiles or [], names, path)
+    wrong = sum(one != other for one, other in names)
+    sys.stdout.write(f"{path}: {len(names)} pictures, {wrong} of them with a wrong answer\n")
 
 
 def _write_report(args: argparse.Namespace, report: Report, identity: Report | None) -> None:

@@ -77,6 +77,15 @@ def load_dataset(
     return preprocessed(loaded, spec)
 
 
+def has_test(name: str, data_dir: Path, files: FileOptions = AS_THEY_ARE) -> bool:
+    """Return whether a data set has pictures for testing; the arguments are those of ``load_dataset``.
+
+    Raises:
+        InputError: The data set does not exist.
+    """
+    return name in BENCHMARKS or bool(_listed(name, data_dir, files).parts.get("test"))
+
+
 def _listed(name: str, data_dir: Path, options: FileOptions) -> Listing:
     path = Path(name)
     if name == "gtsrb":

@@ -53,7 +53,8 @@ class Report:
 
     Attributes:
         accuracy: Share of images whose answer is right, of a text in all its characters.
-        confusion: Counts (K, K), rows true, columns predicted; of texts, of the characters at each position.
+        confusion: Counts (K, K), rows true, columns predicted; of texts, of the characters at each position
+            up to the end of the longer one.
         predicted: Index of the most probable label of each image, (N,); those of the most probable text, (N, D).
         classes: Names of the labels.
     """
@@ -75,7 +76,7 @@ class Report:
             lines.append(f"{name:<{width}}  {true[index]:>6}  {recall:>6}  {precision:>9}")
         lines.append(f"accuracy {self.accuracy:.2%} on {len(self.predicted)} images")
         if self.predicted.ndim == 2:
-            lines[-1] += f", all characters of each; {right.sum() / true.sum():.2%} of the characters"
+            lines[-1] += f", all characters of each; {right.sum() / max(true.sum(), 1):.2%} of the characters"
         return "\n".join(lines)
 
 
@@ -212,7 +213,8 @@ def evaluate(subject: Subject, data: LabelledImages) -> Report:
         raise InputError(
             f"{subject.path}: spells {predicted.shape[1]} characters, the texts of {data.source} have {true.shape[1]}"
         )
-    confusion = confusion_matrix(true.reshape(-1), predicted.reshape(-1), labels=range(len(subject.labels)))
+    counts = np.ones(true.shape, bool) if end is None else (true != end) | (predicted != end)  # behind both is nothing
+    confusion = confusion_matrix(true[counts], predicted[counts], labels=range(len(subject.labels)))
     return Report(share_right(predicted, true), confusion, predicted, subject.labels)
 
 

@@ -1,17 +1,19 @@
 """Where a classifier looks: class activation maps by gradients."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
 from stn_models import SpatialTransformer, recorded_transforms
 from stn_runtime.images.preprocessing import Image
 
-from ..pictures import tiles_of
+from ..pictures import save_figure, tiles_of
 
 _STRENGTH = 0.55
 """Share of the colours of a map in a picture that it lies on."""
@@ -70,6 +72,28 @@ def map_tiles(network: nn.Module, images: Tensor, labels: Sequence[int]) -> list
     seen = at_input[0] if at_input else images
     pairs = zip(tiles_of(seen), tiles_of(maps[:, None]), strict=True)
     return [_coloured(picture, shade) for picture, shade in pairs]
+
+
+def save_maps(pictures: Sequence[Image], maps: Sequence[Image], names: Sequence[tuple[str, str]], path: Path) -> None:
+    """Draw pictures, and below each what speaks for its answer; wrong answers are in red.
+
+    Args:
+        pictures: RGB tiles.
+        maps: A tile for each.
+        names: The true label and the answer for each.
+        path: PNG to write.
+    """
+    figure = Figure(figsize=(1.5 * len(pictures), 3.9), layout="constrained")
+    panels = figure.subplots(2, len(pictures), squeeze=False)
+    for axes in panels.ravel():
+        axes.axis("off")
+    for above, below, picture, shades, (true, answer) in zip(*panels, pictures, maps, names, strict=True):
+        above.imshow(picture)
+        above.set_title(true, fontsize=8, parse_math=False)
+        below.imshow(shades)
+        colour = "black" if answer == true else "#c00000"
+        below.set_title(f"taken for\n{answer}", fontsize=8, color=colour, parse_math=False)
+    save_figure(figure, path)
 
 
 def _coloured(picture: Image, shade: Image) -> Image:

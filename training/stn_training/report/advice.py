@@ -1,69 +1,74 @@
 """What to do next: sentences that follow from what was measured."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from stn_runtime.errors import printable
 
+from ..config import BENCHMARKS
 from .measurement import Findings
 
-_FEW_IN_A_CLASS = 50
-_FEW_MEASURED = 300
-_GAP = 0.05
-_UNEVEN = 5.0
-_FALL = 0.2
-_LATE = 0.9
-_TURNED, _TURN = ("rotation", 30)
+_FEW_IN_A_CLASS, _FEW_MEASURED, _UNEVEN = 50, 300, 5.0
+_LEARNED, _GAP, _LOW = 0.9, 0.05, 0.9
+_SHORT = 20  # epochs
+_TURN, _FALL = 30, 0.2
 _EARNED = 0.01
 
 
 def advice(findings: Findings) -> list[str]:
     """Return sentences, the most useful first; at least one."""
-    sentences = [*_on_data(findings), *_on_training(findings), *_on_transformer(findings), *_on_device(findings)]
+    own = [*_on_pictures(findings), *_on_classes(findings)] if findings.run.config.data not in BENCHMARKS else []
+    sentences = [*own, *_on_training(findings), *_on_transformer(findings), *_on_device(findings)]
     return sentences or ["Nothing stands out. Try it with a camera: stn run 0 --model FILE.onnx"]
 
 
-def _on_data(findings: Findings) -> Iterator[str]:
-    report, counts = findings.report, findings.counts
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return a number with its noun or verb in the right form: ``1 epoch``, ``2 epochs``."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+def _on_pictures(findings: Findings) -> Iterator[str]:
+    """Yield advice on a data set of the user's own: which pictures to add or to take out."""
+    measured, counts = len(findings.report.predicted), findings.counts
     if findings.twins:
         torn = sum(twin.label != twin.training_label for twin in findings.twins)
         in_two = f", {torn} of them under another class" if torn else ""
         yield (
-            f"Of the {len(report.predicted)} measured pictures {counted(len(findings.twins), 'looks', 'look')} like "
-            f"one of "
+            f"Of the {measured} measured pictures {counted(len(findings.twins), 'looks', 'look')} like one of "
             f"training{in_two}, so the accuracy says too much. Remove what is there twice, or keep what belongs "
-            f"together "
-            "in one part with --group."
+            "together in one part with --group."
         )
-    least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-    if counts[least] < _FEW_IN_A_CLASS:
+    least, most = (printable(choose(counts, key=counts.__getitem__), 40) for choose in (min, max))
+    fewest, greatest = min(counts.values()), max(counts.values())
+    if greatest < _FEW_IN_A_CLASS:
         yield (
-            f"Class '{printable(least, 40)}' has {counts[least]} training pictures. Take more, in the light and from "
-            f"the "
-            "angles of the place where the camera will be; more pictures help more than any option."
+            f"No class has more than {greatest} training pictures. Take more, in the light and from the angles of the "
+            "place where the camera will be; more pictures help more than any option."
         )
-    if counts[least] and counts[most] > _UNEVEN * counts[least]:
-        yield (
-            f"'{printable(most, 40)}' has {counts[most]} training pictures and '{printable(least, 40)}' "
-            f"{counts[least]}. "
-            "Even them out with --balance sampling."
-        )
-    if len(report.predicted) < _FEW_MEASURED:
+    elif fewest < _FEW_IN_A_CLASS:
+        yield f"Class '{least}' has {counted(fewest, 'training picture')}, '{most}' {greatest}. Take more of the first."
+    if greatest > _UNEVEN * fewest > 0:
+        yield "The classes are of very unequal size. Even them out with --balance sampling."
+    if measured < _FEW_MEASURED:
         low, high = findings.interval
         yield (
-            f"{len(report.predicted)} pictures were measured, so the accuracy could as well be {low:.0%} or "
-            f"{high:.0%}. "
-            "Keep more of them for testing."
+            f"{counted(measured, 'picture was', 'pictures were')} measured, so the accuracy could as well be {low:.0%} "
+            f"or {high:.0%}. To be surer, put more of them into a folder 'test' beside one called 'train'."
         )
+
+
+def _on_classes(findings: Findings) -> Iterator[str]:
+    """Yield advice on the classes of a data set of the user's own."""
+    report = findings.report
     wrong = report.confusion - np.diag(np.diag(report.confusion))
     if wrong.max() > 1:
         row, column = np.unravel_index(wrong.argmax(), wrong.shape)
+        true, answer = (printable(report.classes[index], 40) for index in (row, column))
         yield (
-            f"Most often '{printable(report.classes[row], 40)}' is taken for '{printable(report.classes[column], 40)}' "
-            f"({wrong[row, column]} of {report.confusion[row].sum()}). Look at these pictures: are some labelled "
-            f"wrongly, "
-            "or is what tells them apart lost at this size?"
+            f"Most often '{true}' is taken for '{answer}' ({wrong[row, column]} of {report.confusion[row].sum()}). "
+            "Look at these pictures: are some labelled wrongly, or is what tells them apart lost at this size?"
         )
     if findings.subject.reject is None:
         yield (
@@ -73,48 +78,39 @@ def _on_data(findings: Findings) -> Iterator[str]:
 
 
 def _on_training(findings: Findings) -> Iterator[str]:
-    epochs, config = findings.run.epochs, findings.run.config
-    accuracy = epochs.get("val_accuracy", np.array([]))
-    trained = epochs.get("train_accuracy", np.array([]))
-    if not np.isfinite(accuracy).any():
+    run, config = findings.run, findings.run.config
+    done = len(next(iter(run.epochs.values())))
+    if done < config.epochs and not config.patience:
+        yield f"Training stopped after {done} of {config.epochs} epochs. Go on: stn train --resume {run.folder}"
         return
-    best = int(np.nanargmax(accuracy))
-    if (
-        best >= _LATE * (len(accuracy) - 1)
-        and len(accuracy) > 1
-        and accuracy[best] < 1
-        and config.schedule == "constant"
-    ):
-        yield f"It was still getting better at its end. Train longer: --epochs {2 * len(accuracy)}."
-    if len(trained) > best and trained[best] - accuracy[best] > _GAP:
+    trained, accuracy = (run.at_best(name) for name in ("train_accuracy", "val_accuracy"))
+    noise = 2 * math.sqrt(max(accuracy * (1 - accuracy), 0.01) / len(findings.report.predicted))
+    if trained >= _LEARNED and trained - accuracy > max(_GAP, noise):
         remedies = [] if config.augment else ["--augment crop:4,jitter"]
-        remedies += ["--weights imagenet with a network of torchvision"] if not config.weights else []
-        remedies += ["--label-smoothing 0.1"] if not config.label_smoothing else []
+        remedies += [] if config.weights else ["--weights imagenet with a network of torchvision"]
+        remedies += [] if config.label_smoothing else ["--label-smoothing 0.1"]
         yield (
-            f"It is right on {trained[best]:.0%} of what it learns from and {accuracy[best]:.0%} of what it does "
-            f"not: it "
+            f"It is right on {trained:.0%} of what it learns from and on {accuracy:.0%} of what it does not: it "
             f"remembers pictures. More of them help most; else {', or '.join(remedies) or 'a smaller network'}."
         )
-    elif accuracy[best] < 0.9 and len(accuracy) <= 20:
+    elif accuracy < _LOW and done <= _SHORT:
         yield (
-            f"Learning had not ended when training did ({accuracy[best]:.0%} after "
-            f"{counted(len(accuracy), 'epoch')}). Train "
-            f"longer "
-            f"(--epochs {3 * len(accuracy)}), or find a better rate with --find-lr."
+            f"Learning had not ended when training did ({accuracy:.0%} after {counted(done, 'epoch')}). Train longer "
+            f"(--epochs {3 * done}), or find a better rate with --find-lr."
         )
 
 
 def _on_transformer(findings: Findings) -> Iterator[str]:
     if findings.identity is None:
         yield "The network has no spatial transformer. If the thing moves about the picture, try one: stn models."
-    elif findings.report.accuracy - findings.identity.accuracy < _EARNED:
+        return
+    if findings.report.accuracy - findings.identity.accuracy < _EARNED:
         yield (
             "Held at the identity, the transformer loses nothing worth speaking of: it does not earn its place. "
-            "Pictures in "
-            "which the thing fills the frame upright need none; else raise --stn-lr-scale."
+            "Pictures in which the thing fills the frame upright need none; else raise --stn-lr-scale."
         )
-    upright = _accuracy_at(findings, _TURNED, 0)
-    turned = min((_accuracy_at(findings, _TURNED, sign * _TURN) for sign in (1, -1)), default=upright)
+    upright = _accuracy_turned(findings, 0)
+    turned = min(_accuracy_turned(findings, sign * _TURN) for sign in (1, -1))
     if upright - turned > _FALL:
         yield (
             f"Turned by {_TURN} degrees, accuracy falls from {upright:.0%} to {turned:.0%}. If that happens before the "
@@ -125,20 +121,14 @@ def _on_transformer(findings: Findings) -> Iterator[str]:
 def _on_device(findings: Findings) -> Iterator[str]:
     if findings.exported is None:
         checkpoint = findings.run.checkpoint
-        yield f"No exported file was measured. Make one, name it with --model: stn export {checkpoint} -o model.onnx"
+        yield f"No exported file was measured. Make one and name it with --model: stn export {checkpoint} -o model.onnx"
         return
     if findings.subject.reject is not None and findings.exported.manifest.threshold is None:
         yield "The file has no threshold; train again, so that one is found on validation pictures."
-    yield (
-        f"Try it where it will work: stn bench {findings.exported.path.name}, stn doctor "
-        f"{findings.exported.path.name}, stn run 0 --model {findings.exported.path.name} --show"
-    )
+    name = findings.exported.path.name
+    yield f"Try it where it will work: stn bench {name}, stn doctor {name}, stn run 0 --model {name} --show"
 
 
-def counted(count: int, one: str, several: str = "") -> str:
-    """Return a number with its noun or verb in the right form: ``1 epoch``, ``2 epochs``."""
-    return f"{count:,} {one if count == 1 else several or one + 's'}"
-
-
-def _accuracy_at(findings: Findings, axis: str, value: float) -> float:
-    return next((point.accuracy for point in findings.points if (point.axis, point.value) == (axis, value)), 0.0)
+def _accuracy_turned(findings: Findings, degrees: float) -> float:
+    points = (point for point in findings.points if (point.axis, point.value) == ("rotation", degrees))
+    return next((point.accuracy for point in points), 0.0)

@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from stn_runtime import InputError
 from stn_runtime.machine.filesystem import make_folder, write_whole
 
+from ..config import BENCHMARKS
 from .measurement import measure, read_run
 from .page import page
 
@@ -18,13 +20,14 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, help="the page to write (default: report.html in the run's folder)"
     )
+    parser.add_argument("--data", help="where the run's data are now (default: where they were in training)")
     parser.add_argument("--split", choices=("val", "test"), help="part to measure (default: test, or val without one)")
 
 
 def report(args: argparse.Namespace) -> int:
     """Write the report of a run."""
     path = checked(args.output or args.run / "report.html")
-    write_report(args.run, path, args.model, args.split)
+    write_report(args.run, path, args.model, args.split, args.data)
     sys.stdout.write(f"{path}\n")
     return 0
 
@@ -35,12 +38,15 @@ def checked(path: Path) -> Path:
     Raises:
         InputError: It cannot be one.
     """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{path}: a report is a page; give it a name that ends in .html")
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise InputError(f"{path}: a report is a page; give it the name of a file that ends in .html")
+    make_folder(path.parent)
     return path
 
 
-def write_report(folder: Path, path: Path, exported: Path | None = None, split: str | None = None) -> None:
+def write_report(
+    folder: Path, path: Path, exported: Path | None = None, split: str | None = None, data: str | None = None
+) -> None:
     """Measure the network of a training run and write a page about it.
 
     Args:
@@ -48,10 +54,18 @@ def write_report(folder: Path, path: Path, exported: Path | None = None, split: 
         path: HTML file to write; it needs no other file and no network.
         exported: The .onnx file made of the run's checkpoint, to measure as well; None without one.
         split: Part of the data to measure, ``test`` or ``val``; None for the test part, where there is one.
+        data: Place of the run's data, where it is not that of its training.
 
     Raises:
         InputError: The folder holds no run, or the data or files cannot be used.
     """
-    findings = measure(read_run(folder), exported, split)
-    make_folder(path.parent)
+    run = read_run(folder)
+    if data is not None:
+        run = replace(run, config=replace(run.config, data=data))
+    if run.config.data not in BENCHMARKS and not Path(run.config.data).exists():
+        raise InputError(
+            f"{folder}: its data, '{run.config.data}', are not there; say where they are with --data, or run this in "
+            "the folder in which it was trained"
+        )
+    findings = measure(run, exported, split)
     write_whole(path, page(findings).encode())

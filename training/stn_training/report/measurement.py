@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from stn_models import CheckpointError, load_checkpoint
 from stn_runtime import InputError, Manifest
 from stn_runtime.model.network import Network
 from stn_runtime.model.sequences import best_sequences
 
 from ..config import ANY_SIZE, BENCHMARKS, TrainConfig
-from ..data.datasets import load_dataset
+from ..data.datasets import has_test, load_dataset
 from ..data.duplicates import Twin, find_twins
 from ..data.labelled_images import LabelledImages
 from ..evaluation.ablation import Ablation, ablate
@@ -29,6 +30,9 @@ from ..recorder import BEST, METRICS
 _BATCH = 200
 _SWEEP_SECONDS = 90
 _LEAST_SWEPT = 50
+_COMPARED = 64  # pictures
+_APART = {"float32": 1e-2, "float16": 0.1, "int8": 0.5}
+"""Greatest difference of a probability between a checkpoint and its export, by precision."""
 _OPTIMISM = 1.96  # standard deviations, for 95 of 100 cases
 
 
@@ -40,16 +44,24 @@ class Run:
         folder: Its folder.
         config: Its settings.
         epochs: Columns of metrics.csv by name, a value an epoch; NaN where an epoch has none.
+        best: Number of the epoch whose weights were kept.
     """
 
     folder: Path
     config: TrainConfig
     epochs: Mapping[str, NDArray[np.float64]]
+    best: int
 
     @property
     def checkpoint(self) -> Path:
         """The file with the weights of the best epoch."""
         return self.folder / BEST
+
+    def at_best(self, name: str) -> float:
+        """Return the value of a column in the epoch that was kept; 0 where there is none."""
+        values = self.epochs.get(name, np.array([]))
+        known = self.best < len(values) and np.isfinite(values[self.best])
+        return float(values[self.best]) if known else 0.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class Exported:
     path: Path
     size: int  # bytes
     manifest: Manifest
+    apart: float  # greatest difference of a probability from PyTorch, on some of the measured pictures
 
 
 @dataclass(frozen=True)
@@ -139,19 +152,37 @@ def read_run(folder: Path) -> Run:
         columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in (rows[0] if rows else ())}
     except (TypeError, ValueError) as error:
         raise InputError(f"{folder / METRICS}: is damaged ({error})") from error
-    return Run(folder, config, columns)
+    if not rows:
+        raise InputError(f"{folder / METRICS}: has no epoch; train the run anew")
+    try:
+        best = load_checkpoint(folder / BEST)[1].training.get("epoch")
+    except CheckpointError as error:
+        raise InputError(str(error)) from error
+    return Run(folder, config, columns, best if isinstance(best, int) else len(rows) - 1)
 
 
-def open_exported(path: Path, subject: Subject) -> Exported:
+def open_exported(path: Path, subject: Subject, pictures: NDArray[np.uint8]) -> Exported:
     """Return an exported file.
+
+    Args:
+        path: The file.
+        subject: The checkpoint that it is to be an export of.
+        pictures: Some for both to answer, (N, H, W, C).
 
     Raises:
         InputError: It cannot be opened, or is not of the run's network.
     """
-    manifest = Network(path).manifest
+    network = Network(path)
+    manifest = network.manifest
     if manifest.labels != subject.labels or manifest.preprocess != subject.spec:
         raise InputError(f"{path}: has other labels or another preprocessing than {subject.path}; export the run again")
-    return Exported(path, path.stat().st_size, manifest)
+    apart = float(np.abs(network.run(pictures)["probabilities"].astype(np.float32) - subject.predict(pictures)).max())
+    if apart > _APART[manifest.export.precision]:
+        raise InputError(
+            f"{path}: its probabilities are up to {apart:.2g} from those of {subject.path}, so it was not exported "
+            "from it; export the run again"
+        )
+    return Exported(path, path.stat().st_size, manifest, apart)
 
 
 def measure(run: Run, exported: Path | None, split: str | None = None) -> Findings:
@@ -166,9 +197,9 @@ def measure(run: Run, exported: Path | None, split: str | None = None) -> Findin
         InputError: The data or the files cannot be used.
     """
     config, subject = run.config, open_subject(str(run.checkpoint))
-    file = None if exported is None else open_exported(exported, subject)
-    subjects = [subject] if exported is None else [subject, open_subject(str(exported))]
     data, split = _pictures(run, subject, split)
+    file = None if exported is None else open_exported(exported, subject, data.images[:_COMPARED].numpy())
+    subjects = [subject] if exported is None else [subject, open_subject(str(exported))]
     own_size = config.data in BENCHMARKS and config.data not in ANY_SIZE
     spec = None if own_size else subject.spec
     train = load_dataset(config.data, "train", spec, Path(config.data_dir), config.files(), Path(config.typefaces))
@@ -224,12 +255,8 @@ def _pictures(run: Run, subject: Subject, split: str | None) -> tuple[LabelledIm
             reject=subject.reject, typefaces=Path(config.typefaces),
         )  # fmt: skip
 
-    if split is not None:
-        return load(split), split
-    try:
-        return load("test"), "test"
-    except InputError:
-        return load("val"), "val"
+    chosen = split or ("test" if has_test(config.data, Path(config.data_dir), config.files()) else "val")
+    return load(chosen), chosen
 
 
 def _few(data: LabelledImages, speed: Ablation) -> LabelledImages:
