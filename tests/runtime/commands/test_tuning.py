@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from stn_runtime.commands import tuning
 from stn_runtime.commands.tuning import tuned_threads, worthwhile_threads
-from stn_runtime.model import tuning
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,9 @@ def test_coco_boxes_are_shares_of_their_picture(tmp_path: Path) -> None:
         (box([0, 0, float("nan"), 5], id=41), "without four finite numbers"),
         (box([0, 0, float("inf"), 5], id=41), "without four finite numbers"),
         (box(None, id=41), "without four finite numbers"),
+        (box([0, 0, 1e-320, 5], id=41), "of hardly any width"),
+        (box([0, 0, 5, 1e-5], id=41), "of hardly any height"),
+        (box([0, 0, 5, 5], id=41, image_id="7"), "of an image that is not listed"),
         (box([0, 0, 5, 5], id=41, image_id=8), "of an image that is not listed"),
         (box([0, 0, 5, 5], id=41, image_id=[8]), "of an image that is not listed"),
         (box([0, 0, 5, 5], id=41, category_id=9), "of a category that is not listed"),
@@ -138,8 +141,9 @@ def test_a_yolo_class_beyond_the_names_is_refused(tmp_path: Path, refusal: Refus
     (tmp_path / "one.txt").write_text("1 0.5 0.5 0.2 0.4\n")
     assert "has a box of class 1, but there are 1 names" in refusal("anchors", str(tmp_path))
     (tmp_path / "classes.txt").unlink()
-    (tmp_path / "one.txt").write_text("99999999999 0.5 0.5 0.2 0.4\n")
-    assert "classes are numbered from 0 on" in refusal("anchors", str(tmp_path))
+    for number in ("99999999999", "nan", "inf", "-1", "0.5"):
+        (tmp_path / "one.txt").write_text(f"{number} 0.5 0.5 0.2 0.4\n")
+        assert "of a class that is no whole number from 0 on (one.txt, line 1)" in refusal("anchors", str(tmp_path))
 
 
 def test_lines_are_read_and_what_is_none_is_counted(tmp_path: Path) -> None:
@@ -188,7 +192,8 @@ def test_more_clusters_than_sizes_are_refused() -> None:
 
 def test_the_elbow_is_where_the_gain_falls_off() -> None:
     assert find_elbow([1, 2, 3, 4, 5], [0.3, 0.5, 0.7, 0.72, 0.74]) == 3
-    assert find_elbow([4], [0.7]) == 4
+    assert find_elbow([4], [0.7]) is None
+    assert find_elbow([1, 2], [0.5, 0.7]) is None
 
 
 def test_the_command_writes_tables_and_figures_that_agree(
@@ -227,7 +232,7 @@ def test_the_command_writes_tables_and_figures_that_agree(
     [
         (["--clusters", "0"], "--clusters 0"),
         (["--clusters", "3,x"], "--clusters 3,x"),
-        (["--clusters", "9"], "9 anchors: the boxes have 1 different sizes"),
+        (["--clusters", "9"], "9 anchors: the boxes have one size; ask for --clusters 1"),
         (["--image-size", "0"], "--image-size 0"),
         (["--images", "nowhere"], "--images nowhere: is no folder"),
         (["--class-names", "nowhere.txt"], "nowhere.txt: cannot be read"),
@@ -237,3 +242,40 @@ def test_the_command_writes_tables_and_figures_that_agree(
 def test_a_wrong_option_is_a_sentence(flags: list[str], part: str, tmp_path: Path, refusal: Refusal) -> None:
     path = coco(tmp_path / "a.json", [box([0, 0, 5, 5])])
     assert part in refusal("anchors", str(path), "--output", str(tmp_path / "out"), *flags)
+
+
+def test_ids_that_are_there_twice_are_said(tmp_path: Path) -> None:
+    images = [{"id": 7, "width": 100, "height": 100}, {"id": 7, "width": 200, "height": 100}]
+    categories = [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 4}]
+    read = read_annotations(coco(tmp_path / "a.json", [box([0, 0, 100, 50])], images=images, categories=categories))
+    assert read.remarks == (
+        "1 images share an id, of which the last counts",
+        "1 categories share an id, of which the last counts",
+    )
+    assert read.classes == ("dog", "4")
+    assert read.boxes[0].tolist() == [0, 0, 0.5, 0.5]
+
+
+def test_names_of_strangers_cannot_colour_a_terminal_or_break_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    categories = [{"id": 3, "name": "q\n\x1b[31mred \ud800"}, {"id": 1, "name": "n" * 300}]
+    path = coco(tmp_path / "a.json", [box([0, 0, 5, 5]), box([0, 0, 9, 5], category_id=1)], categories=categories)
+    assert main(["anchors", str(path), "--output", str(tmp_path / "out"), "--seed", "99999999999"]) == 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) < 120
+    assert "the boxes have 2 different sizes" in err
+    assert "elbow" not in out
+    assert len(list(csv.DictReader((tmp_path / "out" / "classes.csv").open(encoding="utf-8")))) == 2
+
+
+def test_pictures_are_looked_for_below_their_folder_alone(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "secret.png", tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(elsewhere), np.full((100, 200, 3), 128, np.uint8))
+    for name in (str(elsewhere), "../secret.png", "a" * 300 + ".png", "a\0b.png"):
+        images = [{"id": 7, "width": 200, "height": 100, "file_name": name}]
+        path = coco(tmp_path / "a.json", [box([0, 0, 5, 5])], images=images)
+        assert main(["anchors", str(path), "--output", str(tmp_path / "out"), "--images", str(folder)]) == 0
+        assert not (tmp_path / "out" / "samples.png").exists()

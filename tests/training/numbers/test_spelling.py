@@ -140,6 +140,8 @@ def test_the_report_speaks_of_numbers(run: Path, models: dict[str, Path], few: p
     text = (run / "page.html").read_text(encoding="utf-8")
     assert "taken for" in text
     assert "3 characters" in text
+    assert "--balance" not in text  # which is not for texts
+    assert "folder &#x27;nothing&#x27;" not in text
 
 
 def test_reduced_precision_is_measured_on_whole_numbers(run: Path, few: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 """A report is one page that holds all it shows, and says what was measured."""
 
 import html.parser
+import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from stn_models import load_checkpoint
 from stn_runtime.cli import main
 from stn_training.report.advice import advice
 from stn_training.report.measurement import Findings, measure, read_run
+from stn_training.report.page import page as render
 
 Refusal = Callable[..., str]
 NAMES = ("round", "<b>square</b> & co")
@@ -97,8 +102,9 @@ def test_the_page_says_what_was_measured(page: str, findings: Findings) -> None:
     assert findings.identity is not None
     assert f"<b>{findings.identity.accuracy:.2%}</b>" in page
     assert f"{findings.exported.size / 1e6:.2f} MB" in page if findings.exported else False
-    assert "largest difference from PyTorch, probabilities" in page
-    assert "64 pictures" in page or "on 64" in page  # 80 of which 8 are for validation and 8 for testing
+    assert "largest difference from PyTorch at the export, probabilities" in page
+    assert "2 epochs on 64 pictures" in page  # 80 of which 8 are for validation and 8 for testing
+    assert "may lie below" not in page  # nothing changes the training pictures
 
 
 def test_names_of_strangers_are_escaped(page: str) -> None:
@@ -125,8 +131,8 @@ def test_the_interval_is_that_of_wilson(findings: Findings) -> None:
 
 def test_advice_follows_from_few_pictures_and_a_missing_reject_class(findings: Findings) -> None:
     text = "\n".join(advice(findings))
-    assert "has 32 training pictures" in text
-    assert "Keep more of them for testing" in text
+    assert "No class has more than 32 training pictures" in text
+    assert "into a folder 'test'" in text
     assert "Add a folder 'nothing'" in text
 
 
@@ -149,3 +155,52 @@ def test_a_folder_without_a_run_and_a_wrong_name_are_refused(run: Path, tmp_path
     assert "has other labels" in refusal(
         "report", str(run), "--model", "models/stn_zoo/cifar10.onnx", "-o", str(tmp_path / "r.html")
     )
+
+
+def test_the_epoch_that_was_kept_is_named_also_where_two_are_equally_right(run: Path, page: str) -> None:
+    _, described = load_checkpoint(run / "model.safetensors")
+    assert f"kept are the weights of epoch {described.training['epoch']}, the best" in page
+
+
+def test_a_file_of_another_training_is_refused(run: Path, data: Path, tmp_path: Path, refusal: Refusal) -> None:
+    names = ["--class-names", str(data.parent / "names.txt")]
+    flags = ["--model", "st-vgg", "--image-size", "32", "--epochs", "1", "--seed", "5", "--options", '{"width": 8}']
+    other = tmp_path / "other.onnx"
+    assert main(["train", str(data), *flags, *names, "--output", str(tmp_path / "two"), "--export", str(other)]) == 0
+    sentence = refusal("report", str(run), "--model", str(other), "-o", str(tmp_path / "r.html"))
+    assert "it was not exported from it" in sentence
+
+
+def test_a_run_whose_data_have_moved_is_told_where_they_are(
+    run: Path, data: Path, tmp_path: Path, refusal: Refusal
+) -> None:
+    moved = shutil.copytree(run, tmp_path / "moved")
+    config = json.loads((moved / "config.json").read_text())
+    (moved / "config.json").write_text(json.dumps(config | {"data": "nowhere"}))
+    assert "say where they are with --data" in refusal("report", str(moved))
+    assert main(["report", str(moved), "--data", str(data)]) == 0
+    assert (moved / "report.html").is_file()
+
+
+def test_an_interrupted_run_is_called_one(findings: Findings) -> None:
+    run = replace(findings.run, config=replace(findings.run.config, epochs=9))
+    assert any("Training stopped after 2 of 9 epochs" in text for text in advice(replace(findings, run=run)))
+    assert "2 epochs of 9" in render(replace(findings, run=run))
+
+
+def test_a_test_part_that_cannot_be_read_is_not_replaced_by_another(
+    run: Path, data: Path, tmp_path: Path, refusal: Refusal
+) -> None:
+    split = tmp_path / "split"
+    for part in ("train", "test"):
+        shutil.copytree(data, split / part)
+    for picture in (split / "test").glob("*/*.png"):
+        picture.write_bytes(b"no picture")
+    assert "of split 'test' can be read" in refusal("report", str(run), "--data", str(split))
+
+
+def test_a_report_cannot_be_a_folder_and_that_is_said_before_the_work(
+    run: Path, tmp_path: Path, refusal: Refusal
+) -> None:
+    (tmp_path / "r.html").mkdir()
+    assert "the name of a file" in refusal("report", str(run), "-o", str(tmp_path / "r.html"))

@@ -173,9 +173,8 @@ def _draw_maps(path: Path, subject: Subject, data: LabelledImages, report: Repor
     true = np.array([subject.labels.index(name) for name in data.classes])[data.labels.numpy()]
     order = np.argsort(report.predicted == true, kind="stable")[:_MAPS_SHOWN]
     images, answers = to_float(data.images[torch.from_numpy(order)]), report.predicted[order]
-    names = [
-        tuple(printable(subject.labels[label], 24) for label in pair) for pair in zip(true[order], answers, strict=True)
-    ]
+    shown = [printable(label, 24) for label in subject.labels]
+    names = [(shown[label], shown[answer]) for label, answer in zip(true[order], answers, strict=True)]
     tiles = map_tiles(subject.network, images, answers.tolist()) if subject.network is not None else None
     save_maps(tiles_of(images), tiles or [], names, path)
     wrong = sum(one != other for one, other in names)
