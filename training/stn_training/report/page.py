@@ -48,8 +48,8 @@ img.figure { max-width: 100%; height: auto; display: block; }
 .pictures img { width: 7rem; height: 7rem; max-width: 48%; margin-right: 0.3rem; }
 .pictures.three figure { width: 16.2rem; } .pictures.three img { width: 5rem; height: 5rem; max-width: 31%; }
 .scroll { overflow-x: auto; }
-img.wide { min-width: 52rem; }
-dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: 0.25rem 1.2rem; font-size: 0.9rem; }
+img.wide { min-width: 46rem; }
+dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 0.25rem 1.2rem; font-size: 0.9rem; }
 dt { color: #57606a; max-width: 24rem; } dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: 0.9rem; margin: 0.6rem 0 1rem; }
 th, td { text-align: right; padding: 0.2rem 0.7rem; border-bottom: 1px solid #e7ebef; white-space: nowrap; }
@@ -119,7 +119,7 @@ def _training(findings: Findings, scratch: Path) -> str:
         f"<p>{counted(done, 'epoch')}{whole} on {counted(sum(findings.counts.values()), 'picture')}; kept are the "
         f"weights of epoch {run.best}, the best on validation pictures."
         f"{harder if config.augment or config.distort or config.mixup else ''}</p>"
-        f"{_figure(path, 'Loss and accuracy over the epochs')}"
+        f"{_figure(path, 'Loss and accuracy over the epochs', wide=True)}"
     )
 
 
