@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stn_models import find_threshold, measure_threshold
@@ -186,3 +188,35 @@ def test_arrays_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{told}"):
         find_threshold(probabilities, np.array(labels), reject)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 5), st.integers(1, 60))
+def test_texts_of_one_place_are_as_labels_with_a_reject_class(seed: int, classes: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.full(classes, 0.3), count)
+    labels, end = random.integers(classes, size=count), int(random.integers(classes))
+    single = find_threshold(probabilities, labels, end)
+    text = find_threshold(probabilities[:, None], labels[:, None], None, end)
+    if (labels == end).any():  # else a network with a reject class is not told from one without
+        assert text == single
+    if single is not None:
+        one, other = (
+            measure_threshold(probabilities, labels, end, single),
+            measure_threshold(probabilities[:, None], labels[:, None], None, single, end),
+        )
+        assert one == other
+
+
+def test_a_text_is_right_as_a_whole() -> None:
+    probabilities = np.array([[[0.9, 0.05, 0.05], [0.05, 0.9, 0.05]]] * 3)  # spells 0, 1; 2 is the end
+    labels = np.array([[0, 1], [0, 2], [0, 1]])
+    done = measure_threshold(probabilities, labels, None, 0.5, 2)
+    assert (done.pictures, done.labelled, done.right, done.rejected) == (3, 3, 2, None)
+    assert measure_threshold(probabilities, labels, None, 0.82, 2).labelled == 0  # 0.9 x 0.9 is 0.81
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (3, 2, 3), (4, 2)])
+def test_texts_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
+    probabilities = np.full((3, 2, 3), 1 / 3)
+    with pytest.raises(ValueError, match=r"expected \(N, D, K\)"):
+        find_threshold(probabilities, np.zeros(shape, int), None, 3 if shape == (3, 2) else 2)

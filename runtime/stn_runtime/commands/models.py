@@ -35,7 +35,7 @@ def models(args: argparse.Namespace) -> int:
             figures = ", ".join(f"{key} {_figure(value)}" for key, value in manifest.metrics.items())
             mark = " (default)" if name == DEFAULT_MODEL else ""
             size = f"{path.stat().st_size / 1e6:.2f} MB"
-            sys.stdout.write(f"{name:<24} released{mark}, {size}, {kind}, {figures}\n")
+            sys.stdout.write(f"{name:<24} released{mark}, {_input(manifest)}, {size}, {kind}, {figures}\n")
     try:
         networks = import_module("stn_models.registry")
     except ModuleNotFoundError as error:
@@ -60,11 +60,10 @@ def _card(path: Path, manifest: Manifest) -> str:
     what = f"{len(manifest.labels)} classes"
     if manifest.sequence is not None:
         what = f"texts of up to {manifest.sequence.length} of {len(manifest.labels) - 1} characters"
-    colour = "grey" if spec.channels == 1 else "RGB"
     lines = [
         f"{printable(manifest.name)}: {what}, {path.stat().st_size / 1e6:.2f} MB"
         f"{f', {printable(manifest.license)}' if manifest.license else ''}",
-        f"  input      {spec.width} x {spec.height} {colour}, {spec.fit}",
+        f"  input      {_input(manifest)}, {spec.fit}",
         f"  exported   {export.form}, {export.precision}, opset {export.opset}, target {printable(export.target)}",
     ]
     rule = manifest.label_rule()
@@ -87,6 +86,11 @@ def _card(path: Path, manifest: Manifest) -> str:
             if name != "precision"
         )
     return "\n".join(lines)
+
+
+def _input(manifest: Manifest) -> str:
+    spec = manifest.preprocess
+    return f"{spec.width} x {spec.height} {'grey' if spec.channels == 1 else 'RGB'}"
 
 
 def _figure(value: float) -> str:

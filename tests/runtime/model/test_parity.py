@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stn_runtime.model.parity import Parity, compare, largest_differences
+from stn_runtime.model.parity import Parity, compare, labels_that_differ, largest_differences
 
 TOLERANCES = {"probabilities": 1e-5, "theta": 1e-4, "outline": 1e-3, "rectified": 1.0}
 
@@ -124,3 +124,12 @@ def test_the_table_has_a_line_for_each_output_and_one_for_the_labels() -> None:
         "theta          largest difference 3.00e-04  allowed 1.0e-04  FAILED",
         "12 pictures, 1 labels differ",
     ]
+
+
+def test_a_text_differs_where_one_of_its_characters_does() -> None:
+    same = np.array([[[0.8, 0.2], [0.3, 0.7]]] * 3, np.float32)
+    other = same.copy()
+    other[1, 0] = (0.2, 0.8)
+    other[2] = ((0.1, 0.9), (0.9, 0.1))
+    assert labels_that_differ(same, other, 1e-5) == 2
+    assert labels_that_differ(same, other, 0.7) == 0  # what ties so far apart is the same
