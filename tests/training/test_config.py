@@ -77,7 +77,7 @@ def test_a_seed_too_large_for_pytorch_is_refused() -> None:
     [
         (
             {},
-            "r.yaml: names no data; give mnist, sklearn-digits, digits, mnist-addition, cifar10, gtsrb or a folder of",
+            "r.yaml: names no data; give mnist, sklearn-digits, digits, mnist-addition, cifar10, gtsrb, svhn",
         ),
         ({"data": "d", "shuffling": 1}, "r.yaml: option 'shuffling' is not known; choose from data, model, options"),
         ({"data": "d", "batchsize": 1}, r"r.yaml: option 'batchsize' is not known; did you mean 'batch_size'\?"),

@@ -17,8 +17,11 @@ def released_recipes() -> dict[str, dict[str, Any]]:
     for path in sorted(_FOLDER.glob("*.yaml")):
         family = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, options in family["recipes"].items():
-            both = {**family["defaults"].get("options", {}), **options.get("options", {})}
-            recipes[name] = {**family["defaults"], **options, **({"options": both} if both else {})}
+            defaults = family["defaults"]
+            another = options.get("model", defaults.get("model")) != defaults.get("model")  # for which they do not hold
+            shared = {} if another else defaults.get("options", {})
+            both = {**shared, **options.get("options", {})}
+            recipes[name] = {**defaults, **options, **({"options": both} if both else {})}
     return recipes
 
 
