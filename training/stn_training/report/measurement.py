@@ -176,7 +176,8 @@ def open_exported(path: Path, subject: Subject, pictures: NDArray[np.uint8]) -> 
     manifest = network.manifest
     if manifest.labels != subject.labels or manifest.preprocess != subject.spec:
         raise InputError(f"{path}: has other labels or another preprocessing than {subject.path}; export the run again")
-    apart = float(np.abs(network.run(pictures)["probabilities"].astype(np.float32) - subject.predict(pictures)).max())
+    theirs, ours = network.run(pictures)["probabilities"].astype(np.float32), subject.predict(pictures)
+    apart = float(np.abs(theirs - ours).max()) if theirs.shape == ours.shape else math.inf
     if apart > _APART[manifest.export.precision]:
         raise InputError(
             f"{path}: its probabilities are up to {apart:.2g} from those of {subject.path}, so it was not exported "
