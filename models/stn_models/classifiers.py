@@ -290,7 +290,7 @@ def speller(
     ``stage1`` is a 3 x 3 convolution, ``stage2`` to ``stage4`` are two each, and each halves the picture; a hidden
     layer sees all that is left, and every position has its own output layer on it (Jaderberg et al. 2015, appendix A.2,
     with smaller and fewer filters). ``transformer`` and ``output_size`` are as in ``backbones.backbone``; the paper's
-    ST-CNN Single is ``affine@input``, its Multi has further ones at ``stage1``, ``stage2`` and ``stage3``.
+    ST-CNN Single is ``affine@input``, its Multi has further ones at ``stage2``, ``stage3`` and ``stage4``.
     """
     size = (image_size, image_width or image_size)
     sampled = sampled_size(size, transformer, output_size)

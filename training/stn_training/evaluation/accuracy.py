@@ -57,12 +57,14 @@ class Report:
             up to the end of the longer one.
         predicted: Index of the most probable label of each image, (N,); those of the most probable text, (N, D).
         classes: Names of the labels.
+        end: Index of the label behind the last character of a text; None where a picture has one label.
     """
 
     accuracy: float
     confusion: NDArray[np.int64]
     predicted: NDArray[np.int64]
     classes: tuple[str, ...]
+    end: int | None = None
 
     def table(self) -> str:
         """Return a line for each class: its number of images, recall, precision."""
@@ -71,6 +73,8 @@ class Report:
         right, true, predicted = np.diag(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
         lines = [f"{'class':<{width}}  images  recall  precision"]
         for index, name in enumerate(names):
+            if index == self.end:  # counted only where it stands in the wrong place
+                continue
             recall = f"{right[index] / true[index]:.2%}" if true[index] else "-"
             precision = f"{right[index] / predicted[index]:.2%}" if predicted[index] else "-"
             lines.append(f"{name:<{width}}  {true[index]:>6}  {recall:>6}  {precision:>9}")
@@ -215,7 +219,7 @@ def evaluate(subject: Subject, data: LabelledImages) -> Report:
         )
     counts = np.ones(true.shape, bool) if end is None else (true != end) | (predicted != end)  # behind both is nothing
     confusion = confusion_matrix(true[counts], predicted[counts], labels=range(len(subject.labels)))
-    return Report(share_right(predicted, true), confusion, predicted, subject.labels)
+    return Report(share_right(predicted, true), confusion, predicted, subject.labels, end)
 
 
 def evaluate_at_identity(subject: Subject, data: LabelledImages) -> Report | None:
