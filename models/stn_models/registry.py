@@ -14,8 +14,9 @@ from torch import nn
 
 from stn_runtime.model.schema import FieldError, read_arguments
 
-from .classifiers import cifar_small, cifar_wide, cnn, fcn, speller, st_cnn, st_fcn, st_search, st_vgg, vgg
+from .classifiers import cifar_small, cifar_wide, cnn, fcn, st_cnn, st_fcn, st_search, st_vgg
 from .grid import GridGenerator
+from .staged import speller, vgg
 
 REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "fcn": fcn,
