@@ -14,7 +14,8 @@ INPUT = "input"
 """The place of a transformer in front of the whole network."""
 
 _LOCALIZATION_SIDE = 32
-_LOCALIZATION_FILTERS = (32, 32, 64)
+_INPUT_FILTERS, _INPUT_HIDDEN = (32, 32, 64), 64
+_FEATURE_FILTERS, _FEATURE_HIDDEN = (16, 16, 32), 32  # a feature map has been looked at by the layers in front of it
 
 
 class TransformerClassifier(nn.Module):
@@ -117,7 +118,8 @@ def _transformer(
 ) -> SpatialTransformer:
     """Return a transformer whose localisation net sees its input averaged down to ``_LOCALIZATION_SIDE``."""
     generator = make_grid(grid, output_size)
+    filters, hidden = (_INPUT_FILTERS, _INPUT_HIDDEN) if normalize else (_FEATURE_FILTERS, _FEATURE_HIDDEN)
     reduction = -(-max(size) // _LOCALIZATION_SIDE)
     halvings = max(1, (min(size) // reduction).bit_length() - 1)
-    features, count = conv_bn_features(channels, size, _LOCALIZATION_FILTERS[:halvings], reduction, normalize)
+    features, count = conv_bn_features(channels, size, filters[:halvings], reduction, normalize, hidden)
     return SpatialTransformer(LocalizationNet(features, count, generator), generator)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stn_runtime import InputError, PreprocessSpec
 
-from ..digits.glyphs import DIGITS, OTHERS, printed, typefaces_in
+from ..digits.glyphs import DIGITS, OTHERS, printed, typefaces_in, with_digits
 from ..digits.scenes import GLYPH_SIZE
 from ..numbers.svhn import svhn_digits as cropped_digits
 from .files import load_files
@@ -109,7 +109,7 @@ def digits(split: str, data_dir: Path, typefaces: Path) -> LabelledImages:
     faces = typefaces_in(typefaces)
     if split != "all":
         faces = [path for index, path in enumerate(faces) if (index % 6 == 0) == (split != "train")]
-    digits, digit_labels = printed(DIGITS, faces)
+    digits, digit_labels = printed(DIGITS, with_digits(faces))
     letters, _ = printed(OTHERS, faces)
     share = len(handwritten) // 4
     nothing = len(DIGITS)

@@ -61,9 +61,21 @@ def typefaces_in(folder: Path) -> list[Path]:
     return found
 
 
-def has_characters(text: str, path: Path) -> bool:
-    """Return whether a typeface has every character of ``text``, each of its own shape."""
-    return _are_whole([_drawn(character, path) for character in text])
+def with_digits(typefaces: Sequence[Path]) -> list[Path]:
+    """Return the typefaces that have ten digits which look as those of most do; symbols at their place do not."""
+    usable: list[Path] = []
+    sheets: list[NDArray[np.float32]] = []
+    for path in typefaces:
+        drawn = [_drawn(digit, path) for digit in DIGITS]
+        if _are_whole(drawn):
+            usable.append(path)
+            sheets.append(np.stack([glyph for glyph in drawn if glyph is not None]).astype(np.float32).reshape(10, -1))
+    if not usable:
+        return []
+    common = np.median(np.stack(sheets), axis=0)
+    common /= np.linalg.norm(common, axis=1, keepdims=True).clip(1)
+    recognised = [int(((sheet @ common.T).argmax(axis=1) == np.arange(10)).sum()) for sheet in sheets]
+    return [path for path, count in zip(usable, recognised, strict=True) if count > 3]
 
 
 def _drawn(character: str, path: Path) -> NDArray[np.uint8] | None:

@@ -23,12 +23,12 @@ from tqdm import tqdm
 from stn_runtime import InputError, PreprocessSpec, preprocess
 
 from ..data.labelled_images import LabelledImages
-from ..digits.glyphs import DIGITS, has_characters, typefaces_in
+from ..digits.glyphs import DIGITS, typefaces_in, with_digits
 
 END = "end"
 """Name of the class behind the last digit."""
 LONGEST = 5
-_COUNTS = {"train": 30_000, "val": 2_000, "test": 5_000}
+_COUNTS = {"train": 50_000, "val": 2_000, "test": 5_000}
 _SEEDS = {"train": 11, "val": 12, "test": 13}
 
 _CANVAS = 128  # side of a scene, pixels
@@ -54,7 +54,7 @@ def house_plates(split: str, spec: PreprocessSpec, typefaces: Path, count: int |
         split: ``train``, ``val`` or ``test``; ``all`` is all three.
         spec: Size and colour to bring the pictures to.
         typefaces: Folder of typefaces.
-        count: Number of plates; by default 30,000 for training, 2,000 for validation, 5,000 for testing.
+        count: Number of plates; by default 50,000 for training, 2,000 for validation, 5,000 for testing.
 
     Raises:
         InputError: There is no typeface with digits.
@@ -106,7 +106,7 @@ def draw_plate(seed: Sequence[int], typefaces: Sequence[str]) -> tuple[NDArray[n
     plate, cover = _plate(random, number, font, scene.mean(axis=(0, 1)))
     if random.random() < 0.4:
         _add_neighbours(random, scene, font)
-    scene = _placed(random, scene, plate, cover)
+    scene = _placed(random, scene, plate, cover, 0.5 + 0.05 * length)
     scene = _spoiled(random, scene)
     return np.rint(scene.clip(0, 1) * 255).astype(np.uint8), number
 
@@ -123,7 +123,7 @@ def faces_of(typefaces: Path, split: str) -> tuple[Path, ...]:
     Raises:
         InputError: There is none.
     """
-    usable = [path for path in typefaces_in(typefaces) if has_characters(DIGITS, path)]
+    usable = with_digits(typefaces_in(typefaces))
     chosen = [path for index, path in enumerate(usable) if (index % 6 == 0) == (split != "train")]
     if not chosen:
         raise InputError(f"{typefaces}: plates need two typefaces or more that have the digits; found {len(usable)}")
@@ -184,7 +184,7 @@ def _colours(random: np.random.Generator, wall: Colour | None) -> tuple[Colour, 
             face = np.full(3, face.mean()) + random.uniform(-0.05, 0.05, 3)
         if random.random() < 0.5:
             ink = np.full(3, random.choice((0.05, 0.95))) + random.uniform(-0.05, 0.05, 3)
-        if abs(float((face - ink) @ weights)) > 0.35:
+        if abs(float((face - ink) @ weights)) > 0.4:
             return face.clip(0, 1), ink.clip(0, 1)
 
 
@@ -252,10 +252,10 @@ def _add_neighbours(random: np.random.Generator, scene: Picture, font: ImageFont
             place[:] = place * (1 - ink) + colour * ink
 
 
-def _placed(random: np.random.Generator, scene: Picture, plate: Picture, cover: Picture) -> Picture:
-    """Return the scene with the plate on it, turned, seen from the side, somewhere, all of it inside the picture."""
+def _placed(random: np.random.Generator, scene: Picture, plate: Picture, cover: Picture, least: float) -> Picture:
+    """Return the scene with all of the plate on it, turned, seen from the side, at ``least`` that share of it wide."""
     height, width = _PLATE
-    across = _CANVAS * math.exp(random.uniform(math.log(0.5), math.log(0.98)))
+    across = _CANVAS * math.exp(random.uniform(math.log(least), math.log(0.98)))
     half = np.array([across / 2, across / 2 * height / width * random.uniform(0.8, 1.25)])
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     depth = 1 + corners @ random.normal(0, 0.1, 2).clip(-0.2, 0.2)
@@ -280,7 +280,7 @@ def _spoiled(random: np.random.Generator, scene: Picture) -> Picture:
     if random.random() < 0.35:
         spots = _resized(random.normal(0, 1, random.integers(4, 14, 2)), (_CANVAS, _CANVAS), cv2.INTER_CUBIC)
         dirt = (spots - 0.8).clip(0, 1)[..., None]
-        scene = scene * (1 - dirt * random.uniform(0.2, 0.7)) + dirt * random.uniform(0, 0.15)
+        scene = scene * (1 - dirt * random.uniform(0.2, 0.5)) + dirt * random.uniform(0, 0.15)
     if random.random() < 0.4:  # light from one side
         ramp = np.linspace(random.uniform(0.5, 1), random.uniform(0.9, 1.3), _CANVAS)
         scene = scene * (ramp[None, :, None] if random.random() < 0.5 else ramp[:, None, None])
@@ -291,8 +291,8 @@ def _spoiled(random: np.random.Generator, scene: Picture) -> Picture:
         kernel = np.full((1, length), 1 / length)
         scene = np.asarray(cv2.filter2D(scene, -1, kernel if random.random() < 0.5 else kernel.T), np.float32)
     if random.random() < 0.2:  # night
-        scene = scene * random.uniform(0.25, 0.6) * np.array([1.0, random.uniform(0.8, 1), random.uniform(0.55, 1)])
-    scene = scene + random.normal(0, random.uniform(0, 0.04), scene.shape)
+        scene = scene * random.uniform(0.3, 0.65) * np.array([1.0, random.uniform(0.8, 1), random.uniform(0.55, 1)])
+    scene = scene + random.normal(0, random.uniform(0, 0.04) * (0.5 + scene.mean()), scene.shape)
     if random.random() < 0.5:
         levels = np.rint(scene.clip(0, 1) * 255).astype(np.uint8)
         _, data = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(30, 90))])
