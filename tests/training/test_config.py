@@ -39,8 +39,8 @@ Refusal = Callable[..., str]
         ({"label_smoothing": -0.1}, r"label_smoothing in \[0, 1\)"),
         ({"label_smoothing": float("nan")}, "label_smoothing"),
         (
-            {"augment": ("crop", "blur")},
-            "no augmentation 'blur'; choose from crop, flip, rotate, affine, erase, jitter, rgb-shift",
+            {"augment": ("crop", "fog")},
+            "no augmentation 'fog'; choose from crop, flip, rotate, affine, erase, jitter, shade, blur, rgb-shift",
         ),
         ({"distort": "swirl"}, "no distortion 'swirl'; choose from none, r, rts, rts-apart, p, e, tc, scene, camera"),
         ({"distort": "r:0.5"}, "add up to 0.5, not to 1"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stn_training.data.augmentations import AUGMENTATIONS, Augmentation
 
-NAMES = ["crop", "flip", "rotate", "affine", "erase", "jitter"]
+NAMES = ["crop", "flip", "rotate", "affine", "erase", "jitter", "shade", "blur"]
 COLOUR = [*NAMES, "rgb-shift"]
 
 
@@ -118,9 +118,10 @@ def test_no_names_leave_the_pictures_alone() -> None:
 
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="no augmentation 'blur'; choose from crop, flip, rotate, affine, erase, jitter, rgb-shift"
+        ValueError,
+        match="no augmentation 'fog'; choose from crop, flip, rotate, affine, erase, jitter, shade, blur, rgb-shift",
     ):
-        Augmentation(["crop", "blur"], (28, 28), 1)
+        Augmentation(["crop", "fog"], (28, 28), 1)
 
 
 def test_a_number_is_the_augmentations_own() -> None:
@@ -153,3 +154,21 @@ def test_a_colour_shift_moves_the_channels_of_a_picture_apart() -> None:
     shifted = augmented(["rgb-shift:0.2"], images)
     assert float((shifted - images).abs().max()) <= 0.2 + 1e-6
     assert not torch.allclose(shifted[:, 0], shifted[:, 1])
+
+
+def test_shade_lights_one_side_more_than_the_other() -> None:
+    images = torch.full((64, 1, 16, 16), 0.5)
+    shaded = augmented(["shade:0.3"], images)
+    assert 0.1 < float((shaded - images).abs().max()) <= 0.3 + 1e-6
+    lit = (shaded[:, 0, :, :8].mean((1, 2)) - shaded[:, 0, :, 8:].mean((1, 2))).abs()
+    assert float(lit.max()) > 0.05
+
+
+def test_blur_spreads_a_point_by_its_deviation_at_most() -> None:
+    point = torch.zeros(64, 1, 17, 17)
+    point[:, :, 8, 8] = 1
+    blurred = augmented(["blur:1.5"], point)
+    assert torch.allclose(blurred.sum((1, 2, 3)), torch.ones(64), atol=1e-4)
+    places = torch.arange(17.0) - 8
+    deviations = (blurred[:, 0].sum(1) * places**2).sum(1).sqrt()
+    assert 1.0 < float(deviations.max()) <= 1.5

@@ -1,5 +1,6 @@
 """Augmentations by name: kornia's, set up for small images, on the training device, a batch at a time."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,17 @@ def _affine(degrees: float, *_: object) -> nn.Module:
     return affine
 
 
+def _shade(strength: float, *_: object) -> nn.Module:
+    light: nn.Module = kornia.RandomLinearIllumination(gain=(0.0, strength), p=0.7)
+    return light
+
+
+def _blur(deviation: float, *_: object) -> nn.Module:
+    side = 2 * math.ceil(2 * deviation) + 1
+    blur: nn.Module = kornia.RandomGaussianBlur((side, side), (min(0.1, deviation), deviation), p=0.5)
+    return blur
+
+
 AUGMENTATIONS: dict[str, Recipe] = {
     "crop": Recipe("pixels of padding, by default an eighth of the shorter side", 0, 1, 1000, _crop, geometric=True),
     "flip": Recipe("probability", 0.5, 0, 1, lambda p, *_: kornia.RandomHorizontalFlip(p=p), geometric=True),
@@ -53,6 +65,8 @@ AUGMENTATIONS: dict[str, Recipe] = {
     "affine": Recipe("degrees", 15, 0, 180, _affine, geometric=True),
     "erase": Recipe("probability", 0.5, 0, 1, lambda p, *_: kornia.RandomErasing(p=p, scale=(0.02, 0.15))),
     "jitter": Recipe("strength", 0.3, 0, 1, _jitter),
+    "shade": Recipe("most light that one side has or lacks, of 1", 0.4, 0, 1, _shade),
+    "blur": Recipe("largest standard deviation, pixels", 1.0, 0.01, 20, _blur),
     "rgb-shift": Recipe("largest shift", 0.1, 0, 1, lambda s, *_: kornia.RandomRGBShift(s, s, s, p=0.5)),
 }
 """The augmentations by their name on the command line; ``crop:4`` gives one its number."""
