@@ -131,3 +131,19 @@ def test_what_cannot_be_is_named(name: str, options: dict[str, Any], message: st
         pytest.skip("timm is installed")
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         Architecture(name, options).build_without_memory()
+
+
+def test_networks_of_timm_take_transformers_as_well() -> None:
+    pytest.importorskip("timm")
+    options = {"image_size": 32, "classes": 3, "channels": 1, "transformer": ["affine@input", "tps@blocks.1"]}
+    assert "timm/mobilenetv3_small_050" in backbone_names()
+    model = Architecture("timm/mobilenetv3_small_050", options).build().eval()
+    with torch.no_grad(), recorded_transforms(model) as calls:
+        assert model(torch.rand(2, 1, 32, 32)).shape == (2, 3)
+    assert [call.name for call in calls] == ["transformer", "classifier.blocks.1.transformer"]
+
+
+def test_an_unknown_network_of_timm_is_told_of_its_neighbours() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match="no network 'timm/resnet18x'; did you mean timm/resnet18"):
+        Architecture("timm/resnet18x", {}).build_without_memory()
