@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -19,6 +20,7 @@ from stn_runtime.machine.interpreter import PIP
 from stn_runtime.machine.memory import free_memory
 from stn_runtime.machine.threads import OverLimitError, run_within
 from stn_runtime.model.manifest import Form, Precision, read_preprocess
+from stn_runtime.model.zoo import find_model
 from stn_runtime.sources.image_files import ImageFiles
 from stn_runtime.sources.opening import open_source
 
@@ -31,6 +33,7 @@ from .optimizer import optimize_onnx
 from .proof.gates import GateError, TestSet
 from .proof.reference import LEAST_REAL
 from .proof.verification import ParityError
+from .web_page import VERSION, check_output, write_page
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +55,25 @@ class _ListTargets(argparse.Action):
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what ``stn export`` takes."""
-    parser.add_argument("checkpoint", type=Path, help="a .safetensors file written by 'stn train'")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the .onnx file to write")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        help="a .safetensors file written by 'stn train'; for a page also an .onnx file, or a released model's name",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="the .onnx file to write; with --target web also a folder, which becomes a page that runs the model",
+    )
+    parser.add_argument("--single-file", action="store_true", help="of a page: one .html that opens from disk")
+    parser.add_argument(
+        "--onnxruntime-web",
+        type=Path,
+        metavar="TGZ",
+        help=f"of a page: what 'npm pack onnxruntime-web@{VERSION}' fetches (default: taken from npm's registry, once)",
+    )
     parser.add_argument("--name", help="of the model, in its manifest (default: the output's stem)")
     parser.add_argument("--license", default="", help="of the weights, in the manifest, such as Apache-2.0")
     parser.add_argument(
@@ -89,7 +109,34 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Export a checkpoint; nothing is written when the graph differs from PyTorch."""
+    """Export a checkpoint, or make a page of it; nothing is written when the graph differs from PyTorch."""
+    if args.target == "web" and args.output.suffix != ".onnx":
+        return _export_page(args)
+    if args.single_file or args.onnxruntime_web is not None:
+        raise InputError("--single-file and --onnxruntime-web are for a page: add --target web, and no .onnx with -o")
+    return _export_file(args)
+
+
+def _export_page(args: argparse.Namespace) -> int:
+    check_output(args.output, args.single_file)
+    if args.checkpoint.suffix == ".safetensors":
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / f"{args.output.stem}.onnx"
+            failed = _export_file(argparse.Namespace(**{**vars(args), "output": model}))
+            if failed:
+                return failed
+            return _write_page(model, args)
+    return _write_page(find_model(args.checkpoint), args)
+
+
+def _write_page(model: Path, args: argparse.Namespace) -> int:
+    manifest = write_page(model, args.output, single_file=args.single_file, archive=args.onnxruntime_web)
+    way = "open it in a browser" if args.single_file else f"python -m http.server -d {args.output}"
+    sys.stdout.write(f"{args.output}: a page that runs {manifest.name}; {way}\n")
+    return 0
+
+
+def _export_file(args: argparse.Namespace) -> int:
     if args.output.suffix != ".onnx":
         raise InputError(f"{args.output}: the output must end in .onnx")
     plan = plan_export(args.target, args.form, args.precision, args.opset)

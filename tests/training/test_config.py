@@ -40,7 +40,7 @@ Refusal = Callable[..., str]
         ({"label_smoothing": float("nan")}, "label_smoothing"),
         (
             {"augment": ("crop", "fog")},
-            "no augmentation 'fog'; choose from crop, flip, rotate, affine, erase, jitter, shade, blur, rgb-shift",
+            "no augmentation 'fog'; choose from crop, flip, rotate, affine, erase, jitter, shade, shadow, blur, ",
         ),
         ({"distort": "swirl"}, "no distortion 'swirl'; choose from none, r, rts, rts-apart, p, e, tc, scene, camera"),
         ({"distort": "r:0.5"}, "add up to 0.5, not to 1"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stn_training.data.augmentations import AUGMENTATIONS, Augmentation
 
-NAMES = ["crop", "flip", "rotate", "affine", "erase", "jitter", "shade", "blur"]
+NAMES = ["crop", "flip", "rotate", "affine", "erase", "jitter", "shade", "shadow", "blur"]
 COLOUR = [*NAMES, "rgb-shift"]
 
 
@@ -119,7 +119,7 @@ def test_no_names_leave_the_pictures_alone() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(
         ValueError,
-        match="no augmentation 'fog'; choose from crop, flip, rotate, affine, erase, jitter, shade, blur, rgb-shift",
+        match="no augmentation 'fog'; choose from crop, flip, rotate, affine, erase, jitter, shade, shadow, blur, ",
     ):
         Augmentation(["crop", "fog"], (28, 28), 1)
 
@@ -172,3 +172,11 @@ def test_blur_spreads_a_point_by_its_deviation_at_most() -> None:
     places = torch.arange(17.0) - 8
     deviations = (blurred[:, 0].sum(1) * places**2).sum(1).sqrt()
     assert 1.0 < float(deviations.max()) <= 1.5
+
+
+def test_shadows_darken_and_never_light() -> None:
+    images = torch.full((32, 3, 32, 32), 0.8)
+    shadowed = augmented(["shadow:1"], images)
+    assert float(shadowed.max()) <= 0.8 + 1e-6
+    assert float(shadowed.min()) < 0.5
+    assert torch.equal(augmented(["shadow:0"], images), images)

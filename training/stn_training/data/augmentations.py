@@ -52,6 +52,25 @@ def _shade(strength: float, *_: object) -> nn.Module:
     return light
 
 
+class _Shadow(nn.Module):
+    """Casts a shadow across pictures: it takes a share of the light behind a line, which is sharp or soft."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, images: Tensor) -> Tensor:
+        count, _, height, width = images.shape
+        angle, place, sharpness, depth, chance = torch.rand(5, count, 1, 1, device=images.device)
+        rows = torch.linspace(-1, 1, height, device=images.device)[:, None]
+        columns = torch.linspace(-1, 1, width, device=images.device)
+        across = columns * torch.cos(2 * torch.pi * angle) + rows * torch.sin(2 * torch.pi * angle)
+        behind = torch.sigmoid((across - 1.2 * (2 * place - 1)) * 3 * 20**sharpness)
+        depth = (0.2 + 0.6 * depth) * (chance < self.probability)
+        light: Tensor = 1 - depth * behind
+        return images * light[:, None]
+
+
 def _blur(deviation: float, *_: object) -> nn.Module:
     side = 2 * math.ceil(2 * deviation) + 1
     blur: nn.Module = kornia.RandomGaussianBlur((side, side), (min(0.1, deviation), deviation), p=0.5)
@@ -66,6 +85,7 @@ AUGMENTATIONS: dict[str, Recipe] = {
     "erase": Recipe("probability", 0.5, 0, 1, lambda p, *_: kornia.RandomErasing(p=p, scale=(0.02, 0.15))),
     "jitter": Recipe("strength", 0.3, 0, 1, _jitter),
     "shade": Recipe("most light that one side has or lacks, of 1", 0.4, 0, 1, _shade),
+    "shadow": Recipe("probability", 0.5, 0, 1, lambda p, *_: _Shadow(p)),
     "blur": Recipe("largest standard deviation, pixels", 1.0, 0.01, 20, _blur),
     "rgb-shift": Recipe("largest shift", 0.1, 0, 1, lambda s, *_: kornia.RandomRGBShift(s, s, s, p=0.5)),
 }
