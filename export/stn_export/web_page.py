@@ -1,4 +1,4 @@
-"""A page that runs a model in a browser: our own files of ``runtime/web``, the model, and onnxruntime-web.
+"""A page that runs a model in a browser: our own files of ``runtime/web/page``, the model, and onnxruntime-web.
 
 onnxruntime-web is 40 MB, which few users of this package need: it does not travel in it, but is taken from npm's
 registry when the first page is made, checked against the hash below, and kept for the next.
@@ -42,18 +42,6 @@ _WEBGPU = {
     "ort.webgpu.js": "package/dist/ort.webgpu.bundle.min.mjs",
     "ort.webgpu.wasm": "package/dist/ort-wasm-simd-threaded.asyncify.wasm",
 }
-_OWN = (
-    "camera.js",
-    "doubt.js",
-    "drawing.js",
-    "golden.js",
-    "manifest.js",
-    "network.js",
-    "page.js",
-    "prediction.js",
-    "preprocessing.js",
-    "records.js",
-)
 _MODEL = "model.onnx"
 
 
@@ -109,9 +97,8 @@ def write_page(model: Path, output: Path, *, single_file: bool = False, archive:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as place:
         page = Path(place) / "page"
-        (page / "ort").mkdir(parents=True)
-        for name in ("index.html", "page.css", *_OWN):
-            shutil.copyfile(_source() / name, page / name)
+        shutil.copytree(_source(), page)
+        (page / "ort").mkdir()
         for name, content in engine.items():
             (page / "ort" / name).write_bytes(content)
         (page / _MODEL).write_bytes(data)
@@ -124,13 +111,13 @@ def write_page(model: Path, output: Path, *, single_file: bool = False, archive:
 def _source() -> Path:
     """Return the folder of our own files: in the installed package, or beside it in the repository."""
     package = Path(stn_runtime.__file__).parent
-    return next(folder for folder in (package / "web", package.parent / "web") if (folder / "page.js").is_file())
+    return next(folder for folder in (package / "web", package.parent / "web" / "page") if folder.is_dir())
 
 
 def _single_file(model: bytes, engine: dict[str, bytes]) -> str:
     """Return a page with everything in it: modules as data URLs, and what they load as compressed text."""
     source = _source()
-    modules = {f"stn-edge-web/{name}": _data_url((source / name).read_bytes()) for name in _OWN}
+    modules = {f"stn-edge-web/{path.name}": _data_url(path.read_bytes()) for path in sorted(source.glob("*.js"))}
     modules["onnxruntime-web"] = _data_url(engine["ort.wasm.js"])
     imports = json.dumps({"imports": modules})
     packed = {

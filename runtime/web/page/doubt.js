@@ -41,7 +41,9 @@ export function doubt(probabilities, theta, outlines, height, width, manifest) {
   }
   if (manifest.theta) {
     const { mean, whitening, limit } = manifest.theta;
-    const steps = whitening.map((row) => row.reduce((sum, value, index) => sum + value * (theta[index] - mean[index]), 0));
+    const steps = whitening.map((row) =>
+      row.reduce((sum, value, index) => sum + value * (theta[index] - mean[index]), 0),
+    );
     const distance = Math.hypot(...steps);
     if (distance > limit) {
       return `theta is unlike training (distance ${distance.toFixed(1)}, limit ${limit.toFixed(1)})`;

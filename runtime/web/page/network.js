@@ -47,7 +47,9 @@ export class Network {
       return new Network(ort, session, manifest);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new InputError(`${manifest.name}: onnxruntime-web cannot open it (${reason.slice(0, 300)}).`, { cause: error });
+      throw new InputError(`${manifest.name}: onnxruntime-web cannot open it (${reason.slice(0, 300)}).`, {
+        cause: error,
+      });
     }
   }
 

@@ -26,7 +26,11 @@ export function drawOutlines(canvas, outlines, seen) {
     if (!points.every(({ x, y }) => Number.isFinite(x) && Number.isFinite(y))) continue;
     const side = points.length / 4;
     const border = [...points, points[0]];
-    for (const [stroke, end] of /** @type {[string, number][]} */ ([["#000000", border.length], [OUTLINE, border.length], [TOP, side + 1]])) {
+    for (const [stroke, end] of /** @type {[string, number][]} */ ([
+      ["#000000", border.length],
+      [OUTLINE, border.length],
+      [TOP, side + 1],
+    ])) {
       context.lineWidth = stroke === "#000000" ? 2.2 * line : line;
       context.strokeStyle = stroke;
       context.beginPath();

@@ -104,7 +104,8 @@ async function openProven(engine) {
 
 /** Several threads need a page that is isolated from others; on iOS they hang even then (onnxruntime#11679). */
 function threads() {
-  const isIos = /iP(hone|ad|od)/.test(navigator.userAgent) || (/Mac/.test(navigator.userAgent) && navigator.maxTouchPoints > 1);
+  const isIos =
+    /iP(hone|ad|od)/.test(navigator.userAgent) || (/Mac/.test(navigator.userAgent) && navigator.maxTouchPoints > 1);
   return self.crossOriginIsolated && !isIos ? Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1) : 1;
 }
 
@@ -158,13 +159,15 @@ function show(prediction, outputs, source, latency) {
   elements.label.classList.toggle("long", named(prediction).length > 10);
   setText(elements.confidence, prediction.label === null ? "" : percent(prediction.confidence, 0));
   setText(elements.uncertain, prediction.uncertain ? `uncertain: ${prediction.uncertain}` : "");
-  elements.top.replaceChildren(...prediction.top.flatMap(({ label, probability }) => {
-    const bar = newElement("div", "", "bar");
-    const fill = newElement("i", "");
-    fill.style.width = `${100 * probability}%`;
-    bar.append(fill);
-    return [newElement("span", label || "no text"), bar, newElement("span", percent(probability))];
-  }));
+  elements.top.replaceChildren(
+    ...prediction.top.flatMap(({ label, probability }) => {
+      const bar = newElement("div", "", "bar");
+      const fill = newElement("i", "");
+      fill.style.width = `${100 * probability}%`;
+      bar.append(fill);
+      return [newElement("span", label || "no text"), bar, newElement("span", percent(probability))];
+    }),
+  );
   for (const [stage, milliseconds] of Object.entries(latency)) setText(elements[stage], milliseconds.toFixed(1));
   setText(elements.count, String(records.count));
   for (const button of [elements.save, elements.clear]) button.disabled = false;

@@ -130,7 +130,8 @@ function averaged(picture, region, rows, columns) {
       let from = ((region.top + row * down + inner) * picture.width + region.left) * step;
       for (let column = 0; column < columns; column++) {
         for (let beside = 0; beside < across; beside++, from += step) {
-          for (let channel = 0; channel < channels; channel++) sums[column * channels + channel] += data[from + channel];
+          for (let channel = 0; channel < channels; channel++)
+            sums[column * channels + channel] += data[from + channel];
         }
       }
     }
@@ -302,7 +303,9 @@ function asChannels(pixels, from, to) {
   const out = new Uint8Array(count * to);
   for (let pixel = 0; pixel < count; pixel++) {
     if (to === 3) out.fill(pixels[pixel], 3 * pixel, 3 * pixel + 3);
-    else out[pixel] = (pixels[3 * pixel] * 9798 + pixels[3 * pixel + 1] * 19235 + pixels[3 * pixel + 2] * 3735 + 16384) >> 15;
+    else
+      out[pixel] =
+        (pixels[3 * pixel] * 9798 + pixels[3 * pixel + 1] * 19235 + pixels[3 * pixel + 2] * 3735 + 16384) >> 15;
   }
   return out;
 }

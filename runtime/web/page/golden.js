@@ -80,7 +80,9 @@ async function unpacked(vector, index, manifest) {
     if (image.length !== height * width * channels || !recorded.probabilities) throw new RangeError("of another size");
     return { image, recorded };
   } catch (error) {
-    throw new InputError(`${manifest.name}: golden vector ${index} is damaged; export the model again.`, { cause: error });
+    throw new InputError(`${manifest.name}: golden vector ${index} is damaged; export the model again.`, {
+      cause: error,
+    });
   }
 }
 

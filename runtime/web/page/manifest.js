@@ -15,6 +15,7 @@
 
 const METADATA_KEY = "stn_edge";
 const SCHEMA = 1;
+const DEFAULTS = { verification: {}, golden: [], theta: null, reject: null, threshold: null, sequence: null };
 const METADATA_FIELD = 14; // of ModelProto: metadata_props, a key and a value each (onnx.proto3)
 
 /** A sentence for the person before the page: what is wrong, and what to do. */
@@ -47,7 +48,7 @@ export function readManifest(bytes, source) {
   if (manifest.export.form === "split") {
     throw new InputError(`${source}: is of the split form, which a page does not run; export it with --target web.`);
   }
-  return manifest;
+  return { ...DEFAULTS, ...manifest };
 }
 
 /**
