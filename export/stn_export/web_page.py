@@ -131,6 +131,7 @@ def _single_file(model: bytes, engine: dict[str, bytes]) -> str:
     style = (source / "page.css").read_text(encoding="utf-8")
     replacements = (
         (r'<link rel="stylesheet" href="page\.css">', f"<style>\n{style}</style>"),
+        (r'(?:<link rel="(?:module)?preload".*>\n)+', ""),
         (r'(?s)(<script id="settings")', f"{inline}\n\\1"),
         (r'(?s)(<script id="imports" type="importmap">).*?(</script>)', f"\\1{imports}\\2"),
     )

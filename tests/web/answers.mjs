@@ -11,8 +11,8 @@ import { place, preprocess } from "../../runtime/web/page/preprocessing.js";
 
 const bytes = (text) => new Uint8Array(Buffer.from(text, "base64"));
 const questions = {
-  preprocess: ({ height, width, channels, data, spec }) =>
-    Buffer.from(preprocess({ height, width, channels, step: channels, data: bytes(data) }, spec)).toString("base64"),
+  preprocess: ({ height, width, data, spec }) =>
+    Buffer.from(preprocess({ height, width, step: 3, data: bytes(data) }, spec)).toString("base64"),
   place: ({ height, width, spec }) => place(height, width, spec),
   manifest: ({ data }) => readManifest(bytes(data), "model.onnx"),
   prediction: ({ outputs, height, width, manifest, threshold, count }) =>

@@ -75,7 +75,6 @@ def test_preprocessing_is_equal_to_the_bit(fit: str, interpolation: str) -> None
                 "what": "preprocess",
                 "height": picture.shape[0],
                 "width": picture.shape[1],
-                "channels": 3,
                 "data": packed(picture.tobytes()),
                 "spec": dataclasses.asdict(spec),
             }

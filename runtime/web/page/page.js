@@ -121,7 +121,7 @@ async function classify(source, time, decode) {
   const { width, height } = work;
   const started = performance.now();
   const { data } = contextOf(work).getImageData(0, 0, width, height);
-  const input = preprocess({ height, width, channels: 3, step: 4, data }, manifest.preprocess);
+  const input = preprocess({ height, width, step: 4, data }, manifest.preprocess);
   const resized = performance.now();
   const outputs = await network.run(input);
   const inferred = performance.now();
@@ -159,18 +159,33 @@ function show(prediction, outputs, source, latency) {
   elements.label.classList.toggle("long", named(prediction).length > 10);
   setText(elements.confidence, prediction.label === null ? "" : percent(prediction.confidence, 0));
   setText(elements.uncertain, prediction.uncertain ? `uncertain: ${prediction.uncertain}` : "");
-  elements.top.replaceChildren(
-    ...prediction.top.flatMap(({ label, probability }) => {
-      const bar = newElement("div", "", "bar");
-      const fill = newElement("i", "");
-      fill.style.width = `${100 * probability}%`;
-      bar.append(fill);
-      return [newElement("span", label || "no text"), bar, newElement("span", percent(probability))];
-    }),
-  );
+  showTop(prediction.top);
   for (const [stage, milliseconds] of Object.entries(latency)) setText(elements[stage], milliseconds.toFixed(1));
   setText(elements.count, String(records.count));
   for (const button of [elements.save, elements.clear]) button.disabled = false;
+}
+
+/**
+ * Show the most probable labels; the rows stay where they are, since new ones with every frame cost time.
+ *
+ * @param {import("./prediction.js").Score[]} top
+ */
+function showTop(top) {
+  if (elements.top.children.length !== 3 * top.length) {
+    elements.top.replaceChildren(...top.flatMap(() => [newElement("span", ""), newBar(), newElement("span", "")]));
+  }
+  for (const [row, { label, probability }] of top.entries()) {
+    const [name, bar, share] = [0, 1, 2].map((column) => elements.top.children[3 * row + column]);
+    setText(name, label || "no text");
+    bar.firstChild.style.width = `${100 * probability}%`;
+    setText(share, percent(probability));
+  }
+}
+
+function newBar() {
+  const bar = newElement("div", "", "bar");
+  bar.append(newElement("i", ""));
+  return bar;
 }
 
 /** @param {import("./prediction.js").Prediction} prediction */

@@ -4,8 +4,8 @@
  * What stn_runtime leaves to OpenCV is written out here as OpenCV 4 computes it for 8-bit pictures: `INTER_AREA` in
  * float32, `INTER_LINEAR` in fixed point with 11 bits, `COLOR_RGB2GRAY` with 15.
  *
- * @typedef {{ height: number, width: number, channels: number, step: number, data: ArrayLike<number> }} Picture
- *   Rows of pixels, `step` numbers from pixel to pixel, of which the first `channels` count: RGB, or RGBA of a canvas.
+ * @typedef {{ height: number, width: number, step: number, data: Uint8Array | Uint8ClampedArray }} Picture
+ *   Rows of pixels, `step` numbers from pixel to pixel: RGB, or RGBA of a canvas, where the fourth does not count.
  * @typedef {{ height: number, width: number, channels: number, fit: "stretch" | "letterbox" | "crop",
  *   interpolation: "area" | "linear" }} PreprocessSpec
  * @typedef {{ top: number, left: number, height: number, width: number }} Region
@@ -18,7 +18,7 @@ const LINEAR_ONE = 2048;
 /**
  * Return a picture as the network's input, (height, width, channels).
  *
- * @param {Picture} picture RGB or RGBA
+ * @param {Picture} picture
  * @param {PreprocessSpec} spec
  * @returns {Uint8Array}
  */
@@ -27,11 +27,11 @@ export function preprocess(picture, spec) {
   if (spec.fit === "letterbox") {
     const place = letterboxed(picture.height, picture.width, spec);
     const fitted = resize(picture, whole, place.height, place.width, spec.interpolation);
-    return asChannels(framed(fitted, place, spec, picture.channels), picture.channels, spec.channels);
+    return asChannels(framed(fitted, place, spec), spec.channels);
   }
   const region = spec.fit === "crop" ? cropped(picture.height, picture.width, spec) : whole;
   const fitted = resize(picture, region, spec.height, spec.width, spec.interpolation);
-  return asChannels(fitted, picture.channels, spec.channels);
+  return asChannels(fitted, spec.channels);
 }
 
 /**
@@ -75,7 +75,7 @@ export function seenPart(height, width, spec) {
 }
 
 /**
- * Return a part of a picture at another size, its pixels packed.
+ * Return a part of a picture at another size, RGB, (rows, columns, 3).
  *
  * @param {Picture} picture
  * @param {Region} region
@@ -98,14 +98,15 @@ export function resize(picture, region, rows, columns, interpolation) {
 }
 
 /** @param {Picture} picture @param {Region} region */
-function copied(picture, region) {
-  const { channels, step, data } = picture;
-  const out = new Uint8Array(region.height * region.width * channels);
+function copied({ width, step, data }, region) {
+  const out = new Uint8Array(3 * region.height * region.width);
   let to = 0;
   for (let row = 0; row < region.height; row++) {
-    let from = ((region.top + row) * picture.width + region.left) * step;
+    let from = ((region.top + row) * width + region.left) * step;
     for (let column = 0; column < region.width; column++, from += step) {
-      for (let channel = 0; channel < channels; channel++) out[to++] = data[from + channel];
+      out[to++] = data[from];
+      out[to++] = data[from + 1];
+      out[to++] = data[from + 2];
     }
   }
   return out;
@@ -116,26 +117,32 @@ function copied(picture, region) {
  *
  * @param {Picture} picture @param {Region} region @param {number} rows @param {number} columns
  */
-function averaged(picture, region, rows, columns) {
-  const { channels, step, data } = picture;
+function averaged({ width, step, data }, region, rows, columns) {
   const down = region.height / rows;
   const across = region.width / columns;
   const share = Math.fround(1 / (down * across));
   const isFour = down === 2 && across === 2;
-  const out = new Uint8Array(rows * columns * channels);
-  const sums = new Uint32Array(columns * channels);
+  const out = new Uint8Array(3 * rows * columns);
+  const sums = new Uint32Array(3 * columns);
   for (let row = 0; row < rows; row++) {
     sums.fill(0);
     for (let inner = 0; inner < down; inner++) {
-      let from = ((region.top + row * down + inner) * picture.width + region.left) * step;
-      for (let column = 0; column < columns; column++) {
-        for (let beside = 0; beside < across; beside++, from += step) {
-          for (let channel = 0; channel < channels; channel++)
-            sums[column * channels + channel] += data[from + channel];
+      let from = ((region.top + row * down + inner) * width + region.left) * step;
+      for (let to = 0; to < sums.length; to += 3) {
+        let red = 0;
+        let green = 0;
+        let blue = 0;
+        for (const end = from + across * step; from < end; from += step) {
+          red += data[from];
+          green += data[from + 1];
+          blue += data[from + 2];
         }
+        sums[to] += red;
+        sums[to + 1] += green;
+        sums[to + 2] += blue;
       }
     }
-    const first = row * columns * channels;
+    const first = row * sums.length;
     for (let index = 0; index < sums.length; index++) {
       out[first + index] = isFour ? (sums[index] + 2) >> 2 : roundHalfEven(Math.fround(sums[index] * share));
     }
@@ -148,33 +155,37 @@ function averaged(picture, region, rows, columns) {
  *
  * @param {Picture} picture @param {Region} region @param {number} rows @param {number} columns
  */
-function weighted(picture, region, rows, columns) {
-  const { channels, step, data } = picture;
-  const across = coverage(region.width, columns);
+function weighted({ width, step, data }, region, rows, columns) {
+  const { sources, weights, starts } = coverage(region.width, columns);
   const down = coverage(region.height, rows);
-  const out = new Uint8Array(rows * columns * channels);
-  const sums = new Float32Array(columns * channels);
-  const line = new Float32Array(columns * channels);
+  const { fround } = Math;
+  const out = new Uint8Array(3 * rows * columns);
+  const sums = new Float32Array(3 * columns);
   for (let row = 0; row < rows; row++) {
+    sums.fill(0);
     for (let entry = down.starts[row]; entry < down.starts[row + 1]; entry++) {
-      const first = ((region.top + down.sources[entry]) * picture.width + region.left) * step;
-      line.fill(0);
+      const first = ((region.top + down.sources[entry]) * width + region.left) * step;
+      const share = down.weights[entry];
+      let part = 0;
       for (let column = 0; column < columns; column++) {
-        for (let part = across.starts[column]; part < across.starts[column + 1]; part++) {
-          const from = first + across.sources[part] * step;
-          for (let channel = 0; channel < channels; channel++) {
-            line[column * channels + channel] += Math.fround(data[from + channel] * across.weights[part]);
-          }
+        let red = 0;
+        let green = 0;
+        let blue = 0;
+        for (const end = starts[column + 1]; part < end; part++) {
+          const from = first + sources[part] * step;
+          const weight = weights[part];
+          red = fround(red + fround(data[from] * weight));
+          green = fround(green + fround(data[from + 1] * weight));
+          blue = fround(blue + fround(data[from + 2] * weight));
         }
-      }
-      const weight = down.weights[entry];
-      const isFirst = entry === down.starts[row];
-      for (let index = 0; index < sums.length; index++) {
-        const share = Math.fround(weight * line[index]);
-        sums[index] = isFirst ? share : sums[index] + share;
+        const to = 3 * column;
+        sums[to] += fround(red * share);
+        sums[to + 1] += fround(green * share);
+        sums[to + 2] += fround(blue * share);
       }
     }
-    out.set(sums.map(roundHalfEven), row * columns * channels);
+    const first = row * sums.length;
+    for (let index = 0; index < sums.length; index++) out[first + index] = roundHalfEven(sums[index]);
   }
   return out;
 }
@@ -212,18 +223,17 @@ function coverage(sourceSize, targetSize) {
     }
     starts.push(sources.length);
   }
-  return { sources, weights: Float32Array.from(weights), starts };
+  return { sources: Int32Array.from(sources), weights: Float32Array.from(weights), starts: Int32Array.from(starts) };
 }
 
 /**
  * @param {Picture} picture @param {Region} region @param {number} rows @param {number} columns
  */
-function bilinear(picture, region, rows, columns) {
-  const { channels, step, data } = picture;
+function bilinear({ width, step, data }, region, rows, columns) {
   const across = neighbours(region.width, columns, true);
   const down = neighbours(region.height, rows, false);
-  const out = new Uint8Array(rows * columns * channels);
-  const size = columns * channels;
+  const size = 3 * columns;
+  const out = new Uint8Array(rows * size);
   /** @type {Map<number, Int32Array>} */
   const lines = new Map();
   /** @param {number} row */
@@ -232,13 +242,13 @@ function bilinear(picture, region, rows, columns) {
     if (known) return known;
     if (lines.size > 2) lines.delete(Math.min(...lines.keys()));
     const line = new Int32Array(size);
-    const first = ((region.top + row) * picture.width + region.left) * step;
+    const first = ((region.top + row) * width + region.left) * step;
     for (let column = 0; column < columns; column++) {
-      const from = first + across.near[column] * step;
-      const next = first + across.far[column] * step;
-      for (let channel = 0; channel < channels; channel++) {
-        line[column * channels + channel] =
-          data[from + channel] * across.nearShare[column] + data[next + channel] * across.farShare[column];
+      const near = first + across.near[column] * step;
+      const far = first + across.far[column] * step;
+      for (let colour = 0; colour < 3; colour++) {
+        line[3 * column + colour] =
+          data[near + colour] * across.nearShare[column] + data[far + colour] * across.farShare[column];
       }
     }
     lines.set(row, line);
@@ -283,29 +293,23 @@ function neighbours(sourceSize, targetSize, isRow) {
   return { near, far, nearShare, farShare };
 }
 
-/**
- * @param {Uint8Array} pixels @param {Region} part @param {PreprocessSpec} spec @param {number} channels
- */
-function framed(pixels, part, spec, channels) {
-  const canvas = new Uint8Array(spec.height * spec.width * channels);
-  const length = part.width * channels;
+/** @param {Uint8Array} pixels @param {Region} part @param {PreprocessSpec} spec */
+function framed(pixels, part, spec) {
+  const canvas = new Uint8Array(3 * spec.height * spec.width);
+  const length = 3 * part.width;
   for (let row = 0; row < part.height; row++) {
-    const to = ((part.top + row) * spec.width + part.left) * channels;
+    const to = 3 * ((part.top + row) * spec.width + part.left);
     canvas.set(pixels.subarray(row * length, (row + 1) * length), to);
   }
   return canvas;
 }
 
-/** @param {Uint8Array} pixels @param {number} from @param {number} to */
-function asChannels(pixels, from, to) {
-  if (from === to) return pixels;
-  const count = pixels.length / from;
-  const out = new Uint8Array(count * to);
-  for (let pixel = 0; pixel < count; pixel++) {
-    if (to === 3) out.fill(pixels[pixel], 3 * pixel, 3 * pixel + 3);
-    else
-      out[pixel] =
-        (pixels[3 * pixel] * 9798 + pixels[3 * pixel + 1] * 19235 + pixels[3 * pixel + 2] * 3735 + 16384) >> 15;
+/** @param {Uint8Array} pixels RGB @param {number} channels */
+function asChannels(pixels, channels) {
+  if (channels === 3) return pixels;
+  const out = new Uint8Array(pixels.length / 3);
+  for (let to = 0, from = 0; to < out.length; to++, from += 3) {
+    out[to] = (pixels[from] * 9798 + pixels[from + 1] * 19235 + pixels[from + 2] * 3735 + 16384) >> 15;
   }
   return out;
 }
