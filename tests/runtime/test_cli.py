@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from stn_runtime import GoldenVector, Manifest
 from stn_runtime.cli import COMMANDS
-from stn_runtime.commands.run import Summary
+from stn_runtime.commands.summary import Summary
 from stn_runtime.images.reading import read_image
 from stn_runtime.images.writing import write_image
 from stn_runtime.machine.interpreter import PIP

@@ -3,9 +3,7 @@
 import argparse
 import sys
 import time
-from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
@@ -13,57 +11,19 @@ from ..errors import printable
 from ..machine.signals import StopSignals
 from ..machine.systemd import notify
 from ..pipeline.pipeline import classify
-from ..records.record import Record
 from .open_run import OpenRun
 from .run_options import RunOptions, add_run_arguments
+from .summary import Summary
 
 __all__ = ["add_run_arguments", "run"]
 
 
-_LABELS_SHOWN = 10
-
-
-@dataclass
-class Summary:
-    """Counts of a run.
-
-    Attributes:
-        frames: Frames that have a record.
-        failed: Those of them that could not be read.
-        labels: Frames by label; those below the threshold are counted as ``unsure``, those of the label that means
-            none of the others as ``no label`` with its name.
-        seconds: Duration from the first frame asked for to the last record.
-    """
-
-    frames: int = 0
-    failed: int = 0
-    labels: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-
-    def count(self, record: Record) -> None:
-        """Count one record; the event of a camera is no frame."""
-        if record.event is not None:
-            return
-        self.frames += 1
-        self.failed += record.error is not None
-        if record.prediction is not None:
-            name = record.prediction.shown_label
-            missing = f"no label ({name})" if record.rejected else record.missing_label
-            self.labels[missing or name] += 1
-
-    def text(self) -> str:
-        """Return the counts as one line, and a second one with the most frequent labels where there are any."""
-        rate = f", {self.frames / self.seconds:.1f} a second" if self.seconds and self.frames else ""
-        ranked = self.labels.most_common()
-        shown = [f"{printable(label, 40)}: {count}" for label, count in ranked[:_LABELS_SHOWN]]
-        hidden = len(ranked) - len(shown)
-        others = [f"{hidden} other label{'s' * (hidden > 1)}"] if hidden else []
-        labels = f"\nlabels: {', '.join(shown + others)}" if shown else ""
-        return f"{self.frames} frames, {self.failed} failed{rate}{labels}"
-
-
 def run(args: argparse.Namespace) -> int:
     """Classify every frame of a source; return 0, 1 when frames failed, or 130 when a signal ended the run."""
+    if args.engine == "ray":
+        from .cluster_run import run_cluster  # the packages that it needs are an extra
+
+        return run_cluster(args)
     options = RunOptions.from_arguments(args)
     with StopSignals() as signals:
         with OpenRun(options) as opened:

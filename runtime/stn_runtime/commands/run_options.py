@@ -108,6 +108,8 @@ class RunOptions:
             tune=args.tune,
             providers=tuple(args.providers) if args.providers is not None else None,
         )
+        if args.address is not None or args.workers is not None:
+            raise InputError("--address and --workers are for --engine ray: add it, or leave them out")
         if args.token is not None and args.serve is None:
             raise InputError("--token is for --serve: name its port")
         options.check()
@@ -119,6 +121,8 @@ class RunOptions:
         Raises:
             InputError: Two of them do not.
         """
+        if isinstance(self.output, str):
+            raise InputError(f"--output {self.output}: is an address, where only --engine ray writes")
         if self.output is not None:
             writer_for(self.output)
         elif self.resume:
@@ -146,6 +150,11 @@ def fields(text: str) -> tuple[str, ...]:
             hint = did_you_mean(name, CSV_COLUMNS) or f"; there are {', '.join(CSV_COLUMNS)}"
             raise argparse.ArgumentTypeError(f"has no field '{name}'{hint}")
     return names
+
+
+def place_or_address(value: str) -> Path | str:
+    """Read the path of a file or folder, or an address such as ``s3://bucket/folder``."""
+    return text(value) if "://" in value else place(value)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -198,7 +207,9 @@ def _add_camera(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_results(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-o", "--output", type=place, metavar="FILE", help="write records to this .jsonl or .csv file")
+    group.add_argument(
+        "-o", "--output", type=place_or_address, metavar="FILE", help="write records to this .jsonl or .csv file"
+    )
     group.add_argument(
         "--fields",
         type=fields,
@@ -235,6 +246,19 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray classifies folders, parquet files and s3://, gs:// or file:// addresses on a Ray cluster, or on all "
+        "CPUs of this machine, into --output, a folder of parquet files (default: local)",
+    )
+    group.add_argument(
+        "--address", metavar="ADDRESS", help="of --engine ray: a cluster's (default: one on this machine)"
+    )
+    group.add_argument(
+        "--workers", type=whole(), metavar="N", help="of --engine ray: processes (default: 1 for each CPU there)"
+    )
     group.add_argument("--full-decode", action="store_true", help="decode JPEGs at full size even if not needed")
     threads = group.add_mutually_exclusive_group()
     threads.add_argument(
