@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import ImageReadError, InputError, MissingDependencyError, ModelContractError
     from .images.preprocessing import PreprocessSpec, preprocess
+    from .cluster.batch_classifier import BatchClassifier
     from .model.classifier import Classifier, Prediction, Score
     from .model.doubt import doubt
     from .model.manifest import ExportSpec, GoldenVector, Manifest, TransformerSpec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .views.view import View
 
 _MODULES = {
+    "BatchClassifier": "cluster.batch_classifier",
     "CameraOptions": "sources.captures",
     "Classifier": "model.classifier",
     "Csv": "records.writers",
@@ -57,6 +59,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "BatchClassifier",
     "CameraOptions",
     "Classifier",
     "Csv",
