@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .cluster.batch_classifier import BatchClassifier
     from .errors import ImageReadError, InputError, MissingDependencyError, ModelContractError
     from .images.preprocessing import PreprocessSpec, preprocess
-    from .cluster.batch_classifier import BatchClassifier
     from .model.classifier import Classifier, Prediction, Score
     from .model.doubt import doubt
     from .model.manifest import ExportSpec, GoldenVector, Manifest, TransformerSpec

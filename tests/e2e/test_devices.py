@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,24 @@ def test_torchrun_starts_the_processes_as_well(tmp_path: Path) -> None:
     assert len(accuracies(tmp_path / "run")) == 1
     assert done.stderr.count("epoch 0  ") == 1
     assert done.stdout.count("validation accuracy") == 1  # the first process alone tells
+
+
+@pytest.mark.slow
+def test_two_nodes_with_a_process_each_train_together(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    launcher += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+    command = ["-m", "stn_runtime", *DIGITS, "--epochs", "1", "--output", str(tmp_path / "run")]
+    nodes = [
+        subprocess.Popen([*launcher, f"--node-rank={rank}", *command], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    said = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0]
+    assert ["validation accuracy" in words for words in said] == [True, False]
+    assert len(accuracies(tmp_path / "run")) == 1
 
 
 @pytest.fixture
