@@ -83,7 +83,15 @@ def test_openvino_left_alone_computes_in_bfloat16_where_the_cpu_has_it() -> None
 ENGINES = {"classic": getattr(cv2.dnn, "ENGINE_CLASSIC", None), "new": getattr(cv2.dnn, "ENGINE_NEW", None)}
 LOADS = {
     "4": SPLIT,
-    "5, classic": {"cifar10", "digits", "digits-int8", "digits-split", "digits-split-int8"},
+    "5, classic": {
+        "cifar10",
+        "digits",
+        "digits-int8",
+        "digits-split",
+        "digits-split-int8",
+        "traffic-signs",
+        "traffic-signs-int8",
+    },
     "5, new": FLOAT32 | FLOAT16 | {"digits-split-int8"},  # whose localisation net is in float32
 }
 """What each engine reads, measured with OpenCV 4.8, 4.14 and 5.0.0, one picture each: the classic one mixes them up."""
