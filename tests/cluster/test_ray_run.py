@@ -110,6 +110,16 @@ def test_a_run_that_broke_off_goes_on_with_the_partitions_that_are_missing(
     assert run(folder, "--output", output, "--resume") == 0
 
 
+def test_relative_places_are_those_of_the_command_and_not_of_a_worker(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("pictures", "--output", "labels.parquet", "--limit", 12) == 0
+    found = rows(tmp_path / "labels.parquet")
+    assert [row["source"] for row in found] == [f"pictures/{number:03d}.png" for number in range(12)]
+    assert all(row["error"] is None for row in found)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +33,7 @@ class Partition:
 
     Attributes:
         number: From 0.
-        base: Address of the file system that the paths are of; empty is this machine's.
+        base: Address of the file system that the paths are of, or the folder that they start from.
         paths: The pictures; or, of a parquet file, its path alone.
         row_group: Which part of a parquet file; None of pictures.
     """
@@ -63,6 +64,11 @@ class Division:
     digest: str
 
 
+def absolute(address: str) -> str:
+    """Return an address, or a path of this machine from its root on."""
+    return address if "://" in address else str(Path(address).resolve())
+
+
 def file_system(address: str) -> tuple[Any, str]:
     """Return pyarrow's file system of an address, ``s3://bucket/folder`` or a path, and the path in it.
 
@@ -71,7 +77,7 @@ def file_system(address: str) -> tuple[Any, str]:
     """
     fs = required("pyarrow.fs")
     if "://" not in address:
-        return fs.LocalFileSystem(), str(Path(address).resolve())
+        return fs.LocalFileSystem(), absolute(address)
     try:
         system, path = fs.FileSystem.from_uri(address)
     except (OSError, ValueError) as error:
@@ -101,7 +107,8 @@ def divided(sources: Sequence[str], selection: Selection, limit: int | None) -> 
                 paths = paths[: limit - pictures]
                 count = len(paths)
             partitions.append(Partition(len(partitions), base, tuple(paths), row_group))
-            digest.update(json.dumps([base, paths, row_group, count]).encode())
+            places = [_address(base, _place(base, path)) for path in paths]
+            digest.update(json.dumps([places, row_group, count]).encode())
             pictures += count
     if not pictures:
         raise InputError(f"{', '.join(map(without_secrets, sources))}: no pictures found")
@@ -112,10 +119,10 @@ def _pieces(source: str, selection: Selection) -> Iterator[tuple[str, list[str],
     """Yield base, paths, row group and number of pictures of each partition of a source."""
     is_address = "://" in source
     if not is_address and not source.endswith(_PARQUET):
-        base, paths = "", [str(path) for path in _local_files(source, selection)]
+        base, paths = os.getcwd(), [str(path) for path in _local_files(source, selection)]
     else:
         system, path = file_system(source)
-        base = source if is_address else ""
+        base = source if is_address else os.getcwd()
         paths = _listed(system, path, source, selection)
         if paths and all(path.endswith(_PARQUET) for path in paths):
             yield from _row_groups(system, base, paths, source)
@@ -202,7 +209,7 @@ def read_pictures(partition: Partition) -> Iterator[tuple[str, int, Any]]:
     with ThreadPoolExecutor(4) as pool:
         waiting: deque[tuple[str, Future[Any]]] = deque()
         for path in partition.paths:
-            waiting.append((path, pool.submit(_read, system, path)))
+            waiting.append((path, pool.submit(_read, system, _place(partition.base, path))))
             if len(waiting) > _READ_AHEAD:
                 path, pending = waiting.popleft()
                 yield _address(partition.base, path), 0, pending.result()
@@ -230,5 +237,12 @@ def _read(system: Any, path: str) -> Any:  # noqa: ANN401  (pyarrow's)
         return ImageReadError(f"{path}: cannot be read ({describe_cause(error)})")
 
 
+def _place(base: str, path: str) -> str:
+    """Return a path as its file system takes it; a relative one starts where the driver ran, and not the worker."""
+    return path if "://" in base else os.path.join(base, path)
+
+
 def _address(base: str, path: str) -> str:
-    return f"{base.partition('://')[0]}://{path}" if base else path
+    """Return what a picture is called in its record."""
+    scheme, separator, _ = base.partition("://")
+    return f"{scheme}://{path}" if separator else path

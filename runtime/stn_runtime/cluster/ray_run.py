@@ -23,7 +23,7 @@ from ..sources.frame import Selection
 from .batch_classifier import BatchClassifier
 from .packages import required
 from .parquet_records import write_whole
-from .partitions import Division, Partition, divided, file_system, read_pictures
+from .partitions import Division, Partition, absolute, divided, file_system, read_pictures
 
 _PLAN, _MODEL = "_run.json", "_model.onnx"  # names that readers of parquet folders pass over
 _BATCH = 64  # pictures that a worker turns into rows at a time
@@ -126,7 +126,7 @@ def classify_on_ray(options: ClusterOptions) -> tuple[int, Iterator[PartitionDon
     ray = required("ray")
     required("ray.data")
     model = find_model(options.model)
-    manifest = Classifier(model, threads=1, providers=options.providers).manifest
+    manifest = Classifier(model, threads=1, providers=["CPUExecutionProvider"]).manifest
     rule = manifest.label_rule(options.threshold)
     division = divided(options.sources, options.selection, options.limit)
     left = _left_over(options, division, model.read_bytes())
@@ -180,7 +180,7 @@ def _rows(
     blocks = min(len(items), _BLOCKS_PER_WORKER * workers)
     dataset = ray.data.from_items(items, override_num_blocks=blocks).map(
         _Worker,
-        fn_constructor_kwargs={"output": options.output, "options": settings},
+        fn_constructor_kwargs={"output": absolute(options.output), "options": settings},
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=options.threads,
     )
