@@ -11,10 +11,13 @@ from onnx import TensorProto
 
 from stn_runtime import Classifier, InputError, Manifest, ModelContractError, TransformerSpec
 from stn_runtime.machine.cpus import usable_cpus
+from stn_runtime.model.golden import replay
 from stn_runtime.model.manifest import METADATA_KEY
+from stn_runtime.model.network import Network
 from stn_runtime.model.session import open_session, read_manifest
+from stn_runtime.model.zoo import find_model
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CPU, CUDA, OPENVINO = "CPUExecutionProvider", "CUDAExecutionProvider", "OpenVINOExecutionProvider"
 
 
 def _refused(path: Path, told: str) -> None:
@@ -174,7 +177,7 @@ def _cuda_does_not_start(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     """CUDA is listed, but onnxruntime takes the CPU instead."""
     start = ort.InferenceSession
 
-    def fall_back(model: str, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
+    def fall_back(model: str, options: ort.SessionOptions, providers: list[str], **_: object) -> ort.InferenceSession:
         if request.param == "onnxruntime prints so":
             print(f"EP Error when using {providers}")  # noqa: T201
         return start(model, options, providers=[CPU])
@@ -212,6 +215,32 @@ def test_what_onnxruntime_prints_of_a_provider_it_does_not_know_is_no_output(
     with pytest.raises(InputError, match=r"^execution provider DeadExecutionProvider could not be started; "):
         open_session(grey_model, providers=["DeadExecutionProvider"])
     assert capsys.readouterr().out == ""
+
+
+def test_openvino_is_told_the_threads_and_to_keep_the_precision(
+    grey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, told = ort.InferenceSession, []
+
+    def listening(
+        model: str, options: ort.SessionOptions, providers: list[str], provider_options: list[dict[str, str]]
+    ) -> ort.InferenceSession:
+        told.extend(zip(providers, provider_options, strict=True))
+        return start(model, options, providers=[CPU])
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [OPENVINO, CPU])
+    monkeypatch.setattr(ort, "InferenceSession", listening)
+    with pytest.raises(InputError, match="could not be started"):  # it is not here
+        open_session(grey_model, threads=3, providers=[OPENVINO, CPU])
+    assert told == [(OPENVINO, {"precision": "ACCURACY", "num_of_threads": "3"}), (CPU, {})]
+
+
+@pytest.mark.skipif(OPENVINO not in ort.get_available_providers(), reason="needs onnxruntime-openvino")
+@pytest.mark.parametrize("name", ["digits", "digits-int8", "digits-split", "traffic-signs"])
+def test_released_models_answer_on_openvino_as_they_were_exported(name: str) -> None:
+    network = Network(find_model(name), threads=1, providers=[OPENVINO])
+    assert network.session.get_providers()[0] == OPENVINO
+    assert replay(network).passed
 
 
 def test_a_provider_that_starts_is_not_spoken_of(grey_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
