@@ -173,7 +173,7 @@ def test_a_sheet_follows_from_its_seed(tmp_path: Path) -> None:
         (["train", "sklearn-digits", "--options", "{"], "network options are not JSON"),
         (["train", "sklearn-digits", "--options", "[1]"], "network options must be a JSON object"),
         (["train", "sklearn-digits", "--options", '{"wdth": 1}'], "option 'wdth' is not known; did you mean 'width'"),
-        (["train", "sklearn-digits", "--augment", "blur"], "no augmentation 'blur'"),
+        (["train", "sklearn-digits", "--augment", "fog"], "no augmentation 'fog'"),
         (["train", "sklearn-digits", "--distort", "swirl"], "no distortion 'swirl'"),
         (["train", "sklearn-digits", "--epochs", "-1"], "epochs must not be negative, infinite or huge, got -1"),
         (["train", "sklearn-digits", "--seed", "-1"], "seed must not be negative"),

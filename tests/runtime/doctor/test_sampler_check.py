@@ -25,7 +25,7 @@ def _a_dead_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that onnxruntime lists but cannot start; it then prints so and takes the CPU."""
     start = ort.InferenceSession
 
-    def fall_back(model: bytes, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
+    def fall_back(model: bytes, options: ort.SessionOptions, providers: list[str], **_: object) -> ort.InferenceSession:
         if DEAD in providers:
             print(f"EP Error when using {providers}")  # noqa: T201
         return start(model, options, providers=[CPU])
