@@ -45,6 +45,7 @@ class EventCommand(View):
         self._environment = {name: value for name, value in os.environ.items() if name != "STN_TOKEN"}
         self._labels: dict[str, str | None] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_interrupted = False
 
     def show(self, frame: Frame, record: Record) -> bool:
         """Run the command if this is an event; always goes on."""
@@ -62,6 +63,7 @@ class EventCommand(View):
 
     def interrupt(self) -> None:
         """Start no command any more, and give the one that still runs a few seconds."""
+        self._is_interrupted = True  # frames of a batch may still come
         self._worker.forget()
         timer = threading.Timer(_GRACE_SECONDS, self._end)
         timer.daemon = True
@@ -80,6 +82,8 @@ class EventCommand(View):
             _kill(process)
 
     def _run(self, record: Record, variables: dict[str, str]) -> None:
+        if self._is_interrupted:
+            return
         record_json = (json.dumps(record.fields()) + "\n").encode("ascii")
         variables = {"STN_SOURCE": record.source} | variables
         passed = {name: value.replace("\0", "") for name, value in variables.items()}

@@ -201,6 +201,15 @@ def test_a_command_of_another_user_that_hangs_is_not_waited_for(
     assert caplog.messages == ["--on-event: the command took over 0.1 s and was ended"]
 
 
+def test_an_interrupted_run_starts_no_command_for_the_frames_that_still_come(here: Path) -> None:
+    hook = _hook(KEEP)
+    _show(hook, "7")
+    hook.interrupt()
+    _show(hook, "8")
+    _tell(hook, "source_lost")
+    assert [line[2] for line in _kept(here)] == ["7"]
+
+
 def test_a_command_does_not_learn_the_token(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STN_TOKEN", "secret")
     _show(_hook('echo "${STN_TOKEN-none}" > kept'))
