@@ -43,6 +43,7 @@ _WEBGPU = {
     "ort.webgpu.wasm": "package/dist/ort-wasm-simd-threaded.asyncify.wasm",
 }
 _MODEL = "model.onnx"
+_OF_A_PAGE = ("page.js", "ort", _MODEL)  # by which a folder is known that may be replaced
 
 
 def check_output(output: Path, single_file: bool) -> None:
@@ -61,7 +62,7 @@ def check_output(output: Path, single_file: bool) -> None:
         raise InputError(f"{output}: a page is a folder; give its name, or add --single-file for one .html")
     if output.is_file():
         raise InputError(f"{output}: is a file; give the name of a folder")
-    if output.is_dir() and any(output.iterdir()) and not (output / "ort").is_dir():
+    if output.is_dir() and any(output.iterdir()) and not all((output / name).exists() for name in _OF_A_PAGE):
         raise InputError(f"{output}: is a folder that holds other things than a page; give a new name")
 
 

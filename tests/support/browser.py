@@ -105,17 +105,16 @@ def served(folder: Path, headers: dict[str, str] | None = None) -> Iterator[str]
 
 
 @contextmanager
-def browser(camera: Path | None = None, *, allowed: bool = True, flags: tuple[str, ...] = ()) -> Iterator["Page"]:
+def browser(camera: Path | None = None, *, allowed: bool = True) -> Iterator["Page"]:
     """Open a window of Chromium 1280 x 900.
 
     Args:
         camera: What its camera shows; None is no camera.
         allowed: Whether its camera may be used; if not, it is refused.
-        flags: More of Chromium's command line.
     """
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--no-sandbox", *flags]
+    arguments = ["--no-sandbox"]
     if camera is not None:
         arguments += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
         arguments += ["--use-fake-ui-for-media-stream"] if allowed else []

@@ -209,9 +209,8 @@ def _left_over(options: ClusterOptions, division: Division, model: bytes) -> lis
     output = without_secrets(options.output)
     system, path = file_system(options.output)
     fs = required("pyarrow.fs")
-    plan = {
+    plan: dict[str, Any] = {
         "digest": division.digest,
-        "partitions": len(division.partitions),
         "model": hashlib.sha256(model).hexdigest(),
     }
     plan |= {"threshold": options.threshold, "topk": options.topk, "full_decode": options.full_decode}
