@@ -56,21 +56,23 @@ def speller(
 ) -> nn.Module:
     """Return a network that spells a text: logits (N, D, K), one label at each of ``positions``.
 
-    ``stage1`` is a 3 x 3 convolution, ``stage2`` to ``stage4`` are two each, and each halves the picture; a hidden
-    layer sees all that is left, and every position has its own output layer on it (Jaderberg et al. 2015, appendix A.2,
-    with smaller and fewer filters). ``transformer`` and ``output_size`` are as in ``backbones.backbone``; the paper's
+    ``stage1`` is a 3 x 3 convolution, ``stage2`` to ``stage4`` are two each, and each halves the picture, the last its
+    height alone: a text runs across, and five digits need more than four columns. A hidden layer sees all that is left,
+    and every position has its own output layer on it (Jaderberg et al. 2015, appendix A.2, with smaller and fewer
+    filters). ``transformer`` and ``output_size`` are as in ``backbones.backbone``; the paper's
     ST-CNN Single is ``affine@input``, its Multi has further ones at ``stage2``, ``stage3`` and ``stage4``.
     """
     size = (image_size, image_width or image_size)
     sampled = sampled_size(size, transformer, output_size)
     if min(sampled) < 16:
-        raise ValueError(f"a speller halves its picture four times and needs 16 pixels a side, got {min(sampled)}")
+        raise ValueError(f"a speller halves the height four times and needs 16 pixels a side, got {min(sampled)}")
 
     body = nn.Sequential()
     body.add_module("stage1", _stage(channels, width))
     for number in (2, 3, 4):
-        body.add_module(f"stage{number}", _stage((number - 1) * width, number * width, number * width))
-    left = 4 * width * (sampled[0] // 16) * (sampled[1] // 16)
+        halved = (2, 1) if number == 4 else 2
+        body.add_module(f"stage{number}", _stage((number - 1) * width, number * width, number * width, pool=halved))
+    left = 4 * width * (sampled[0] // 16) * (sampled[1] // 8)
     body.add_module(
         "head",
         nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(left, hidden), nn.ReLU(), nn.Dropout(dropout)),
@@ -81,7 +83,7 @@ def speller(
     return with_transformers(body, Normalize(mean, std), channels, size, sampled, transformer)
 
 
-def _stage(*filters: int) -> nn.Module:
+def _stage(*filters: int, pool: int | tuple[int, int] = 2) -> nn.Module:
     """Return 3 x 3 convolutions from each number of filters to the next, and a halving."""
     convolutions = [conv_bn(inputs, outputs) for inputs, outputs in pairwise(filters)]
-    return nn.Sequential(*convolutions, nn.MaxPool2d(2))
+    return nn.Sequential(*convolutions, nn.MaxPool2d(pool))
