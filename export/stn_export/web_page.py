@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import stn_runtime
 from stn_runtime import InputError
-from stn_runtime.machine.filesystem import write_whole
+from stn_runtime.machine.filesystem import cache_folder, write_whole
 from stn_runtime.model.manifest import Manifest
 from stn_runtime.model.network import Network
 
@@ -178,7 +178,7 @@ def _fetched() -> Path:
     Raises:
         InputError: It cannot be downloaded, or is damaged.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stn-edge"
+    cache = cache_folder()
     archive = cache / _ARCHIVE
     if archive.is_file():
         try:

@@ -15,6 +15,7 @@ import onnxruntime as ort
 from tqdm import tqdm
 
 from ..arguments import MOST_THREADS, above_zero, whole
+from ..commands.tuning import measure_setups
 from ..errors import InputError
 from ..images.opencv import cv2
 from ..images.preprocessing import Image
@@ -85,6 +86,8 @@ def _measure(args: argparse.Namespace, picture: Path) -> Report:
     decoded = decode(picture, classifier)
     height, width = decoded.size
     batches = list(dict.fromkeys(args.batch))
+    chosen = args.threads is not None or args.providers is not None
+    tuning = None if chosen else measure_setups(classifier.path, None)
     with tqdm(total=2 + len(batches) + (other is not None), leave=False, disable=None) as progress:
 
         def step(name: str) -> None:
@@ -124,6 +127,7 @@ def _measure(args: argparse.Namespace, picture: Path) -> Report:
         latencies,
         cold_start,
         comparison,
+        tuning,
         _warnings(host),
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ..commands.tuning import Tuning
 from ..errors import printable
 from .cold_start import ColdStart
 from .comparison import Agreement, Ratio
@@ -84,6 +85,7 @@ class Report:
         batches: Latency of the network alone, by batch size.
         cold_start: Median of several starts of a process.
         comparison: Comparison with another model; None without one.
+        tuning: Engines and numbers of threads against each other; None where one was asked for.
         warnings: Why the figures may be worth less; sentences.
     """
 
@@ -96,11 +98,14 @@ class Report:
     batches: Mapping[int, Latency]
     cold_start: ColdStart
     comparison: Comparison | None
+    tuning: Tuning | None
     warnings: tuple[str, ...]
 
     def table(self) -> str:
         """Return the report for a person, without the warnings."""
         parts = [self._head(), self._stages(), self._batches(), self._cold_start()]
+        if self.tuning is not None:
+            parts.append("\n".join(_setups(self.tuning)))
         if self.comparison is not None:
             parts.append("\n".join(_compared(self.model, self.comparison)))
         return "\n\n".join(parts)
@@ -149,6 +154,17 @@ def _described(title: str, model: Model) -> str:
 def _row(name: str, latency: Latency) -> str:
     times = "".join(f"{value:>10.3f}" for value in (latency.p50_ms, latency.p95_ms, latency.p99_ms))
     return f"{name:<14}{times}{latency.images_per_second:>10.1f}{latency.passes:>8}"
+
+
+def _setups(tuning: Tuning) -> Iterator[str]:
+    """Yield each engine and number of threads, and which one ``stn run --tune`` takes from now on."""
+    best = tuning.best
+    yield f"{'engine':<32}{'threads':>8}{'p50 ms':>10}{'ratio':>10}"
+    for setup in tuning.setups:
+        mark = "  'stn run --tune' takes this" if setup is best else ""
+        name = ", ".join(setup.providers)
+        yield f"{name:<32}{setup.threads:>8}{setup.ms:>10.3f}{setup.ms / best.ms:>10.3f}{mark}"
+    yield from (f"{name}: not measured ({reason})" for name, reason in tuning.refused.items())
 
 
 def _compared(first: Model, comparison: Comparison) -> Iterator[str]:

@@ -19,7 +19,7 @@ from ..views.saving import Crops, open_saver
 from ..views.view import View
 from ..views.window import Window
 from .run_options import RunOptions
-from .tuning import tuned_threads
+from .tuning import tuned
 
 _SERVED_SIDE = 480  # pixels that the shorter side of a served picture keeps
 _VIEW_LIMIT, _EVENT_LIMIT, _RECORD_LIMIT = 6, 100, 10_000  # that may wait for a slow disk, command or reader
@@ -146,12 +146,15 @@ class OpenRun:
 
 
 def _open_classifier(options: RunOptions) -> Classifier:
-    threads = options.threads
+    threads, providers = options.threads, options.providers
     if options.tune:
-        threads = tuned_threads(find_model(options.model), options.providers)
-        sys.stderr.write(f"fastest with --threads {threads} here\n")
+        fastest = tuned(find_model(options.model), providers)
+        threads, providers = fastest.threads, fastest.providers
+        sys.stderr.write(
+            f"fastest here: {fastest}, measured {fastest.measured}; 'stn bench {options.model}' measures anew\n"
+        )
     # Threads that spin would take the CPUs from those that read and decode.
-    classifier = Classifier(options.model, threads=threads, providers=options.providers, topk=options.topk, spin=False)
+    classifier = Classifier(options.model, threads=threads, providers=providers, topk=options.topk, spin=False)
     if options.crops and "rectified" not in classifier.manifest.outputs:
         raise InputError(f"{options.model}: gives no rectified picture for --save-crops; export it with that output")
     return classifier

@@ -264,7 +264,9 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
     threads.add_argument(
         "--threads", type=whole(MOST_THREADS), metavar="N", help="onnxruntime threads (default: 1 per usable CPU)"
     )
-    threads.add_argument("--tune", action="store_true", help="measure first how many threads are fastest here")
+    threads.add_argument(
+        "--tune", action="store_true", help="use the fastest engine and number of threads here, measured the first time"
+    )
     group.add_argument(
         "--providers", nargs="+", metavar="EP", help="execution providers to use; it is an error if one is missing"
     )

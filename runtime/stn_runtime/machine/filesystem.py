@@ -20,6 +20,11 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
+def cache_folder() -> Path:
+    """Return where this user's programs keep what they can make or fetch again; it need not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stn-edge"
+
+
 def existing_parent(path: Path) -> Path:
     """Return the nearest folder above ``path`` that there is."""
     return next(above for above in path.absolute().parents if above.is_dir())

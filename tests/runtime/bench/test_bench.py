@@ -202,6 +202,7 @@ def test_bench_prints_json(stn: Stn, grey_model: Path, picture: Path) -> None:
         assert 0 < latency["p50_ms"] <= latency["p95_ms"] <= latency["p99_ms"]
         assert latency["passes"] >= 5
     assert found["cold_start"]["whole_ms"] > 0
+    assert found["tuning"] is None  # a number of threads was asked for
     comparison = found["comparison"]
     assert comparison["agreement"] == {"pictures": 3, "same_labels": 3, "largest_difference": 0}
     assert set(comparison["ratios"]) == {"whole", "infer x 1", "infer x 3"}
@@ -221,6 +222,22 @@ def test_bench_prints_a_table_and_compares_times_of_models_with_other_labels(
         assert row in first_words
     assert out.count("infer x 2 ") == 2
     assert out.endswith("their labels differ, so their answers were not compared\n")
+
+
+@pytest.mark.usefixtures("in_haste")
+def test_bench_compares_engines_and_threads_and_a_run_takes_the_winner(
+    stn: Stn, grey_model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("stn_runtime.commands.tuning.usable_cpus", lambda: 2)
+    status, out, _ = stn("bench", grey_model, "--picture", picture, "--batch", "1", "--seconds", "0.05")
+    assert status == 0
+    rows = [line.split() for line in out.splitlines() if line.startswith("CPUExecutionProvider")]
+    assert [row[1] for row in rows] == ["1", "2"]
+    [winner] = [row for row in rows if "--tune'" in row]
+    assert winner[3] == "1.000"
+    _, _, errors = stn("run", picture, "-m", grey_model, "--tune")
+    assert f"fastest here: --providers CPUExecutionProvider --threads {winner[1]} (" in errors
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ import pytest
 
 from stn_runtime import Classifier
 from stn_runtime.commands import open_run, run
+from stn_runtime.commands.tuning import Setup
 from stn_runtime.images.reading import read_image
 from stn_runtime.images.writing import write_image
 from stn_runtime.model.theta_statistics import ThetaStatistics
@@ -488,10 +489,20 @@ def test_a_reader_that_is_stuck_does_not_keep_a_live_run_from_ending(
 # --- the engine
 
 
-def test_tuning_says_how_many_threads_are_fastest(stn: Stn, folder_of_pictures: Path, grey_model: Path) -> None:
-    status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "--tune")
-    assert status == 0
-    assert re.match(rf"fastest with --threads \d+ here\n{RUNS}3 frames, 0 failed\n$", without_summary(errors))
+def test_tuning_says_what_is_fastest_and_remembers_it(
+    stn: Stn, folder_of_pictures: Path, grey_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    told = []
+    for _ in range(2):
+        status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "--tune")
+        assert status == 0
+        setup = r"--providers CPUExecutionProvider --threads \d+ \(\d+\.\d\d ms a picture\), measured \d{4}-\d\d-\d\d"
+        anew = f"'stn bench {re.escape(str(grey_model))}' measures anew"
+        tuned = re.match(rf"(fastest here: {setup}; {anew}\n){RUNS}3 frames, 0 failed\n$", without_summary(errors))
+        assert tuned is not None
+        told.append(tuned[1])
+    assert told[0] == told[1]
 
 
 def test_what_was_measured_is_how_it_is_run(
@@ -500,15 +511,16 @@ def test_what_was_measured_is_how_it_is_run(
     made = []
 
     def classifier(*arguments: Any, **options: Any) -> Classifier:  # noqa: ANN401
-        made.append((options["threads"], options["spin"]))
+        made.append((options["providers"], options["threads"], options["spin"]))
         return Classifier(*arguments, **options)
 
-    monkeypatch.setattr(open_run, "tuned_threads", lambda _model, _providers: 3)
+    winner = Setup(("CPUExecutionProvider",), 3, 1.0, "2026-12-01")
+    monkeypatch.setattr(open_run, "tuned", lambda _model, _providers: winner)
     monkeypatch.setattr(open_run, "Classifier", classifier)
     status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "--tune")
     assert status == 0
-    assert errors.startswith("fastest with --threads 3 here\n")
-    assert made == [(3, False)]  # with threads that do not spin, as ``tuning`` measures them
+    assert errors.startswith("fastest here: --providers CPUExecutionProvider --threads 3 (1.00 ms a picture), measured")
+    assert made == [(("CPUExecutionProvider",), 3, False)]  # with threads that do not spin, as ``tuning`` measures them
 
 
 @pytest.mark.parametrize("providers", [("auto",), ("CPUExecutionProvider",)])
