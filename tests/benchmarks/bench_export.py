@@ -32,6 +32,7 @@ from .contenders import (
     EAGER,
     FROZEN,
     FUSED,
+    MNN_FUSED,
     ONE_THREAD,
     OPENVINO_DEFAULT,
     OPENVINO_FUSED,
@@ -57,6 +58,7 @@ ROWS = (
     FROZEN,
     OPENVINO_DEFAULT,
     OPENVINO_FUSED,
+    MNN_FUSED,
     ALONE,
 )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from stn_export import Card, export_onnx, optimize_onnx, plan_export
 from stn_runtime import PreprocessSpec
 from stn_runtime.model.network import Network
 from stn_runtime.model.session import open_session
+from tests.support.mnn import open_with_mnn
 
 from .networks import Benchmark, WithoutSampling, as_input, pictures, written_plainly
 
@@ -34,6 +36,7 @@ COMPILED = "torch.compile"
 FROZEN = "TorchScript frozen"
 OPENVINO_DEFAULT = "OpenVINO, default file"
 OPENVINO_FUSED = "OpenVINO, fused file"
+MNN_FUSED = "MNN, fused file"
 ALONE = "localisation net + classifier alone [2]"
 _OPSET = 18
 _ALLOWED = 1e-4  # of the largest value
@@ -101,6 +104,8 @@ def open_contenders(
         for name, file in ((OPENVINO_DEFAULT, DEFAULT), (OPENVINO_FUSED, FUSED)):
             if file in files:
                 ways[name] = lambda path=files[file]: _openvino(path, array, threads)
+    if importlib.util.find_spec("MNN") is not None and FUSED in files:
+        ways[MNN_FUSED] = lambda: _mnn(files[FUSED], array, threads)
     calls: dict[str, Call] = {}
     reasons = {} if OPENVINO_FUSED in ways else {"OpenVINO": "it is not installed"}
     for name, way in ways.items():
@@ -152,6 +157,18 @@ def _openvino(path: Path, array: NDArray[np.float32], threads: int) -> Call:
     options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino.Core().compile_model(path, "CPU", options).create_infer_request()
     return lambda: [request.infer([array], share_inputs=True)[0]]
+
+
+def _mnn(path: Path, array: NDArray[np.float32], threads: int) -> Call:
+    names = [[value.name for value in values] for values in _ends(path)]
+    call = open_with_mnn(path, path.parent, *names, threads)
+    return lambda: [answer.astype(np.float32) for answer in call(array)]
+
+
+def _ends(path: Path) -> tuple[Sequence[ort.NodeArg], Sequence[ort.NodeArg]]:
+    """Return inputs and outputs of a file."""
+    session = open_session(path, providers=["CPUExecutionProvider"])
+    return session.get_inputs(), session.get_outputs()
 
 
 def find_wrong(network: nn.Module, calls: Mapping[str, Call], images: Tensor) -> dict[str, float]:

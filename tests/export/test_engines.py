@@ -13,6 +13,7 @@ import stn_zoo
 from stn_runtime.model.golden import TOLERANCES
 from stn_runtime.model.network import Network
 from stn_runtime.model.session import open_session
+from tests.support.mnn import open_with_mnn
 
 FOLDER = Path(str(stn_zoo.__file__)).parent
 FILES = sorted(path.stem for path in FOLDER.glob("*.onnx"))
@@ -76,6 +77,24 @@ def test_openvino_left_alone_computes_in_bfloat16_where_the_cpu_has_it() -> None
     if hint.get_type_name() != "bf16":
         pytest.skip(f"this CPU has no bfloat16: OpenVINO computes in {hint.get_type_name()}")
     assert differences("digits", compiled("digits"), 2)["probabilities"] > 1e-2
+
+
+# MNN
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_mnn_answers_nearly_as_onnxruntime_and_refuses_int8(name: str, tmp_path: Path) -> None:
+    """Its exponential is rough: probabilities are some 1e-4 off. A wrong sampler is off by 1e-2 and more."""
+    pytest.importorskip("MNN", reason="MNN is not installed: pip install MNN")
+    batch, right = asked(name, 2)
+    if name.endswith("int8") and name != "digits-split-int8":  # whose localisation net is in float32
+        with pytest.raises(RuntimeError, match="MNN"):
+            open_with_mnn(FOLDER / f"{name}.onnx", tmp_path, ["image"], list(right), 1)
+        return
+    answer = open_with_mnn(FOLDER / f"{name}.onnx", tmp_path, ["image"], list(right), 1)(batch)
+    apart = differences(name, dict(zip(right, answer, strict=True)), 2)
+    assert apart.pop("rectified", 0) <= 1
+    assert max(apart.values()) < 1e-3
 
 
 # OpenCV
