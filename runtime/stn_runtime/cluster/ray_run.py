@@ -26,6 +26,7 @@ from .parquet_records import write_whole
 from .partitions import Division, Partition, absolute, divided, file_system, read_pictures
 
 _PLAN, _MODEL = "_run.json", "_model.onnx"  # names that readers of parquet folders pass over
+_TOKEN = "RAY_AUTH_MODE"
 _BATCH = 64  # pictures that a worker turns into rows at a time
 _BLOCKS_PER_WORKER = 50
 
@@ -197,7 +198,8 @@ def _connect(ray: Any, address: str | None) -> None:  # noqa: ANN401  (a module)
         ray.init(address=address, logging_level="ERROR", log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"--address {address}: no Ray cluster can be reached there" if address else "Ray cannot be started here"
-        raise InputError(f"{where} ({describe_cause(error)})") from error
+        token = "; if it asks for a token, set RAY_AUTH_MODE=token" if address and not os.environ.get(_TOKEN) else ""
+        raise InputError(f"{where} ({describe_cause(error)}){token}") from error
 
 
 def _left_over(options: ClusterOptions, division: Division, model: bytes) -> list[Partition]:
