@@ -105,12 +105,13 @@ def served(folder: Path, headers: dict[str, str] | None = None) -> Iterator[str]
 
 
 @contextmanager
-def browser(camera: Path | None = None, *, allowed: bool = True) -> Iterator["Page"]:
+def browser(camera: Path | None = None, *, allowed: bool = True, gpu: bool = False) -> Iterator["Page"]:
     """Open a window of Chromium 1280 x 900.
 
     Args:
         camera: What its camera shows; None is no camera.
         allowed: Whether its camera may be used; if not, it is refused.
+        gpu: Whether it offers WebGPU, computed by the CPU (SwiftShader).
     """
     from playwright.sync_api import sync_playwright
 
@@ -118,6 +119,8 @@ def browser(camera: Path | None = None, *, allowed: bool = True) -> Iterator["Pa
     if camera is not None:
         arguments += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
         arguments += ["--use-fake-ui-for-media-stream"] if allowed else []
+    if gpu:
+        arguments += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
     with sync_playwright() as player:
         chromium = player.chromium.launch(executable_path=CHROMIUM, args=arguments)
         context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)

@@ -47,6 +47,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def classified(page: "Page", path: Path) -> str:
+    page.set_input_files("#files", str(path))
+    page.wait_for_function("document.getElementById('count').textContent === '1'")
+    return str(page.inner_text("#label"))
+
+
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("camera") / "samples.mjpeg"
@@ -211,6 +217,21 @@ def test_a_network_that_answers_otherwise_is_not_used(folder: Path) -> None:
         assert open_page(page, address) == "not started"
         assert "answers otherwise than at its export, so it is not used" in message(page)
         assert page.is_disabled("#start")
+
+
+def test_webgpu_runs_the_network_only_if_it_answers_as_recorded(folder: Path) -> None:
+    path, digit = samples()[0]
+    with served(folder) as address, browser(gpu=True) as page:
+        assert open_page(page, address) == "ready"
+        if page.evaluate("document.querySelector('#engine [value=webgpu]').hidden"):
+            pytest.skip("this Chromium offers no WebGPU without a GPU")
+        page.select_option("#engine", "webgpu")
+        page.wait_for_function("!document.getElementById('engine').disabled", timeout=120_000)
+        engine = page.input_value("#engine")
+        told = page.inner_text("#message")
+        assert ("so it goes on in WebAssembly" in told) == (engine == "wasm"), told
+        assert (engine, page.inner_text("#state")) in (("webgpu", "ready"), ("wasm", "ready"))
+        assert classified(page, path) == digit
 
 
 @pytest.mark.parametrize(

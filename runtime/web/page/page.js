@@ -93,8 +93,10 @@ async function openProven(engine) {
   if (!parity.passed) {
     await opened.close();
     throw new InputError(
-      `In this browser the network answers otherwise than at its export, so it is not used. ${found}. ` +
-        "Try another browser, or update this one.",
+      engine === "webgpu"
+        ? `On WebGPU the network answers otherwise here than at its export, so it goes on in WebAssembly. ${found}.`
+        : `In this browser the network answers otherwise than at its export, so it is not used. ${found}. ` +
+            "Try another browser, or update this one.",
     );
   }
   setText(elements.proof, `${found}. This is the network that was exported.`);
