@@ -64,7 +64,7 @@ ROWS = (
 
 NOTES = (
     "Median (10th to 90th percentile) of one call; x is the time over that of the default export in the same column.",
-    "onnxruntime has the same options for every file. OpenVINO computes in float32, as all others do.",
+    "onnxruntime has the same options for every file. OpenVINO and MNN compute in float32, as all others do.",
     "[1] takes uint8 and gives probabilities, theta, outline and the sampled picture; its time includes the warp in "
     "NumPy and OpenCV.",
     "[2] has all layers but no grid generator and no sampler: what a spatial transformer could not be faster than.",
