@@ -96,6 +96,10 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NODE",
         help="nodes that stay in float32; 'localization' is all that theta is computed by",
     )
+    _add_data_arguments(parser)
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", help="labelled images to measure with, and to calibrate reduced precision: as for 'stn evaluate'"
     )
