@@ -1,21 +1,18 @@
 /** The page: proves the network in this browser, then runs it on a camera or on pictures. */
 
 import { listCameras, openCamera } from "stn-edge-web/camera.js";
-import { contextOf, drawImage, drawOutlines, drawPixels } from "stn-edge-web/drawing.js";
+import { contextOf, drawImage } from "stn-edge-web/drawing.js";
 import { replay } from "stn-edge-web/golden.js";
 import { InputError, readManifest } from "stn-edge-web/manifest.js";
 import { Network } from "stn-edge-web/network.js";
 import { predict, record } from "stn-edge-web/prediction.js";
-import { preprocess, seenPart } from "stn-edge-web/preprocessing.js";
+import { preprocess } from "stn-edge-web/preprocessing.js";
 import { Records } from "stn-edge-web/records.js";
+import { addThumbnail, elements, named, setText, showAnswer, showMessage, showState } from "stn-edge-web/view.js";
 
 const MOST_THREADS = 4;
-const MOST_SHOWN = 60; // opened pictures in the row below
-const THUMBNAIL = 120; // pixels
 const RATE_MS = 1000;
 
-/** @type {Record<string, any>} the elements of the page by their id */
-const elements = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 const settings = JSON.parse(elements.settings.textContent);
 const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
 const work = document.createElement("canvas"); // the picture without anything drawn on it
@@ -32,26 +29,6 @@ let stream = null;
 let frames = 0;
 /** @type {number[]} when the last frames were done */
 let moments = [];
-
-/** @param {string} text @param {"" | "good" | "bad"} kind */
-function showState(text, kind = "") {
-  setText(elements.state, text);
-  elements.state.className = `state ${kind}`;
-}
-
-/** @param {string} text */
-function showMessage(text) {
-  setText(elements.message, text);
-  elements.message.hidden = !text;
-}
-
-/** @param {HTMLElement} element @param {string} text */
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text; // a text set anew would be read out anew
-}
-
-/** @param {number} share @param {number} digits */
-const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
 /**
  * Return the bytes of a part of this page: those written into it, or of the file beside it.
@@ -130,77 +107,15 @@ async function classify(source, time, decode) {
   const prediction = predict(outputs, height, width, manifest, threshold());
   const latency = { decode, resize: resized - started, infer: inferred - resized };
   records.add(record(prediction, { source, frame: frames++, time, latency }));
-  show(prediction, outputs, source, latency);
+  showAnswer(work, { prediction, outputs, source, latency }, manifest);
+  setText(elements.count, String(records.count));
+  for (const button of [elements.save, elements.clear]) button.disabled = false;
   return prediction;
 }
 
 function threshold() {
   const value = elements.threshold.valueAsNumber;
   return value >= 0 && value <= 1 ? value : (manifest.threshold ?? 0);
-}
-
-/**
- * @param {import("./prediction.js").Prediction} prediction
- * @param {Record<string, ArrayLike<number>>} outputs
- * @param {string} source
- * @param {Record<string, number>} latency
- */
-function show(prediction, outputs, source, latency) {
-  const { width, height } = work;
-  drawImage(elements.picture, work, height, width);
-  drawOutlines(elements.picture, prediction.outlines, seenPart(height, width, manifest.preprocess));
-  const sampler = manifest.transformers.filter((transformer) => transformer.on_image).at(-1);
-  if (outputs.rectified && sampler) {
-    drawPixels(elements.rectified, outputs.rectified, sampler.output_size[0], sampler.output_size[1]);
-  }
-  elements.crop.hidden = !(outputs.rectified && sampler);
-  elements.hint.hidden = true;
-  setText(elements.source, source);
-  setText(elements.label, named(prediction));
-  elements.label.classList.toggle("unlabelled", prediction.label === null);
-  elements.label.classList.toggle("long", named(prediction).length > 10);
-  setText(elements.confidence, prediction.label === null ? "" : percent(prediction.confidence, 0));
-  setText(elements.uncertain, prediction.uncertain ? `uncertain: ${prediction.uncertain}` : "");
-  showTop(prediction.top);
-  for (const [stage, milliseconds] of Object.entries(latency)) setText(elements[stage], milliseconds.toFixed(1));
-  setText(elements.count, String(records.count));
-  for (const button of [elements.save, elements.clear]) button.disabled = false;
-}
-
-/**
- * Show the most probable labels; the rows stay where they are, since new ones with every frame cost time.
- *
- * @param {import("./prediction.js").Score[]} top
- */
-function showTop(top) {
-  if (elements.top.children.length !== 3 * top.length) {
-    elements.top.replaceChildren(...top.flatMap(() => [newElement("span", ""), newBar(), newElement("span", "")]));
-  }
-  for (const [row, { label, probability }] of top.entries()) {
-    const [name, bar, share] = [0, 1, 2].map((column) => elements.top.children[3 * row + column]);
-    setText(name, label || "no text");
-    bar.firstChild.style.width = `${100 * probability}%`;
-    setText(share, percent(probability));
-  }
-}
-
-function newBar() {
-  const bar = newElement("div", "", "bar");
-  bar.append(newElement("i", ""));
-  return bar;
-}
-
-/** @param {import("./prediction.js").Prediction} prediction */
-function named({ label, rejected, top, confidence }) {
-  return label ?? `${rejected ? "no label" : "unsure"}: ${top[0].label || "no text"}, ${percent(confidence, 0)}`;
-}
-
-/** @param {string} tag @param {string} text @param {string} className */
-function newElement(tag, text, className = "") {
-  const element = document.createElement(tag);
-  element.textContent = text;
-  element.className = className;
-  return element;
 }
 
 async function startCamera() {
@@ -320,19 +235,6 @@ async function openPictures(files) {
   showState("ready", "good");
   const more = faults.length > 1 ? ` So it is with ${faults.length} of ${chosen.length} files.` : "";
   showMessage(faults.length ? faults[0] + more : "");
-}
-
-/** @param {string} name @param {string} caption */
-function addThumbnail(name, caption) {
-  const thumbnail = document.createElement("canvas");
-  const scale = THUMBNAIL / Math.max(work.width, work.height);
-  drawImage(thumbnail, elements.picture, Math.max(1, work.height * scale), Math.max(1, work.width * scale));
-  const item = newElement("figure", "");
-  item.setAttribute("role", "listitem");
-  item.title = name;
-  item.append(thumbnail, newElement("figcaption", caption));
-  elements.sheet.prepend(item);
-  while (elements.sheet.children.length > MOST_SHOWN) elements.sheet.lastChild.remove();
 }
 
 /** @param {unknown} error @param {string} what */
