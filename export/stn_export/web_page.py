@@ -192,12 +192,17 @@ def _fetched() -> Path:
     sys.stderr.write(f"taking onnxruntime-web {VERSION} from {registry}, once\n")
     try:
         data = _download(address)
-        cache.mkdir(parents=True, exist_ok=True)
-        write_whole(archive, data)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{address}: cannot be downloaded ({getattr(error, 'reason', error)}); on a machine with a network run "
             f"'npm pack onnxruntime-web@{VERSION}' and give the file with --onnxruntime-web"
+        ) from error
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        write_whole(archive, data)
+    except OSError as error:
+        raise InputError(
+            f"{cache}: cannot be written to ({error.strerror or error}); set XDG_CACHE_HOME to a folder of yours"
         ) from error
     _check(archive)
     return archive

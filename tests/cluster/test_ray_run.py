@@ -18,9 +18,9 @@ from stn_runtime import Classifier, InputError
 from stn_runtime.cli import main
 from stn_runtime.cluster import partitions
 from stn_runtime.cluster.batch_classifier import BatchClassifier
-from stn_runtime.cluster.partitions import divided, picture_column
+from stn_runtime.cluster.partitions import divided, picture_column, read_pictures
 from stn_runtime.model.zoo import find_model
-from stn_runtime.sources.frame import EVERYTHING
+from stn_runtime.sources.frame import EVERYTHING, Selection
 from tests.support.waiting import until
 
 ray = pytest.importorskip("ray", reason="needs ray: pip install 'stn-edge[cluster]'")
@@ -203,7 +203,7 @@ def test_a_parquet_file_with_bytes_is_taken_by_row_groups(
     found = rows(tmp_path / "out.parquet")
     assert [row["frame"] for row in found] == list(range(62))
     assert len(list((tmp_path / "out.parquet").glob("part-*"))) == 3
-    assert "row 61 holds no picture" in found[61]["error"]
+    assert "row 61: holds no picture" in found[61]["error"]
     whole = Classifier("digits", threads=1).predict([str(path) for path in sorted(folder.glob("*.png"))])
     assert [row["top"][0]["label"] for row in found[:60]] == [prediction.label for prediction in whole]
 
@@ -328,3 +328,91 @@ def test_the_division_changes_with_the_pictures(folder: Path) -> None:
     shutil.copy(folder / "000.png", folder / "0000.png")
     assert divided([str(folder)], EVERYTHING, None).digest != before.digest
     assert divided([str(folder)], EVERYTHING, 5).pictures == 5
+
+
+def _table(path: Path, pictures: list[bytes | None], group: int = 1000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pa.table({"png": pa.array(pictures, pa.binary())}), path, row_group_size=group)
+    return path
+
+
+def _taken(sources: list[str], selection: Selection = EVERYTHING, limit: int | None = None) -> list[tuple[str, int]]:
+    """Return name and number of each picture that a division holds."""
+    found = divided(sources, selection, limit)
+    pictures = [picture for partition in found.partitions for picture in read_pictures(partition)]
+    assert found.pictures == len(pictures) == sum(partition.pictures for partition in found.partitions)
+    return [(Path(name).name, number) for name, number, _ in pictures]
+
+
+def test_parquet_files_of_a_folder_and_of_a_pattern_are_taken_and_empty_ones_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _table(tmp_path / "shards/a.parquet", [b"x"] * 3)
+    _table(tmp_path / "shards/deeper/b.parquet", [b"x"] * 2)
+    _table(tmp_path / "shards/none.parquet", [])
+    _table(tmp_path / "shards/_hidden.parquet", [b"x"])
+    both = [("a.parquet", 0), ("a.parquet", 1), ("a.parquet", 2), ("b.parquet", 0), ("b.parquet", 1)]
+    monkeypatch.chdir(tmp_path)
+    for source in ("shards", f"file://{tmp_path}/shards", "shards/**/*.parquet"):
+        assert sorted(_taken([source])) == both
+    with pytest.raises(InputError, match="no pictures found"):
+        _taken(["shards/none.parquet"])
+
+
+@pytest.mark.parametrize("stride", [1, 3, 7, 100])
+@pytest.mark.parametrize("limit", [None, 1, 3, 8, 50])
+def test_stride_and_limit_count_the_rows_of_parquet_files(tmp_path: Path, stride: int, limit: int | None) -> None:
+    names = [str(_table(tmp_path / name, [b"x"] * count, 4)) for name, count in (("a.parquet", 10), ("b.parquet", 9))]
+    rows = [("a.parquet", number) for number in range(10)], [("b.parquet", number) for number in range(9)]
+    expected = [*rows[0][::stride], *rows[1][::stride]][:limit]
+    assert _taken(names, Selection(stride), limit) == expected
+
+
+def test_a_folder_of_pictures_says_which_tables_it_leaves_out(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _table(folder / "more.parquet", [b"x"])
+    assert len(_taken([str(folder)])) == 61
+    assert f"holds pictures and 1 parquet file; the pictures are taken, name {folder}/more.parquet" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf_8_is_read_and_escaped(cluster: None, folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "000.png", os.fsencode(folder) + b"/bad\xff.png")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    assert run(folder, "--output", tmp_path / "out") == 1
+    found = {Path(row["source"]).name: row["error"] for row in rows(tmp_path / "out")}
+    assert len(found) == 63
+    assert found["bad\\xff.png"] is None
+    assert found["gone.png"] == f"{folder}/gone.png: cannot be read (No such file or directory)"
+
+
+def test_what_a_worker_lacks_is_its_own_sentence_and_the_output_can_be_used_again(
+    cluster: None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert run(folder, "--output", output, "--providers", "NoSuchProvider") == 2
+    said = capsys.readouterr().err
+    assert "stn: execution provider NoSuchProvider is not available here; there are" in said.splitlines()[-1]
+    assert "ray::" not in said
+    assert run(folder, "--output", output) == 1
+    assert len(rows(output)) == 61
+
+
+def test_an_address_at_which_nothing_listens_is_a_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "stn_runtime", "run", str(folder), "--engine", "ray", "--address", "127.0.0.1:1"]
+    done = subprocess.run([*command, "--output", tmp_path / "out"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("stn: --address 127.0.0.1:1: nothing listens there (")
+
+
+def test_a_local_run_points_to_the_engine_that_reads_tables_and_stores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for source in (str(_table(tmp_path / "a.parquet", [b"x"])), "s3://bucket/pictures"):
+        assert main(["run", source]) == 2
+        assert f"{source}: is read with --engine ray and --output FOLDER" in capsys.readouterr().err

@@ -249,6 +249,13 @@ def test_the_summary_names_the_ten_most_frequent_labels_and_shows_no_control_cha
     assert summary.text() == f"0 frames, 0 failed\nlabels: \\x1b[2Jx: 30, {shown}, 3 other labels"
 
 
+def test_one_label_more_than_ten_is_named_and_what_has_no_label_always() -> None:
+    digits = {str(digit): 2 for digit in range(10)} | {"no label (nothing)": 1}
+    assert "other" not in Summary(labels=Counter(digits)).text()
+    many = {f"l{count}": count for count in range(5, 25)} | {"no label (nothing)": 2, "unsure": 1}
+    assert Summary(labels=Counter(many)).text().endswith("l15: 15, no label (nothing): 2, unsure: 1, 10 other labels")
+
+
 def test_an_error_in_verbose_mode_shows_where_it_comes_from_and_no_password(stn: Stn) -> None:
     address = "http://me:secret@127.0.0.1:9/x"
     status, _, quiet = stn("run", address)

@@ -16,6 +16,7 @@ from ..pipeline.pipeline import classify
 from ..sources.frame import Frame
 from ..sources.source import Source
 from .parquet_records import table_of
+from .partitions import row_name
 
 
 class BatchClassifier:
@@ -113,7 +114,7 @@ class _Pictures(Source):
     def __iter__(self) -> Iterator[Frame]:
         for source, index, picture in self._pictures:
             try:
-                image, size = self._decoded(picture, source)
+                image, size = self._decoded(picture, row_name(source, index))
             except ImageReadError as error:
                 yield Frame(source, index, None, None, str(error))
             else:

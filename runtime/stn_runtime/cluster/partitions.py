@@ -1,13 +1,14 @@
 """What a run on a cluster is divided into: parts of a folder, of an object store, or of parquet files."""
 
+import glob
 import hashlib
 import json
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,12 +37,19 @@ class Partition:
         base: Address of the file system that the paths are of, or the folder that they start from.
         paths: The pictures; or, of a parquet file, its path alone.
         row_group: Which part of a parquet file; None of pictures.
+        rows: Which rows of that part, from its first: start, stop, step.
     """
 
     number: int
     base: str
     paths: tuple[str, ...]
     row_group: int | None = None
+    rows: tuple[int, int, int] = (0, 0, 1)
+
+    @property
+    def pictures(self) -> int:
+        """How many there are."""
+        return len(self.paths) if self.row_group is None else len(range(*self.rows))
 
     @property
     def name(self) -> str:
@@ -92,7 +100,7 @@ def divided(sources: Sequence[str], selection: Selection, limit: int | None) -> 
         sources: Folders, files, patterns or lists of this machine as for ``stn run``; parquet files and folders; or
             addresses of a file system of pyarrow's.
         selection: Says which files of folders are wanted.
-        limit: Number of pictures; None is all. A parquet file is taken in whole row groups.
+        limit: Number of pictures; None is all.
 
     Raises:
         InputError: There is no such source, it holds no pictures, or cannot be listed.
@@ -100,48 +108,97 @@ def divided(sources: Sequence[str], selection: Selection, limit: int | None) -> 
     partitions: list[Partition] = []
     digest, pictures = hashlib.sha256(), 0
     for source in sources:
-        for base, paths, row_group, count in _pieces(source, selection):
-            if limit is not None and pictures >= limit:
+        for piece in _pieces(source, selection):
+            left = None if limit is None else limit - pictures
+            if left == 0:
                 break
-            if limit is not None and row_group is None:
-                paths = paths[: limit - pictures]
-                count = len(paths)
-            partitions.append(Partition(len(partitions), base, tuple(paths), row_group))
-            places = [_address(base, _place(base, path)) for path in paths]
-            digest.update(json.dumps([places, row_group, count]).encode())
-            pictures += count
+            one = _shortened(replace(piece, number=len(partitions)), left)
+            partitions.append(one)
+            places = [_address(one.base, _place(one.base, path)) for path in one.paths]
+            digest.update(json.dumps([places, one.row_group, *one.rows]).encode())
+            pictures += one.pictures
     if not pictures:
         raise InputError(f"{', '.join(map(without_secrets, sources))}: no pictures found")
     return Division(tuple(partitions), pictures, digest.hexdigest())
 
 
-def _pieces(source: str, selection: Selection) -> Iterator[tuple[str, list[str], int | None, int]]:
-    """Yield base, paths, row group and number of pictures of each partition of a source."""
-    is_address = "://" in source
-    if not is_address and not source.endswith(_PARQUET):
-        base, paths = os.getcwd(), [str(path) for path in _local_files(source, selection)]
-    else:
+def _shortened(partition: Partition, most: int | None) -> Partition:
+    """Return a partition with at most so many pictures."""
+    if most is None or partition.pictures <= most:
+        return partition
+    if partition.row_group is None:
+        return replace(partition, paths=partition.paths[:most])
+    kept = range(*partition.rows)[:most]
+    return replace(partition, rows=(kept.start, kept.stop, kept.step))
+
+
+def _pieces(source: str, selection: Selection) -> Iterator[Partition]:
+    """Yield the partitions of a source, without numbers."""
+    if "://" in source:
+        base = source
         system, path = file_system(source)
-        base = source if is_address else os.getcwd()
-        paths = _listed(system, path, source, selection)
-        if paths and all(path.endswith(_PARQUET) for path in paths):
-            yield from _row_groups(system, base, paths, source)
-            return
-    for first in range(0, len(paths), PICTURES):
-        chosen = paths[first : first + PICTURES]
-        yield base, chosen, None, len(chosen)
+        pictures, tables = _listed(system, path, source, selection)
+    else:
+        base, system = os.getcwd(), required("pyarrow.fs").LocalFileSystem()
+        pictures, tables = _local(source, selection)
+    if not pictures:
+        yield from _row_groups(system, base, tables, selection.stride)
+        return
+    if tables:
+        sys.stderr.write(
+            f"{without_secrets(source)}: holds pictures and {len(tables)} parquet "
+            f"file{'s' * (len(tables) > 1)}; the pictures are taken, name {tables[0]} to take that\n"
+        )
+    pictures = pictures[:: selection.stride]
+    for first in range(0, len(pictures), PICTURES):
+        yield Partition(0, base, tuple(pictures[first : first + PICTURES]))
 
 
-def _local_files(source: str, selection: Selection) -> Iterator[Path]:
-    opened = open_source(source, selection=selection)
+def _local(source: str, selection: Selection) -> tuple[list[str], list[str]]:
+    """Return pictures and parquet files of a source of this machine.
+
+    Raises:
+        InputError: There is neither.
+    """
+    tables = _local_tables(source, selection)
+    if source.endswith(_PARQUET) and tables:
+        return [], tables
+    try:
+        opened = open_source(source, selection=replace(selection, stride=1))
+    except InputError:
+        if tables:
+            return [], tables
+        raise
     if not isinstance(opened, ImageFiles):
         opened.close()
         raise InputError(f"{source}: --engine ray takes stored pictures; cameras and videos are for --engine local")
-    return islice(iter(opened.paths), 0, None, selection.stride)
+    return [str(path) for path in opened.paths], tables
 
 
-def _listed(system: Any, path: str, source: str, selection: Selection) -> list[str]:  # noqa: ANN401  (pyarrow's)
-    """Return the pictures, or else the parquet files, at and below a path."""
+def _local_tables(source: str, selection: Selection) -> list[str]:
+    """Return the parquet files that a path or a pattern names, or that lie in and below a folder."""
+    if os.path.isdir(source):
+        found = sorted(map(str, Path(source).rglob(f"*{_PARQUET}")))
+        return [path for path in found if _is_table(path) and _is_own(path, source, selection)]
+    named = [source] if os.path.isfile(source) else sorted(glob.glob(source, recursive=True))
+    return [path for path in named if _is_table(path) and os.path.isfile(path)]
+
+
+def _is_table(path: str) -> bool:
+    return path.endswith(_PARQUET) and not PurePosixPath(path).name.startswith((".", "_"))
+
+
+def _is_own(path: str, root: str, selection: Selection) -> bool:
+    return selection.all_files or not is_below_foreign(Path(path), Path(root))
+
+
+def _listed(
+    system: Any,  # noqa: ANN401  (pyarrow's)
+    path: str,
+    source: str,
+    selection: Selection,
+) -> tuple[list[str], list[str]]:
+    """Return the pictures and the parquet files at and below a path."""
     fs = required("pyarrow.fs")
     try:
         found = system.get_file_info(path)
@@ -150,34 +207,37 @@ def _listed(system: Any, path: str, source: str, selection: Selection) -> list[s
         files = [found] if found.is_file else system.get_file_info(fs.FileSelector(path, recursive=True))
     except OSError as error:
         raise InputError(f"{without_secrets(source)}: cannot be listed ({describe_cause(error)})") from error
-    names = sorted(file.path for file in files if file.is_file)
-    own = [name for name in names if selection.all_files or not is_below_foreign(Path(name), Path(path))]
-    pictures = [name for name in own if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
-    tables = [name for name in own if name.endswith(_PARQUET) and not PurePosixPath(name).name.startswith((".", "_"))]
-    if len(names) == 1 and not tables:
-        return names
-    return list(islice(pictures, 0, None, selection.stride)) or tables
+    names = [name for name in sorted(file.path for file in files if file.is_file) if _is_own(name, path, selection)]
+    tables = list(filter(_is_table, names))
+    if found.is_file and not tables:
+        return names, []
+    return [name for name in names if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES], tables
 
 
 def _row_groups(
     system: Any,  # noqa: ANN401  (pyarrow's)
     base: str,
     paths: Sequence[str],
-    source: str,
-) -> Iterator[tuple[str, list[str], int | None, int]]:
+    stride: int,
+) -> Iterator[Partition]:
+    before = 0  # rows of the source
     for path in paths:
-        file = _opened(system, path, source)
+        file = _opened(system, _place(base, path), _address(base, path))
         picture_column(file.schema_arrow, path)
         for number in range(file.num_row_groups):
-            yield base, [path], number, file.metadata.row_group(number).num_rows
+            count = file.metadata.row_group(number).num_rows
+            partition = Partition(0, base, (path,), number, (-before % stride, count, stride))
+            before += count
+            if partition.pictures:
+                yield partition
 
 
-def _opened(system: Any, path: str, source: str) -> Any:  # noqa: ANN401  (pyarrow's)
+def _opened(system: Any, path: str, name: str) -> Any:  # noqa: ANN401  (pyarrow's)
     parquet = required("pyarrow.parquet")
     try:
         return parquet.ParquetFile(path, filesystem=system)
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these
-        raise InputError(f"{without_secrets(source)}: cannot be read as parquet ({describe_cause(error)})") from error
+        raise InputError(f"{without_secrets(name)}: cannot be read as parquet ({describe_cause(error)})") from error
 
 
 def picture_column(schema: Any, path: str) -> tuple[str, bool]:  # noqa: ANN401  (pyarrow's)
@@ -209,32 +269,42 @@ def read_pictures(partition: Partition) -> Iterator[tuple[str, int, Any]]:
     with ThreadPoolExecutor(4) as pool:
         waiting: deque[tuple[str, Future[Any]]] = deque()
         for path in partition.paths:
-            waiting.append((path, pool.submit(_read, system, _place(partition.base, path))))
+            name = _address(partition.base, path)
+            waiting.append((name, pool.submit(_read, system, _place(partition.base, path), name)))
             if len(waiting) > _READ_AHEAD:
-                path, pending = waiting.popleft()
-                yield _address(partition.base, path), 0, pending.result()
-        for path, pending in waiting:
-            yield _address(partition.base, path), 0, pending.result()
+                name, pending = waiting.popleft()
+                yield name, 0, pending.result()
+        for name, pending in waiting:
+            yield name, 0, pending.result()
 
 
 def _rows(system: Any, partition: Partition) -> Iterator[tuple[str, int, Any]]:  # noqa: ANN401  (pyarrow's)
     (path,), group = partition.paths, partition.row_group
-    file = _opened(system, path, path)
+    address = _address(partition.base, path)
+    file = _opened(system, _place(partition.base, path), address)
     column, is_field = picture_column(file.schema_arrow, path)
     first = sum(file.metadata.row_group(number).num_rows for number in range(group or 0))
-    for index, value in enumerate(file.read_row_group(group, columns=[column]).column(0).to_pylist()):
+    values = file.read_row_group(group, columns=[column]).column(0)
+    for index in range(*partition.rows):
+        value = values[index].as_py()
         data = value["bytes"] if is_field and value is not None else value
-        address = _address(partition.base, path)
-        picture = ImageReadError(f"{address}: row {first + index} holds no picture") if data is None else data
+        picture = ImageReadError(f"{row_name(address, first + index)}: holds no picture") if data is None else data
         yield address, first + index, picture
 
 
-def _read(system: Any, path: str) -> Any:  # noqa: ANN401  (pyarrow's)
+def row_name(source: str, row: int) -> str:
+    """Return what sentences call a picture: the file, or of a parquet file also the row."""
+    return f"{source}, row {row}" if source.endswith(_PARQUET) else source
+
+
+def _read(system: Any, path: str, name: str) -> Any:  # noqa: ANN401  (pyarrow's)
     try:
+        if system.type_name == "local":
+            return Path(path).read_bytes()  # pyarrow opens no file whose name is not UTF-8
         with system.open_input_file(path) as file:
             return file.read()
     except OSError as error:
-        return ImageReadError(f"{path}: cannot be read ({describe_cause(error)})")
+        return ImageReadError(f"{name}: cannot be read ({error.strerror or describe_cause(error)})")
 
 
 def _place(base: str, path: str) -> str:
@@ -243,6 +313,7 @@ def _place(base: str, path: str) -> str:
 
 
 def _address(base: str, path: str) -> str:
-    """Return what a picture is called in its record."""
+    """Return what a picture is called in its record; what of a name is not UTF-8 is escaped."""
     scheme, separator, _ = base.partition("://")
-    return f"{scheme}://{path}" if separator else path
+    name = f"{scheme}://{path}" if separator else path
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

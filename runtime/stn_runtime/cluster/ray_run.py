@@ -9,10 +9,13 @@ import hashlib
 import json
 import logging
 import os
+import re
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import InputError
@@ -25,8 +28,11 @@ from .packages import required
 from .parquet_records import write_whole
 from .partitions import Division, Partition, absolute, divided, file_system, read_pictures
 
+log = logging.getLogger(__name__)
+
 _PLAN, _MODEL = "_run.json", "_model.onnx"  # names that readers of parquet folders pass over
 _TOKEN = "RAY_AUTH_MODE"
+_CONNECT_SECONDS = 10
 _BATCH = 64  # pictures that a worker turns into rows at a time
 _BLOCKS_PER_WORKER = 50
 
@@ -82,27 +88,45 @@ class PartitionDone:
 
 
 class _Worker:
-    """Classifies partitions; one in each process of the pool."""
+    """Classifies partitions; one in each process of the pool.
+
+    What fails comes back as a sentence: an exception of a worker reaches the driver buried in one of Ray's.
+    """
 
     def __init__(self, output: str, options: dict[str, Any]) -> None:
-        self.output = output
-        system, path = file_system(output)
-        with system.open_input_file(f"{path}/{_MODEL}") as file:
-            self.classifier = BatchClassifier(bytes(file.read()), **options)
+        self.output, self.options = output, options
+        self.classifier: BatchClassifier | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        partition = Partition(row["number"], row["base"], tuple(row["paths"]), row["row_group"])
+        nothing = {"number": row["number"], "frames": 0, "failed": 0, "labels": "{}"}
+        try:
+            return {**nothing, **self._classified(row), "error": ""}
+        except InputError as error:
+            return {**nothing, "error": str(error)}
+        except Exception as error:  # whatever it is, the run ends with it
+            return {**nothing, "error": f"Ray ended the run ({type(error).__name__}: {describe_cause(error)})"}
+
+    def _opened(self) -> BatchClassifier:
+        if self.classifier is None:
+            system, path = file_system(self.output)
+            with system.open_input_file(f"{path}/{_MODEL}") as file:
+                self.classifier = BatchClassifier(bytes(file.read()), **self.options)
+        return self.classifier
+
+    def _classified(self, row: dict[str, Any]) -> dict[str, Any]:
+        classifier = self._opened()
+        partition = Partition(row["number"], row["base"], tuple(row["paths"]), row["row_group"], tuple(row["rows"]))
         tables, batch = [], []
         for picture in read_pictures(partition):
             batch.append(picture)
             if len(batch) == _BATCH:
-                tables.append(self.classifier.table(batch))
+                tables.append(classifier.table(batch))
                 batch = []
-        tables += [self.classifier.table(batch)] if batch else []
+        tables += [classifier.table(batch)] if batch else []
         table = required("pyarrow").concat_tables(tables)
         system, path = file_system(self.output)
         write_whole(table, system, f"{path}/{partition.name}")
-        return {"number": partition.number, **_counts(table)}
+        return _counts(table)
 
 
 def _counts(table: Any) -> dict[str, Any]:  # noqa: ANN401  (pyarrow's)
@@ -143,15 +167,16 @@ def _classified(
     left: list[Partition],
     options: ClusterOptions,
 ) -> Iterator[PartitionDone]:
-    was_running = ray.is_initialized()
+    was_running, output = ray.is_initialized(), without_secrets(options.output)
     _connect(ray, options.address)
     try:
         for row in _rows(ray, left, options):
+            if row["error"]:
+                raise InputError(f"{row['error']}; what is done stays in {output}, and --resume does the rest")
             yield PartitionDone(row["frames"], row["failed"], Counter(json.loads(row["labels"])))
     except ray.exceptions.RayError as error:
-        output = without_secrets(options.output)
         raise InputError(
-            f"Ray ended the run ({describe_cause(error)}); what is done stays in {output}: go on with --resume"
+            f"Ray ended the run ({describe_cause(error)}); what is done stays in {output}, and --resume does the rest"
         ) from error
     finally:
         if not was_running:
@@ -175,9 +200,7 @@ def _rows(
     workers = min(workers, len(left))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    items = [
-        {"number": one.number, "base": one.base, "paths": list(one.paths), "row_group": one.row_group} for one in left
-    ]
+    items = [{**asdict(one), "paths": list(one.paths), "rows": list(one.rows)} for one in left]
     blocks = min(len(items), _BLOCKS_PER_WORKER * workers)
     dataset = ray.data.from_items(items, override_num_blocks=blocks).map(
         _Worker,
@@ -190,16 +213,51 @@ def _rows(
 
 
 def _connect(ray: Any, address: str | None) -> None:  # noqa: ANN401  (a module)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    """Join the cluster, or start one.
+
+    Raises:
+        InputError: It cannot be reached or started.
+    """
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # the run says itself why it ended
     if ray.is_initialized():
         return
+    _check_reachable(address)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else each worker warns of what Ray Data itself sets
     try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+        with _quiet():
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"--address {address}: no Ray cluster can be reached there" if address else "Ray cannot be started here"
         token = "; if it asks for a token, set RAY_AUTH_MODE=token" if address and not os.environ.get(_TOKEN) else ""
         raise InputError(f"{where} ({describe_cause(error)}){token}") from error
+
+
+def _check_reachable(address: str | None) -> None:
+    """Refuse an address of HOST:PORT at which nothing listens, for which Ray itself waits without end."""
+    match = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
+    if match is None:
+        return
+    try:
+        socket.create_connection((match[1].strip("[]"), int(match[2])), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--address {address}: nothing listens there ({describe_cause(error)})") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's libraries from writing to standard error; what goes wrong is said in a sentence."""
+    if log.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _left_over(options: ClusterOptions, division: Division, model: bytes) -> list[Partition]:
@@ -225,17 +283,17 @@ def _left_over(options: ClusterOptions, division: Division, model: bytes) -> lis
             for file in system.get_file_info(fs.FileSelector(path, allow_not_found=True))
             if not file.base_name.startswith(".")
         }
-        if there and not options.resume:
+        if there - {_PLAN, _MODEL} and not options.resume:
             raise InputError(f"{output}: is not empty; add --resume to go on, or name another output")
-        if _PLAN in there:
+        if _PLAN in there and options.resume:
             with system.open_input_file(f"{path}/{_PLAN}") as file:
                 before = json.loads(file.read())
             differing = [name for name in plan if before.get(name) != plan[name]]
             if differing:
                 raise InputError(f"{output}: holds a run of another {_MEANING[differing[0]]}; name another output")
-        elif there - {_MODEL}:
+        elif there - {_PLAN, _MODEL}:
             raise InputError(f"{output}: holds other files than those of a run; name another output")
-        else:
+        if not there - {_PLAN, _MODEL}:
             system.create_dir(path, recursive=True)
             for name, content in ((_MODEL, model), (_PLAN, json.dumps(plan).encode())):
                 with system.open_output_stream(f"{path}/{name}") as file:

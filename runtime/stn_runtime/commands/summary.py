@@ -7,6 +7,7 @@ from ..errors import printable
 from ..records.record import Record
 
 _LABELS_SHOWN = 10
+_WITHOUT_LABEL = ("no label (", "unsure")  # what has no label is never among "other labels"
 
 
 @dataclass
@@ -41,8 +42,10 @@ class Summary:
         """Return the counts as one line, and a second one with the most frequent labels where there are any."""
         rate = f", {self.frames / self.seconds:.1f} a second" if self.seconds and self.frames else ""
         ranked = self.labels.most_common()
-        shown = [f"{printable(label, 40)}: {count}" for label, count in ranked[:_LABELS_SHOWN]]
-        hidden = len(ranked) - len(shown)
+        last = len(ranked) if len(ranked) <= _LABELS_SHOWN + 1 else _LABELS_SHOWN
+        kept = ranked[:last] + [entry for entry in ranked[last:] if entry[0].startswith(_WITHOUT_LABEL)]
+        shown = [f"{printable(label, 40)}: {count}" for label, count in kept]
+        hidden = len(ranked) - len(kept)
         others = [f"{hidden} other label{'s' * (hidden > 1)}"] if hidden else []
         labels = f"\nlabels: {', '.join(shown + others)}" if shown else ""
-        return f"{self.frames} frames, {self.failed} failed{rate}{labels}"
+        return f"{self.frames} frame{'s' * (self.frames != 1)}, {self.failed} failed{rate}{labels}"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -180,8 +181,8 @@ def _remember(model: Path, providers: Sequence[str] | None, best: Setup) -> None
     try:
         _winners().parent.mkdir(parents=True, exist_ok=True)
         write_whole(_winners(), json.dumps(winners, indent=1).encode())
-    except OSError:
-        return  # a home that cannot be written to: it is measured again the next time
+    except OSError as error:
+        sys.stderr.write(f"{_winners()}: cannot be written ({error.strerror or error}), so each run measures anew\n")
 
 
 def _winners() -> Path:

@@ -7,7 +7,7 @@ from importlib import metadata
 from ..machine.interpreter import PIP
 from .finding import Finding
 
-_EXTRAS = ("serve", "train", "export")
+_EXTRAS = ("serve", "cluster", "train", "export")
 
 
 def check_extras() -> Finding:

@@ -21,8 +21,12 @@ def make_folder(folder: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Return where this user's programs keep what they can make or fetch again; it need not be there yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stn-edge"
+    """Return where this user's programs keep what they can make or fetch again; it need not be there yet.
+
+    A relative ``XDG_CACHE_HOME`` does not count, as the XDG base directory specification says.
+    """
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (chosen if chosen.is_absolute() else Path.home() / ".cache") / "stn-edge"
 
 
 def existing_parent(path: Path) -> Path:

@@ -25,6 +25,8 @@ from .video import VIDEO_SUFFIXES, Video
 log = logging.getLogger(__name__)
 
 LIST_SUFFIXES = frozenset({".lst", ".txt"})
+_STORE = re.compile(r"(s3|gs|gcs|hdfs|file)://")
+_FOR_A_CLUSTER = "is read with --engine ray and --output FOLDER"
 _ADDRESS = re.compile(r"(https?|rtsps?)://", re.IGNORECASE)
 
 
@@ -192,9 +194,13 @@ def _open_files(text: str, selection: Selection, is_alone: bool) -> Source:
         if suffix in LIST_SUFFIXES:
             listed = ListedFiles(path)
             return ImageFiles(listed, selection=selection, count=lambda: sum(1 for _ in listed))
+        if suffix == ".parquet":
+            raise InputError(f"{text}: {_FOR_A_CLUSTER}")
         return ImageFiles([path], path.parent if is_alone else None, selection)
     if glob.has_magic(text):
         return _open_pattern(text, selection, is_alone)
+    if _STORE.match(text):
+        raise InputError(f"{_shown(text)}: {_FOR_A_CLUSTER}")
     raise InputError(f"{_shown(text)}: no such file or folder; a camera is named by its number, a pattern needs * or ?")
 
 

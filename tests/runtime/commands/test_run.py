@@ -100,7 +100,7 @@ def test_a_limited_run_is_gone_on_with(stn: Stn, folder_of_pictures: Path, grey_
     status, _, errors = stn("run", folder_of_pictures, "-m", grey_model, "-o", results, "--resume")
     assert (status, without_summary(errors)) == (
         0,
-        f"{results}: 2 records are there already\n{RUNS}1 frames, 0 failed\n",
+        f"{results}: 2 records are there already\n{RUNS}1 frame, 0 failed\n",
     )
     assert _names(results.read_text()) == ["d.PNG", "c.png", "b.png"]
 
@@ -193,7 +193,7 @@ def test_a_watched_folder_may_be_empty_and_a_signal_ends_it(spawn: Spawn, grey_m
     assert json.loads(process.stdout.readline())["label"] == "dark"
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=20)
-    assert (process.returncode, without_summary(errors)) == (130, f"{RUNS}1 frames, 0 failed\n")
+    assert (process.returncode, without_summary(errors)) == (130, f"{RUNS}1 frame, 0 failed\n")
 
 
 # --- results
