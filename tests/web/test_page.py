@@ -165,11 +165,61 @@ def test_a_file_that_is_no_picture_is_named_and_kept_in_the_records(folder: Path
     with served(folder) as address, browser() as page:
         assert open_page(page, address) == "ready"
         page.set_input_files("#files", [str(tmp_path / "letter.png"), str(samples()[0][0])])
-        assert "letter.png: is no picture that this browser can read" in message(page)
+        assert "letter.png: is damaged, or no picture that this browser can read" in message(page)
         page.wait_for_function("document.getElementById('count').textContent === '2'")
         first, second = saved_records(page)
     assert "letter.png" in first["error"]
     assert second["label"] == samples()[0][1]
+
+
+def test_files_that_are_no_pictures_are_all_named_and_leave_no_answer_of_another(folder: Path, tmp_path: Path) -> None:
+    good, digit = samples()[0]
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "cut.jpg").write_bytes(good.read_bytes()[:200])
+    with served(folder) as address, browser() as page:
+        assert open_page(page, address) == "ready"
+        page.set_input_files("#files", [str(tmp_path / "empty.jpg")])
+        assert message(page) == "empty.jpg: is empty (0 bytes)."
+        assert page.is_enabled("#save")
+        page.click("#clear")
+        assert (page.inner_text("#count"), page.is_enabled("#save")) == ("0", False)
+        page.set_input_files("#files", str(good))
+        page.wait_for_function("document.getElementById('count').textContent === '1'")
+        assert page.inner_text("#label") == digit
+        page.set_input_files("#files", [str(tmp_path / "empty.jpg"), str(tmp_path / "cut.jpg")])
+        page.wait_for_function("document.getElementById('count').textContent === '3'")
+        assert "empty.jpg: " in message(page)
+        assert "cut.jpg: is damaged" in message(page)
+        assert (page.inner_text("#source"), page.inner_text("#label")) == ("cut.jpg", "cannot be read")
+        records = saved_records(page)
+    assert [record["frame"] for record in records] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("typed", ["80", "-1", ""])
+def test_a_threshold_that_is_none_is_set_back_and_told(folder: Path, typed: str) -> None:
+    own = str(Classifier("digits", threads=1).manifest.threshold)
+    with served(folder) as address, browser() as page:
+        assert open_page(page, address) == "ready"
+        page.fill("#threshold", typed)
+        page.press("#threshold", "Tab")
+        assert "is a number from 0 to 1" in message(page)
+        assert page.input_value("#threshold") == own
+
+
+def test_what_is_dropped_before_the_page_is_ready_does_not_leave_it(folder: Path) -> None:
+    dropped = """() => {
+      const event = new DragEvent("drop", { cancelable: true, dataTransfer: new DataTransfer() });
+      event.dataTransfer.items.add(new File(["x"], "x.png", { type: "image/png" }));
+      document.dispatchEvent(event);
+      return event.defaultPrevented;
+    }"""
+    with served(folder) as address, browser() as page:
+        page.route("**/model.onnx", lambda _route: None)  # it is never answered
+        page.goto(address)
+        page.wait_for_function("document.getElementById('state').textContent === 'loading'")
+        page.wait_for_timeout(500)
+        assert page.evaluate(dropped)
+        assert "not ready yet" in message(page)
 
 
 def test_dropped_and_pasted_pictures_are_classified(folder: Path) -> None:

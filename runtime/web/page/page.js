@@ -8,9 +8,19 @@ import { Network } from "stn-edge-web/network.js";
 import { predict, record } from "stn-edge-web/prediction.js";
 import { preprocess } from "stn-edge-web/preprocessing.js";
 import { Records } from "stn-edge-web/records.js";
-import { addThumbnail, elements, named, setText, showAnswer, showMessage, showState } from "stn-edge-web/view.js";
+import {
+  addThumbnail,
+  elements,
+  named,
+  setText,
+  showAnswer,
+  showNoAnswer,
+  showMessage,
+  showState,
+} from "stn-edge-web/view.js";
 
 const MOST_THREADS = 4;
+const MOST_FAULTS = 5; // that are named at once
 const RATE_MS = 1000;
 
 const settings = JSON.parse(elements.settings.textContent);
@@ -26,7 +36,8 @@ let manifest;
 let network = null;
 /** @type {MediaStream | null} */
 let stream = null;
-let frames = 0;
+let frames = 0; // of the camera
+let opening = 0; // how many times pictures are being opened
 /** @type {number[]} when the last frames were done */
 let moments = [];
 
@@ -63,8 +74,10 @@ async function openProven(engine) {
   const wasm = isInline ? await load("wasm", file) : new URL(file, document.baseURI).href;
   const opened = await Network.open(model, manifest, engine, { wasm, threads: threads() });
   const parity = await replay(manifest, (image) => opened.run(image));
-  const worst = parity.differences.map(
-    ({ name, value, allowed }) => `${name} ${value.toExponential(1)} (${allowed.toExponential(0)} allowed)`,
+  const worst = parity.differences.map(({ name, value, allowed }) =>
+    name === "rectified"
+      ? `crop ${value} of 255 levels (${allowed} allowed)`
+      : `${name} ${value.toExponential(1)} (${allowed.toExponential(0)} allowed)`,
   );
   const found = `${parity.pictures} recorded answers replayed; largest differences: ${worst.join(", ")}`;
   if (!parity.passed) {
@@ -106,16 +119,29 @@ async function classify(source, time, decode) {
   const inferred = performance.now();
   const prediction = predict(outputs, height, width, manifest, threshold());
   const latency = { decode, resize: resized - started, infer: inferred - resized };
-  records.add(record(prediction, { source, frame: frames++, time, latency }));
+  records.add(record(prediction, { source, frame: time === null ? 0 : frames++, time, latency }));
   showAnswer(work, { prediction, outputs, source, latency }, manifest);
-  setText(elements.count, String(records.count));
-  for (const button of [elements.save, elements.clear]) button.disabled = false;
+  showCount();
   return prediction;
 }
 
+function showCount() {
+  setText(elements.count, String(records.count));
+  for (const button of [elements.save, elements.clear]) button.disabled = records.count === 0;
+}
+
 function threshold() {
-  const value = elements.threshold.valueAsNumber;
-  return value >= 0 && value <= 1 ? value : (manifest.threshold ?? 0);
+  return isShare(elements.threshold.valueAsNumber) ? elements.threshold.valueAsNumber : (manifest.threshold ?? 0);
+}
+
+/** @param {number} value */
+const isShare = (value) => value >= 0 && value <= 1;
+
+function checkThreshold() {
+  if (isShare(elements.threshold.valueAsNumber)) return;
+  const own = String(manifest.threshold ?? 0);
+  elements.threshold.value = own;
+  showMessage(`The least confidence of a label is a number from 0 to 1, such as 0.9; it is the model's ${own} again.`);
 }
 
 async function startCamera() {
@@ -210,16 +236,23 @@ async function showCameras(current) {
 /** @param {Iterable<File>} files */
 async function openPictures(files) {
   const chosen = [...files];
-  if (!chosen.length || !network) return;
+  if (!chosen.length) return;
+  if (!network) {
+    if (elements.message.hidden) showMessage("The network is not ready yet: open the pictures again when it is.");
+    return;
+  }
   if (stream) stopCamera();
   showMessage("");
   const faults = [];
+  opening++;
+  elements.start.disabled = true;
   for (const [index, file] of chosen.entries()) {
     showState(`picture ${index + 1} of ${chosen.length}`);
     try {
       const started = performance.now();
+      if (!file.size) throw new InputError(`${file.name}: is empty (0 bytes).`);
       const image = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => {
-        throw new InputError(`${file.name}: is no picture that this browser can read; take a JPEG, PNG or WebP.`);
+        throw new InputError(`${file.name}: is damaged, or no picture that this browser can read (JPEG, PNG, WebP).`);
       });
       drawImage(work, image, image.height, image.width);
       image.close();
@@ -227,14 +260,17 @@ async function openPictures(files) {
       addThumbnail(file.name, named(prediction));
     } catch (error) {
       const sentence = explained(error, `${file.name}: cannot be classified`);
-      records.add({ source: file.name, frame: frames++, time: null, error: sentence });
+      records.add({ source: file.name, frame: 0, time: null, error: sentence });
+      showNoAnswer(file.name, "cannot be read");
       faults.push(sentence);
     }
   }
-  setText(elements.count, String(records.count));
+  opening--;
+  elements.start.disabled = opening > 0;
+  showCount();
   showState("ready", "good");
-  const more = faults.length > 1 ? ` So it is with ${faults.length} of ${chosen.length} files.` : "";
-  showMessage(faults.length ? faults[0] + more : "");
+  const unnamed = faults.length - MOST_FAULTS;
+  showMessage([...faults.slice(0, MOST_FAULTS), ...(unnamed > 0 ? [`And ${unnamed} more.`] : [])].join(" "));
 }
 
 /** @param {unknown} error @param {string} what */
@@ -275,8 +311,8 @@ function saveRecords() {
 function clearRecords() {
   records.clear();
   elements.sheet.replaceChildren();
-  setText(elements.count, "0");
-  for (const button of [elements.save, elements.clear]) button.disabled = true;
+  showCount();
+  if (!stream) showNoAnswer("", "–");
   elements.start.focus();
 }
 
@@ -294,6 +330,7 @@ function listen() {
     elements.files.value = ""; // so that the same file can be opened again
   });
   elements.engine.addEventListener("change", changeEngine);
+  elements.threshold.addEventListener("change", checkThreshold);
   elements.save.addEventListener("click", saveRecords);
   elements.clear.addEventListener("click", clearRecords);
   document.addEventListener("dragover", (event) => event.preventDefault());
@@ -310,6 +347,7 @@ function listen() {
 }
 
 async function main() {
+  listen();
   try {
     model = await load("model", settings.model);
     manifest = readManifest(model, settings.model);
@@ -318,13 +356,13 @@ async function main() {
     elements.threshold.value = String(manifest.threshold ?? 0);
     showState("proving");
     network = await openProven("wasm");
-    listen();
     await showCameras(undefined).catch(() => {}); // a list that is not had is asked for again with the camera
     for (const control of [elements.start, elements.open]) control.disabled = false;
     const gpu = /** @type {any} */ (navigator).gpu;
     const hasGpu = !document.querySelector("script[data-inline]") && (await gpu?.requestAdapter().catch(() => null));
     elements.engine.querySelector("[value=webgpu]").hidden = !hasGpu;
     elements.engine.disabled = !hasGpu;
+    elements.hint.hidden = false;
     showState("ready", "good");
   } catch (error) {
     showState("not started", "bad");

@@ -1,6 +1,6 @@
 /** What the page shows: its state, an answer with outline and crop, and the row of pictures that were opened. */
 
-import { drawImage, drawOutlines, drawPixels } from "stn-edge-web/drawing.js";
+import { contextOf, drawImage, drawOutlines, drawPixels } from "stn-edge-web/drawing.js";
 import { seenPart } from "stn-edge-web/preprocessing.js";
 
 const MOST_SHOWN = 60; // opened pictures in the row below
@@ -21,6 +21,7 @@ export function showState(text, kind = "") {
 export function showMessage(text) {
   setText(elements.message, text);
   elements.message.hidden = !text;
+  if (text) elements.message.scrollIntoView({ block: "nearest" });
 }
 
 /** @param {HTMLElement} element @param {string} text */
@@ -29,7 +30,7 @@ export function setText(element, text) {
 }
 
 /** @param {number} share @param {number} digits */
-const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}\u00a0%`;
 
 /**
  * Show an answer.
@@ -57,6 +58,22 @@ export function showAnswer(picture, { prediction, outputs, source, latency }, ma
   setText(elements.uncertain, prediction.uncertain ? `uncertain: ${prediction.uncertain}` : "");
   showTop(prediction.top);
   for (const [stage, milliseconds] of Object.entries(latency)) setText(elements[stage], milliseconds.toFixed(1));
+}
+
+/**
+ * Show that there is no answer, and none of an earlier one.
+ *
+ * @param {string} source
+ * @param {string} words
+ */
+export function showNoAnswer(source, words) {
+  contextOf(elements.picture).clearRect(0, 0, elements.picture.width, elements.picture.height);
+  elements.crop.hidden = true;
+  setText(elements.source, source);
+  setText(elements.label, words);
+  elements.label.className = "label unlabelled";
+  for (const element of [elements.confidence, elements.uncertain]) setText(element, "");
+  elements.top.replaceChildren();
 }
 
 /**
