@@ -73,7 +73,7 @@ def test_of_a_folder_only_the_wanted_pictures_are_run(
     stn: Stn, folder_of_pictures: Path, grey_model: Path, options: tuple[str, ...], names: list[str]
 ) -> None:
     status, out, errors = stn("run", folder_of_pictures, "-m", grey_model, *options)
-    assert (status, without_summary(errors)) == (0, f"{RUNS}{len(names)} frames, 0 failed\n")
+    assert (status, without_summary(errors)) == (0, f"{RUNS}{len(names)} frame{'s' * (len(names) > 1)}, 0 failed\n")
     assert _names(out) == names
 
 
