@@ -123,6 +123,17 @@ def test_onnxruntime_web_is_taken_from_the_registry_once(
     assert not cached.exists()
 
 
+@pytest.mark.usefixtures("archive")
+def test_a_cache_that_cannot_be_written_to_is_not_taken_for_a_network_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with served(tmp_path / "registry") as address:
+        monkeypatch.setenv("npm_config_registry", address)
+        with pytest.raises(InputError, match=r"cache/stn-edge: cannot be written to \(.*\); set XDG_CACHE_HOME"):
+            write_page(find_model("digits"), tmp_path / "page")
+
+
 def test_another_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     archive.write_bytes(archive.read_bytes() + b"more")
     with pytest.raises(InputError, match="as npm publishes it; fetch it with 'npm pack"):

@@ -9,6 +9,7 @@ import pytest
 from stn_runtime import InputError
 from stn_runtime.commands import tuning
 from stn_runtime.commands.tuning import Setup, Tuning, measure_setups, remembered, tuned
+from stn_runtime.machine.filesystem import cache_folder
 
 CPU, OPENVINO, CUDA = "CPUExecutionProvider", "OpenVINOExecutionProvider", "CUDAExecutionProvider"
 
@@ -154,11 +155,18 @@ def test_a_damaged_memory_is_measured_anew(
     assert remembered(grey_model, None) == found
 
 
-def test_where_nothing_can_be_remembered_it_is_measured_each_time(
-    monkeypatch: pytest.MonkeyPatch, grey_model: Path, cache: Path
+def test_where_nothing_can_be_remembered_it_is_measured_each_time_and_told(
+    monkeypatch: pytest.MonkeyPatch, grey_model: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened = _here(monkeypatch, 1, CPU)
     cache.parent.parent.write_text("a file where the folder should be")
     tuned(grey_model, None)
     tuned(grey_model, None)
     assert len(opened) == 2
+    assert capsys.readouterr().err.count(f"{cache}: cannot be written (") == 2
+
+
+def test_a_cache_relative_to_the_working_folder_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache/stn-edge"
