@@ -108,6 +108,7 @@ LOADS = {
         "digits-int8",
         "digits-split",
         "digits-split-int8",
+        "house-numbers-int8",
         "traffic-signs",
         "traffic-signs-int8",
     },
