@@ -77,6 +77,7 @@ export function drawImage(canvas, image, height, width) {
   const context = contextOf(canvas);
   context.fillStyle = "#ffffff";
   context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high"; // of thumbnails, in which outlines would be dotted
   context.drawImage(image, 0, 0, width, height);
 }
 
