@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stn_training.data.augmentations import AUGMENTATIONS, Augmentation
 
-NAMES = ["crop", "flip", "rotate", "affine", "erase", "jitter", "shade", "shadow", "blur"]
+NAMES = ["crop", "flip", "rotate", "affine", "elastic", "erase", "jitter", "shade", "shadow", "blur"]
 COLOUR = [*NAMES, "rgb-shift"]
 
 
@@ -97,6 +97,16 @@ def test_erasing_blacks_out_a_rectangle_of_a_small_share() -> None:
     assert float(touched.max()) < 0.18
 
 
+def test_an_elastic_picture_is_bent_by_pixels_of_either_axis() -> None:
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 20), torch.linspace(0, 1, 60), indexing="ij")
+    images = torch.stack([rows * 19, columns * 59])[:, None].repeat(200, 1, 1, 1) / 59  # a grey level a pixel
+    moved = (augmented(["elastic:0.5"], images) - images) * 59
+    middle = moved[:, 0, 6:14, 18:42]
+    assert 0.2 < float(middle[0::2].std()) < 0.7
+    assert float(middle[1::2].std()) == pytest.approx(float(middle[0::2].std()), rel=0.2)
+    assert not torch.allclose(middle[0], middle[0].mean(), atol=0.05), "moved as a whole"
+
+
 def test_jitter_moves_brightness_both_ways() -> None:
     images = torch.full((200, 1, 8, 8), 0.5)
     means = augmented(["jitter"], images).mean(dim=(1, 2, 3))
@@ -119,7 +129,7 @@ def test_no_names_leave_the_pictures_alone() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(
         ValueError,
-        match="no augmentation 'fog'; choose from crop, flip, rotate, affine, erase, jitter, shade, shadow, blur, ",
+        match="no augmentation 'fog'; choose from crop, flip, rotate, affine, elastic, erase, jitter, shade, shadow, ",
     ):
         Augmentation(["crop", "fog"], (28, 28), 1)
 

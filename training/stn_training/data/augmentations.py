@@ -8,6 +8,8 @@ import kornia.augmentation as kornia
 import torch
 from torch import Generator, Tensor, nn
 
+from stn_models import Sampler, ThinPlateSplineGrid
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -71,6 +73,21 @@ class _Shadow(nn.Module):
         return images * light[:, None]
 
 
+class _Elastic(nn.Module):
+    """Bends pictures: the sixteen points of a thin plate are moved, each by a normal number of pixels."""
+
+    def __init__(self, pixels: float, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid, self.sampler = ThinPlateSplineGrid(size), Sampler(padding="reflection")
+        self.deviation = 2 * (pixels or min(size) / 20) / torch.tensor(size[::-1]).repeat(self.grid.theta_size // 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        moves = torch.randn(len(images), self.grid.theta_size, device=images.device)
+        grid = self.grid.to(images.device)
+        bent: Tensor = self.sampler(images, grid(grid.identity().to(moves) + moves * self.deviation.to(moves)))
+        return bent
+
+
 def _blur(deviation: float, *_: object) -> nn.Module:
     side = 2 * math.ceil(2 * deviation) + 1
     blur: nn.Module = kornia.RandomGaussianBlur((side, side), (min(0.1, deviation), deviation), p=0.5)
@@ -82,6 +99,14 @@ AUGMENTATIONS: dict[str, Recipe] = {
     "flip": Recipe("probability", 0.5, 0, 1, lambda p, *_: kornia.RandomHorizontalFlip(p=p), geometric=True),
     "rotate": Recipe("degrees", 15, 0, 180, lambda d, *_: kornia.RandomRotation(d, p=1.0), geometric=True),
     "affine": Recipe("degrees", 15, 0, 180, _affine, geometric=True),
+    "elastic": Recipe(
+        "pixels by which the points of a thin plate move, by default a twentieth of the shorter side",
+        0,
+        0.01,
+        100,
+        lambda pixels, size, _: _Elastic(pixels, size),
+        geometric=True,
+    ),
     "erase": Recipe("probability", 0.5, 0, 1, lambda p, *_: kornia.RandomErasing(p=p, scale=(0.02, 0.15))),
     "jitter": Recipe("strength", 0.3, 0, 1, _jitter),
     "shade": Recipe("most light that one side has or lacks, of 1", 0.4, 0, 1, _shade),
