@@ -10,6 +10,7 @@ import torch
 from stn_export import Deployment, Exported, export_checkpoint, export_graph, plan_export
 from stn_export.proof.reference import Reference, pytorch_reference
 from stn_models import Checkpoint, save_checkpoint
+from tests.support.operator_table import operator_table_made_once  # noqa: F401  (a fixture)
 from tests.support.small_network import ARCHITECTURE, LABELS, SPEC, restless
 
 

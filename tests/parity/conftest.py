@@ -3,6 +3,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.support.operator_table import operator_table_made_once  # noqa: F401  (a fixture)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _on_one_thread() -> Iterator[None]:
