@@ -77,7 +77,9 @@ def with_transformers(
         flat_size(body, channels, sampled)
     except (RuntimeError, AssertionError, IndexError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise ValueError(f"{sampled[1]} x {sampled[0]} pixels do not fit the network's layers ({reason})") from error
+        raise ValueError(
+            f"{sampled[0]} x {sampled[1]} pixels (height x width) do not fit the network's layers ({reason})"
+        ) from error
     return TransformerClassifier(front, normalize, body)
 
 

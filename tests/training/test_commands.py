@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from stn_models import load_checkpoint
 from stn_runtime import Classifier
 from stn_runtime.cli import main
 from stn_training.commands.train import add_train_arguments
-from stn_training.config import BENCHMARKS
+from stn_training.config import BENCHMARKS, TrainConfig
 
 Refusal = Callable[..., str]
 MakeFolder = Callable[..., Path]
@@ -179,6 +180,18 @@ def test_a_sheet_follows_from_its_seed(tmp_path: Path) -> None:
         (["train", "sklearn-digits", "--seed", "-1"], "seed must not be negative"),
         (["train", "--recipe", "nix.yaml"], "nix.yaml: cannot be read as a recipe"),
         (["train", "--resume", "nix"], "nix: holds no training run (no config.json)"),
+        (["train", "sklearn-digits", "--lr", "-1"], "lr must be above 0 and finite, got -1.0"),
+        (
+            ["train", "sklearn-digits", "--label-smoothing", "1"],
+            "label_smoothing must be at least 0 and below 1, got 1",
+        ),
+        (["train", "sklearn-digits", "--transformer", "affine@input"], "--transformer: network 'st-vgg' has its own"),
+        (
+            ["train", "sklearn-digits", "--image-size", "32x48"],
+            "32x48: network 'st-vgg' takes squares; give one side, or",
+        ),
+        (["train", "house-plates", "--model", "st-vgg"], "house-plates: has texts, which network 'st-vgg' is not for"),
+        (["train", "sklearn-digits", "--distort", "r", "--backgrounds", "nix"], "nix: no such folder"),
         (["evaluate", "nix.safetensors", "sklearn-digits"], "nix.safetensors: does not exist"),
         (["evaluate", "nix.onnx", "sklearn-digits"], "nix.onnx: no such file"),
         (["sheet", "sklearn-digits", "-o", "s.png", "--count", "0"], "--count must be at least 1, got 0"),
@@ -213,6 +226,53 @@ def test_wrong_usage_is_exit_status_2(arguments: list[str], capsys: pytest.Captu
     out, err = capsys.readouterr()
     assert out == ""
     assert f"stn {arguments[0]}: error: " in err
+
+
+@pytest.mark.parametrize("name", ["image_size: 32", "transformer: affine@input"])
+def test_a_recipe_with_an_option_of_the_network_says_where_it_belongs(
+    name: str, refusal: Refusal, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text(f"data: sklearn-digits\n{name}\n")
+    key = name.partition(":")[0]
+    said = refusal("train", "--recipe", tmp_path / "mine.yaml")
+    assert f"'{key}' is an option of the network; write 'options: {{{key}: ...}}'" in said
+
+
+def test_a_recipe_takes_a_list_as_the_command_line_does() -> None:
+    config = TrainConfig.from_mapping({"data": "mnist", "augment": "crop:2, flip"}, "recipe")
+    assert config.augment == ("crop:2", "flip")
+
+
+def test_evaluate_names_the_checkpoint_in_a_runs_folder(learned: Path, refusal: Refusal) -> None:
+    said = refusal("evaluate", learned, "sklearn-digits")
+    assert said.endswith(f"is a run's folder; give its checkpoint, {learned / 'model.safetensors'}")
+
+
+def test_a_checkpoint_brings_its_network(learned: Path, refusal: Refusal) -> None:
+    weights = learned / "model.safetensors"
+    said = refusal("train", "sklearn-digits", "--weights", weights, "--model", "resnet18")
+    assert said.startswith(f"{weights}: brings its network, '")
+    assert said.endswith("; leave out --model resnet18")
+
+
+def test_an_interrupted_run_says_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_config: TrainConfig, folder: Path, **_: object) -> None:
+        folder.mkdir()
+        (folder / "config.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stn_training.commands.train.fit", interrupted)
+    assert main(["train", "sklearn-digits", "--output", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == f"stn: interrupted; go on with --resume {tmp_path / 'run'}\n"
+
+
+def test_a_sheet_of_plates_draws_no_more_than_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typefaces = str(Path(mpl.get_data_path()) / "fonts" / "ttf")
+    arguments = ["sheet", "house-plates", "-o", str(tmp_path / "s.png"), "--typefaces", typefaces, "--count", "3"]
+    assert main(arguments) == 0
+    assert "drawing 3 plates" in capsys.readouterr().err
 
 
 def test_resume_takes_no_other_options(learned: Path, refusal: Refusal) -> None:
@@ -281,6 +341,11 @@ def test_what_cannot_be_exported_is_told_before_training(
     assert "model.pt: the exported file must end in .onnx" in refusal(*data, "--export", tmp_path / "model.pt")
     (tmp_path / "file").touch()
     assert "file: cannot be made a folder" in refusal(*data, "--export", tmp_path / "file" / "model.onnx")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)  # the tests run as root, whom no permission stops
+        for flag, name in (("--export", "model.onnx"), ("--report", "page.html")):
+            assert f"{tmp_path}: cannot be written to" in refusal(*data, flag, tmp_path / name)
 
     def fail(name: str) -> None:
         raise ModuleNotFoundError("no onnx", name="onnx")

@@ -42,6 +42,18 @@ def test_outlines_are_drawn_on_the_upper_row_alone(network: nn.Module) -> None:
         assert (rows.max(), columns.max()) == pytest.approx((83.5, 83.5), abs=1.5)
 
 
+def test_the_outline_in_an_oblong_picture_lies_in_the_picture_and_not_in_its_bars() -> None:
+    options = {"image_size": 16, "image_width": 32, "channels": 1, "width": 4, "transformer": ["affine@input"]}
+    network = Architecture("vgg", options).build().eval()
+    with injected_thetas(network, [torch.tensor([[0.5, 0, 0, 0, 0.5, 0]])]):
+        picture = before_after(network, torch.full((1, 1, 16, 32), 0.5))
+    assert picture is not None
+    rows, columns = np.nonzero(coloured(picture[GAP : GAP + TILE, GAP : GAP + TILE]))
+    # the middle half of rows 28 to 84, and of all columns
+    assert (rows.min(), rows.max()) == pytest.approx((41.5, 69.5), abs=1.5)
+    assert (columns.min(), columns.max()) == pytest.approx((27.5, 83.5), abs=1.5)
+
+
 def test_the_lower_row_shows_what_the_transformer_makes(network: nn.Module) -> None:
     image = torch.zeros(1, 1, 28, 28)
     image[..., 7:21, 7:21] = 1

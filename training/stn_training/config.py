@@ -38,6 +38,8 @@ BENCHMARKS = (
 ``house-plates`` house numbers that are drawn; ``tiny-imagenet`` has its official split, ``tiny-imagenet-merged`` one of
 70 : 30."""
 
+NUMBERS = ("svhn", "house-plates")
+"""Benchmarks whose pictures have numbers of several digits."""
 ANY_SIZE = ("gtsrb", "svhn", "house-plates", "tiny-imagenet", "tiny-imagenet-merged")
 """Those whose pictures have no size of their own."""
 
@@ -154,9 +156,9 @@ class TrainConfig:
         ):
             if not 0 <= (getattr(self, name) or 0) < 2**62:
                 raise InputError(f"{name} must not be negative, infinite or huge, got {getattr(self, name)}")
-        if not 0 < self.lr < math.inf or not 0 <= self.label_smoothing < 1:
-            raise InputError(f"lr must be above 0 and label_smoothing in [0, 1); got {self.lr}, {self.label_smoothing}")
-        for name in ("momentum", "ema"):
+        if not 0 < self.lr < math.inf:
+            raise InputError(f"lr must be above 0 and finite, got {self.lr}")
+        for name in ("momentum", "ema", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         try:
@@ -223,6 +225,11 @@ class TrainConfig:
         if "data" not in values:
             raise InputError(f"{source}: names no data; give {', '.join(BENCHMARKS)} or a folder of images")
         kinds = get_type_hints(cls)
+        of_network = sorted({"image_size", "transformer"} & values.keys())
+        if of_network:
+            raise InputError(
+                f"{source}: '{of_network[0]}' is an option of the network; write 'options: {{{of_network[0]}: ...}}'"
+            )
         try:
             return read_as(
                 cls, {key: _from_yaml(kinds.get(key), value) for key, value in values.items()}, refuse_unknown=True
@@ -251,6 +258,8 @@ def _from_yaml(kind: object, value: object) -> object:
     if kind is float and isinstance(value, str):
         with suppress(ValueError):
             return float(value)
+    if kind == tuple[str, ...] and isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value

@@ -22,11 +22,11 @@ from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.machine.filesystem import existing_parent, make_folder, write_whole
 
 from .calibration import record_theta, record_threshold
-from .config import TrainConfig
+from .config import NUMBERS, TrainConfig
 from .data.data_module import ImageData, rendered, seed_for, to_float
 from .data.datasets import load_backgrounds, load_dataset, with_photographs
 from .data.distortions import DIGIT_SIZE
-from .data.duplicates import find_twins, report_twins
+from .data.duplicates import find_contradictions, find_twins, report_contradictions, report_twins
 from .data.labelled_images import LabelledImages, with_reject
 from .digits.scenes import Scenery
 from .initial_weights import take_weights
@@ -37,6 +37,7 @@ from .optimisation.precision import choose_precision
 from .optimisation.rate_finder import STEPS, RangeTest
 from .optimisation.schedule import draw_schedule
 from .recorder import BEST, LAST, SCHEDULE, Recorder
+from .run_folder import check_folder, check_same_data
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +98,10 @@ def _prepared(config: TrainConfig, folder: Path, resume: bool) -> _Prepared:
     Raises:
         InputError: The data cannot be used, or the folder holds another run.
     """
-    if not resume and (folder / "config.json").exists():
-        raise InputError(f"{folder}: holds a training run; go on with --resume {folder}, or give another --output")
+    check_folder(config, folder, resume)
     data = load_data(config, folder)
+    if resume:
+        check_same_data(folder, data.train)
     ranks = world()[1]
     if min(len(data.train), len(data.val)) < ranks:
         raise InputError(
@@ -116,6 +118,7 @@ def _prepared(config: TrainConfig, folder: Path, resume: bool) -> _Prepared:
     make_folder(folder)
     if data.train.paths:
         report_twins(find_twins(data.train, data.val), "validation", folder)
+        report_contradictions(find_contradictions(data.train))
     log.info(
         "%d training and %d validation images, %d classes", len(data.train), len(data.val), len(data.train.classes)
     )
@@ -243,6 +246,8 @@ def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
     """
     spec = config.preprocess()
     _check_network(config, spec)
+    if config.data in NUMBERS and "positions" not in Architecture(config.model).complete():
+        raise InputError(_unfit(config, "texts", "--model speller"))
     source: PreprocessSpec | None = spec
     if config.data == "digits":
         source = None
@@ -357,11 +362,15 @@ def _check_texts(config: TrainConfig, data: LabelledImages, spells: bool) -> Non
         InputError: It does not.
     """
     if (data.end is not None) != spells:
-        what, remedy = ("texts", "--model speller") if not spells else ("one label an image", "another --model")
-        raise InputError(f"{config.data}: has {what}, which network '{config.model}' is not for; take {remedy}")
+        what, remedy = ("one label an image", "another --model") if spells else ("texts", "--model speller")
+        raise InputError(_unfit(config, what, remedy))
     for name in ("mixup", "balance", "distort"):
         if spells and getattr(config, name):
             raise InputError(f"{name} is for single labels, and {config.data} has texts; leave it out")
+
+
+def _unfit(config: TrainConfig, what: str, remedy: str) -> str:
+    return f"{config.data}: has {what}, which network '{config.model}' is not for; take {remedy}"
 
 
 def new_trainer(

@@ -80,7 +80,7 @@ def _take_checkpoint(model: nn.Module, weights: str) -> tuple[str, ...]:
         if not is_last_layer:
             raise InputError(
                 f"{weights}: holds network '{described.architecture.name}' with other layers ('{name}'); "
-                "leave out --model and --options, or take another checkpoint"
+                "leave out --model, --transformer, --image-size and --options, or take another checkpoint"
             )
     model.load_state_dict({**own, **{name: value for name, value in stored.items() if name not in fresh}})
     return tuple(fresh)

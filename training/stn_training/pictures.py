@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stn_models import recorded_transforms
 from stn_runtime import preprocess
 from stn_runtime.images.opencv import cv2
-from stn_runtime.images.preprocessing import Image, PreprocessSpec
+from stn_runtime.images.preprocessing import Image, PreprocessSpec, place
 from stn_runtime.images.writing import write_image
 from stn_runtime.machine.filesystem import make_folder, whole_file, write_whole
 
@@ -21,6 +21,7 @@ _TILE = 112
 _GAP = 6
 _OUTLINE = (255, 170, 0)
 _BACKGROUND = 255
+_TILE_SPEC = PreprocessSpec(_TILE, _TILE, 3, "letterbox")
 
 
 def before_after(model: nn.Module, images: Tensor) -> Image | None:
@@ -45,6 +46,10 @@ def before_after_tiles(model: nn.Module, images: Tensor) -> tuple[list[Image], l
         return None
     call = calls[0]
     outlines = call.transformer.grid.outline(call.theta.float()).cpu().numpy()
+    height, width = call.image.shape[2:]
+    placed = place(height, width, _TILE_SPEC)
+    pixels = (outlines + 1) / 2 * (width, height) - 0.5  # of the picture
+    outlines = (pixels - placed.offset) / placed.scale  # in the tile, which holds the picture and bars
     above = [_with_outline(tile, outline) for tile, outline in zip(tiles_of(call.image), outlines, strict=True)]
     return above, tiles_of(call.output)
 
@@ -110,12 +115,11 @@ def save_picture(path: Path, picture: Image) -> None:
 
 def tiles_of(images: Tensor) -> list[Image]:
     """Return images (N, C, H, W) in [0, 1] as RGB tiles of one size, letterboxed."""
-    spec = PreprocessSpec(_TILE, _TILE, 3, "letterbox")
     array = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [preprocess(image, spec) for image in array]
+    return [preprocess(image, _TILE_SPEC) for image in array]
 
 
-def _with_outline(tile: Image, outline: NDArray[np.float32]) -> Image:
+def _with_outline(tile: Image, outline: NDArray[np.floating]) -> Image:
     points = ((outline + 1) / 2 * _TILE - 0.5) * 16  # cv2 takes four fractional bits
     drawn = tile.copy()
     cv2.polylines(drawn, [np.clip(points, -32000, 32000).round().astype(np.int32)], True, _OUTLINE, 1, cv2.LINE_AA, 4)

@@ -50,7 +50,7 @@ class Recorder(Callback):
         self.folder = folder
         self.architecture = architecture
         self.spec = spec
-        self.classes, self.reject, self.end = data.classes, data.reject, data.end
+        self.classes, self.reject, self.end, self.images = data.classes, data.reject, data.end, len(data)
         self.config = config
         self.best_epoch = -1
         self.best_metrics: dict[str, float] = {}
@@ -137,7 +137,7 @@ class Recorder(Callback):
             self.architecture,
             self.classes,
             vars(self.spec),
-            {"config": config, "epoch": self.best_epoch},  # without the trainer's paths
+            {"config": config, "epoch": self.best_epoch, "images": self.images},  # without the trainer's paths
             {"val_accuracy": 100 * self.best_metrics["val_accuracy"]},
             reject=None if self.reject is None else self.classes[self.reject],
             end=None if self.end is None else self.classes[self.end],

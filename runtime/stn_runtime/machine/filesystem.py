@@ -20,6 +20,16 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made.
+
+    Raises:
+        InputError: The folder, or what it lies on, is only to be read.
+    """
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder}: cannot be written to; name another place")
+
+
 def cache_folder() -> Path:
     """Return where this user's programs keep what they can make or fetch again; it need not be there yet.
 

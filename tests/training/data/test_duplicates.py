@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stn_training.config import TrainConfig
-from stn_training.data.duplicates import find_twins, report_twins
+from stn_training.data.duplicates import Twin, find_contradictions, find_twins, report_contradictions, report_twins
 from stn_training.data.labelled_images import LabelledImages
 from stn_training.fit import fit
 
@@ -57,10 +57,22 @@ def test_training_says_which_pictures_are_in_two_parts(tmp_path: Path, caplog: p
     )
     with caplog.at_level(logging.WARNING):
         fit(config, tmp_path / "run")
-    assert "1 validation pictures look like one of training" in caplog.text
+    assert "1 of the validation pictures looks like one of training" in caplog.text
     (row,) = csv.DictReader((tmp_path / "run" / "duplicates.csv").open())
     assert Path(row["path"]).parts[-3:] == ("val", "cat", "2.png")
     assert Path(row["training_path"]).parts[-3:] == ("train", "cat", "3.png")
+
+
+def test_a_training_picture_in_two_classes_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train = labelled([scene(1), scene(2), scene(1), scene(2), scene(3)], [0, 0, 1, 0, 1], "train")
+    twins = find_contradictions(train)
+    assert twins == [Twin("train2.png", "dog", "train0.png", "cat")]
+    with caplog.at_level(logging.WARNING):
+        report_contradictions(twins)
+    assert "1 training picture is the same as one of another class, the first train2.png ('dog')" in caplog.text
+    caplog.clear()
+    report_contradictions([])
+    assert not caplog.text
 
 
 def test_nothing_is_said_and_written_where_no_picture_is_in_two_parts(

@@ -142,7 +142,7 @@ def test_a_table_may_say_split_and_group_and_have_semicolons_and_a_byte_order_ma
             "path,label,split\na.png,1,train\na.png,1,test\nb.png,2,\n",
             ", lines 2 and 3: a.png is of train, and of test",
         ),
-        ("path,label\n\xff\n", "cannot be read as a table ("),
+        ("path,label\n\xff\n", "is not UTF-8 text (byte 11); save the table as UTF-8"),
     ],
 )
 def test_a_table_that_is_not_as_described_is_one_sentence(content: str, sentence: str, tmp_path: Path) -> None:
@@ -232,3 +232,16 @@ def test_names_that_do_not_fit_are_one_sentence(content: str | None, sentence: s
     with pytest.raises(InputError) as refused:
         list_folder(root, FileOptions(class_names=str(names)))
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("parts", [[""], ["train", "val"]], ids=["classes", "parts"])
+def test_a_class_without_a_picture_is_refused(parts: list[str], tmp_path: Path) -> None:
+    for part in parts:
+        for name in ("cat", "dog"):
+            picture(tmp_path / part / name / "0.png")
+    (tmp_path / parts[0] / "emu").mkdir()
+    (tmp_path / parts[0] / "emu" / "notes.txt").touch()
+    with pytest.raises(InputError, match="emu: has no pictures of kinds that are read, and each folder is a class"):
+        list_folder(tmp_path)
+    picture(tmp_path / parts[-1] / "emu" / "0.png")
+    assert list_folder(tmp_path).classes == ("cat", "dog", "emu")

@@ -15,6 +15,7 @@ from ..data.data_module import ImageData, to_float
 from ..data.datasets import TYPEFACES, load_dataset
 from ..data.distortions import DIGIT_SIZE, DISTORTIONS
 from ..data.listing import FileOptions
+from ..numbers.plates import house_plates
 from ..pictures import image_sheet, save_picture
 from .options import ALL_FILES, DATA, TYPEFACES_HELP, seed, separated
 
@@ -41,7 +42,10 @@ def sheet(args: argparse.Namespace) -> int:
         config = dataclasses.replace(config, options={"channels": 1, **({} if args.distort else {"image_size": 28})})
     spec = config.preprocess()
     source = dataclasses.replace(spec, height=DIGIT_SIZE, width=DIGIT_SIZE) if config.mixture() else spec
-    data = load_dataset(args.data, "train", source, args.data_dir, FileOptions(args.all_files), args.typefaces)
+    if args.data == "house-plates":
+        data = house_plates("train", source, args.typefaces, args.count)  # all of them take minutes
+    else:
+        data = load_dataset(args.data, "train", source, args.data_dir, FileOptions(args.all_files), args.typefaces)
     generator = torch.Generator().manual_seed(args.seed)
     chosen = data.select(torch.randperm(len(data), generator=generator)[: args.count])
     batches = ImageData(chosen, chosen, config, spec)

@@ -9,10 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from stn_models import Architecture
 from stn_models.registry import REGISTRY, parse_options
 from stn_runtime import InputError
 from stn_runtime.errors import MissingDependencyError
-from stn_runtime.machine.filesystem import make_folder
+from stn_runtime.machine.filesystem import check_writable, make_folder
 from stn_runtime.machine.interpreter import PIP
 
 from ..config import BALANCES, BENCHMARKS, OPTIMIZERS, TrainConfig
@@ -95,8 +96,8 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
     option = _option_of(parser)
     option("mixup", "alpha of MixUp, 0 for none", type=float)
     option("balance", "what evens out unequal classes", choices=BALANCES[1:])
-    option("epochs", "passes over the training images (default: 20, up to 100 of few images)", type=int)
-    option("batch-size", "images a step (default: 128, down to 8 of few images)", type=int)
+    option("epochs", "passes over the training images (default, or 0: 20, up to 100 of few images)", type=int)
+    option("batch-size", "images a step (default, or 0: 128, down to 8 of few images)", type=int)
     option("optimizer", "optimiser", choices=OPTIMIZERS)
     option("momentum", "of sgd", type=float)
     option("schedule", "of the learning rate", choices=SCHEDULES)
@@ -161,9 +162,14 @@ def train(args: argparse.Namespace) -> int:
         values = {**values, **given, "options": {**kept, **given.get("options", {})}}
         if args.weights is not None and is_checkpoint(args.weights):
             network = network_of(args.weights)
+            if args.model is not None and args.model != network["model"]:
+                raise InputError(
+                    f"{args.weights}: brings its network, '{network['model']}'; leave out --model {args.model}"
+                )
             values = {**network, **values, "options": {**network["options"], **values.get("options", {})}}
         if "data" not in values:
             raise InputError(f"no data given; name {DATA}")
+        _check_spelled(args, values.get("model", TrainConfig.model))
         config = TrainConfig.from_mapping(values, str(args.recipe or "options"))
         folder = args.output or Path("runs") / config.model
     if args.find_lr:
@@ -172,7 +178,12 @@ def train(args: argparse.Namespace) -> int:
             f"{folder / 'lr.png'}: the highest rate that promises well is {rate:g}; train with --lr {rate:g}\n"
         )
         return 0
-    result = fit(config, folder, resume=args.resume is not None)
+    try:
+        result = fit(config, folder, resume=args.resume is not None)
+    except KeyboardInterrupt:
+        if (folder / "config.json").exists() and not world()[0]:
+            sys.stderr.write(f"stn: interrupted; go on with --resume {folder}\n")
+        raise
     if world()[0]:
         return 0  # the first of several devices tells, and exports
     accuracy = result.metrics.get("val_accuracy", 0.0)
@@ -202,6 +213,7 @@ def _exporter(path: Path) -> Callable[[Path, str], int]:
             f"--export needs package '{error.name}', which is not installed: {PIP} install 'stn-edge[export]'"
         ) from error
     make_folder(path.parent)
+    check_writable(path.parent)
 
     def export(checkpoint: Path, data: str) -> int:
         parser = argparse.ArgumentParser()
@@ -230,6 +242,23 @@ def _options_in(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError("--transformer is empty; name GRID@PLACE, such as affine@input, or leave it out")
         options["options"] = {**options.get("options", {}), **spelled, **_image_size(args.image_size)}
     return options
+
+
+def _check_spelled(args: argparse.Namespace, model: str) -> None:
+    """Refuse ``--transformer`` and an oblong ``--image-size`` for a network that does not take them.
+
+    Raises:
+        InputError: It does not.
+    """
+    if model not in REGISTRY:
+        return
+    network = Architecture(model)
+    takers = [name for name in REGISTRY if Architecture(name).accepts("transformer")]
+    others = f"take {' or '.join(takers)}, or one of torchvision, such as --model resnet18"
+    if args.transformer is not None and not network.accepts("transformer"):
+        raise InputError(f"--transformer: network '{model}' has its own, or is defined without; {others}")
+    if "image_width" in _image_size(args.image_size) and not network.accepts("image_width"):
+        raise InputError(f"--image-size {args.image_size}: network '{model}' takes squares; give one side, or {others}")
 
 
 def _image_size(text: str | None) -> dict[str, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from stn_runtime import InputError, PreprocessSpec
 from stn_runtime.images.reading import IMAGE_SUFFIXES
 
-from ..config import BENCHMARKS
+from ..config import BENCHMARKS, NUMBERS
 from ..numbers.plates import house_plates
 from ..numbers.svhn import svhn_numbers
 from . import benchmarks
@@ -64,7 +64,7 @@ def load_dataset(
         loaded = benchmarks.digits(split, data_dir, typefaces)
     elif name == "svhn-digits":
         loaded = benchmarks.svhn_digits(split, data_dir)
-    elif name in ("svhn", "house-plates"):
+    elif name in NUMBERS:
         if spec is None:
             raise InputError(f"{name}: pictures of any size need a size to bring them to; name a network")
         return svhn_numbers(split, spec, data_dir) if name == "svhn" else house_plates(split, spec, typefaces)
@@ -142,6 +142,10 @@ def load_backgrounds(folder: Path, most: int = 20_000) -> Tensor:
     Raises:
         InputError: The folder holds no picture that can be read.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; --backgrounds takes one of photographs")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; photographs are read from one")
     chosen = _spaced(_pictures_below(folder), most)
     return _read_photographs(folder, chosen, PreprocessSpec(64, 64, 1, "crop"))[0][..., 0]
 

@@ -1,5 +1,6 @@
 """Pictures that look the same in two parts of a data set, of which a measurement says too much."""
 
+import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -78,15 +79,43 @@ def report_twins(twins: Sequence[Twin], part: str, folder: Path) -> None:
     save_rows(twins, folder / DUPLICATES)
     torn = sum(twin.label != twin.training_label for twin in twins)
     log.warning(
-        "%d %s pictures look like one of training%s, the first %s and %s; accuracy on them says too much. All are in "
-        "%s; remove them, or keep what belongs together in one part with --group",
+        "%d of the %s pictures %s like one of training%s, the first %s and %s; accuracy on them says too much. All are "
+        "in %s; remove them, or keep what belongs together in one part with --group",
         len(twins),
         part,
+        "looks" if len(twins) == 1 else "look",
         f", {torn} of them in another class" if torn else "",
         twins[0].path,
         twins[0].training_path,
         folder / DUPLICATES,
     )
+
+
+def find_contradictions(train: LabelledImages) -> list[Twin]:
+    """Return the training pictures that are, at the network's size, exactly one of another class before them."""
+    first: dict[bytes, int] = {}
+    twins = []
+    for index, image in enumerate(tqdm(train.images, "comparing classes", unit=" images", leave=False, disable=None)):
+        before = first.setdefault(hashlib.sha256(image.numpy()).digest(), index)
+        label, label_before = train.answer(train.labels[index]), train.answer(train.labels[before])
+        if label != label_before:
+            twins.append(Twin(train.paths[index], label, train.paths[before], label_before))
+    return twins
+
+
+def report_contradictions(twins: Sequence[Twin]) -> None:
+    """Say how many training pictures are also in another class."""
+    if twins:
+        log.warning(
+            "%d training %s the same as one of another class, the first %s ('%s') and %s ('%s'); no network can learn "
+            "both, so keep one of each",
+            len(twins),
+            "picture is" if len(twins) == 1 else "pictures are",
+            twins[0].path,
+            twins[0].label,
+            twins[0].training_path,
+            twins[0].training_label,
+        )
 
 
 def _bands(value: int) -> list[tuple[int, int]]:

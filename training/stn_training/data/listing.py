@@ -82,6 +82,21 @@ def split_names(split: str) -> tuple[str, ...]:
     return ("train", "val", "test") if split == "all" else (split,)
 
 
+def folders_of_classes(root: Path) -> list[Path]:
+    """Return the folders, resolved, in which each folder is a class: the root itself, or its parts."""
+    parts = [folder.resolve() for folder in _part_folders(root).values() if folder is not None]
+    return parts or [root.resolve()]
+
+
+def _part_folders(root: Path) -> dict[str, Path | None]:
+    """Return the folder of each part, whatever its spelling; None for parts that are not there."""
+    children = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
+    return {
+        name: next((children[spelling] for spelling in spellings if spelling in children), None)
+        for name, spellings in _SPLIT_FOLDERS.items()
+    }
+
+
 def list_folder(root: Path, options: FileOptions = AS_THEY_ARE) -> Listing:
     """Return the files of a folder with a folder per class, or with such in ``train`` and ``test`` (and ``val``).
 
@@ -95,11 +110,7 @@ def list_folder(root: Path, options: FileOptions = AS_THEY_ARE) -> Listing:
         InputError: The folder has no classes, or its parts have different ones.
     """
     all_files = options.all_files
-    children = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
-    folders = {
-        name: next((children[spelling] for spelling in spellings if spelling in children), None)
-        for name, spellings in _SPLIT_FOLDERS.items()
-    }
+    folders = _part_folders(root)
     train = folders["train"]
     if train is None and any(folders.values()):
         other = next(folder.name for folder in folders.values() if folder is not None)
@@ -113,6 +124,11 @@ def list_folder(root: Path, options: FileOptions = AS_THEY_ARE) -> Listing:
         there = {name: folder for name, folder in folders.items() if folder is not None}
         given = {name: _class_files(folder, classes, all_files) for name, folder in there.items()}
         parts, remarks = _with_val(given, root, options.group, _VAL)
+    filled = {file.label for files in given.values() for file in files}
+    empty = [name for index, name in enumerate(classes) if index not in filled]
+    if filled and empty:
+        folder = (train or root) / empty[0]
+        raise InputError(f"{folder}: has no pictures of kinds that are read, and each folder is a class; take it away")
     remarks += [] if all_files else _passed_over(root)
     return Listing(str(root), _named(classes, options, root), parts, tuple(remarks), _unread(root))
 
@@ -191,11 +207,13 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, 
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
-            delimiter = ";" if ";" in header and "," not in header else ","
+            delimiter = next((mark for mark in ",;\t" if mark in header), ",")
             names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             read = [(reader.line_num + 1, values) for values in reader if any(map(str.strip, values))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}); save the table as UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a table ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in names]
     if missing:

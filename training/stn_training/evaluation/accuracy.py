@@ -90,6 +90,9 @@ def open_subject(path: str) -> Subject:
     Raises:
         InputError: The file is missing, damaged or no model.
     """
+    checkpoint = Path(path) / "model.safetensors"
+    if checkpoint.is_file():
+        raise InputError(f"{path}: is a run's folder; give its checkpoint, {checkpoint}")
     return _open_checkpoint(Path(path)) if path.endswith(".safetensors") else _open_exported(path)
 
 

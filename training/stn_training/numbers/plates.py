@@ -3,6 +3,7 @@
 Every plate follows from a seed and its number alone.
 """
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ _LENGTHS = (0.06, 0.12, 0.28, 0.3, 0.17, 0.07)
 """Share of plates with 0 to 5 digits; those without show letters or nothing."""
 _LETTERS = "ABCDEFGHKLMNPRSTVWXZ"
 
+log = logging.getLogger(__name__)
+
 Picture = NDArray[np.floating[Any]]
 """Colours from 0 to 1, (H, W, 3), or shares of something, (H, W)."""
 
@@ -70,6 +73,7 @@ def house_plates(split: str, spec: PreprocessSpec, typefaces: Path, count: int |
 def _drawn(part: str, spec: PreprocessSpec, typefaces: Path, count: int) -> tuple[Tensor, Tensor]:
     """Return plates (N, H, W, C) uint8 and their labels (N, 5); kept for the next run of one process."""
     faces = [str(path) for path in faces_of(typefaces, part)]
+    log.info("drawing %d plates for %s", count, part)
     images = torch.empty(count, spec.height, spec.width, spec.channels, dtype=torch.uint8)
     labels = torch.empty(count, LONGEST, dtype=torch.long)
 

@@ -125,7 +125,8 @@ def joined() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "closed by peer" not in str(error) and not isinstance(error, distributed.DistBackendError):
+        is_of_another = any(mark in str(error) for mark in ("closed by peer", "reset by peer", "gloo"))
+        if not is_of_another and not isinstance(error, distributed.DistBackendError):
             raise
         if _is_ours():  # launch tells of the process that ended
             os._exit(_LEFT_ALONE)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stn_runtime import InputError
-from stn_runtime.machine.filesystem import make_folder, write_whole
+from stn_runtime.machine.filesystem import check_writable, make_folder, write_whole
 
 from ..config import BENCHMARKS
 from .measurement import measure, read_run
@@ -41,6 +41,7 @@ def checked(path: Path) -> Path:
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise InputError(f"{path}: a report is a page; give it the name of a file that ends in .html")
     make_folder(path.parent)
+    check_writable(path.parent)
     return path
 
 
@@ -68,4 +69,7 @@ def write_report(
             "the folder in which it was trained"
         )
     findings = measure(run, exported, split)
-    write_whole(path, page(findings).encode())
+    try:
+        write_whole(path, page(findings).encode())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
