@@ -194,6 +194,8 @@ def test_the_elbow_is_where_the_gain_falls_off() -> None:
     assert find_elbow([1, 2, 3, 4, 5], [0.3, 0.5, 0.7, 0.72, 0.74]) == 3
     assert find_elbow([4], [0.7]) is None
     assert find_elbow([1, 2], [0.5, 0.7]) is None
+    assert find_elbow([1, 2, 3], [0.4, 0.5, 0.7]) is None, "each further one gains more"
+    assert find_elbow([1, 2, 3], [0.5, 0.5, 0.5]) is None, "none gains anything"
 
 
 def test_the_command_writes_tables_and_figures_that_agree(

@@ -136,6 +136,17 @@ def test_advice_follows_from_few_pictures_and_a_missing_reject_class(findings: F
     assert "Add a folder 'nothing'" in text
 
 
+def test_of_a_network_that_guesses_nothing_is_concluded_about_its_transformer(findings: Findings) -> None:
+    right = replace(findings.report, accuracy=0.95, confusion=np.array([[19, 1], [1, 19]]), predicted=np.zeros(40, int))
+    guesses = replace(
+        findings.report, accuracy=0.55, confusion=np.array([[20, 0], [18, 2]]), predicted=np.zeros(40, int)
+    )
+    for report, said in ((right, False), (guesses, True)):
+        text = "\n".join(advice(replace(findings, report=report, identity=report)))
+        assert ("always says the most frequent class" in text) == said
+        assert ("does not earn its place" in text) == (not said)
+
+
 def test_a_report_of_a_run_without_an_exported_file_says_how_to_make_one(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,7 +71,7 @@ def cluster_boxes(sizes: NDArray[np.floating], count: int, metric: str = "iou", 
 
 
 def find_elbow(counts: Sequence[int], means: Sequence[float]) -> int | None:
-    """Return the count after which the mean IoU grows more slowly; None of fewer than three counts.
+    """Return the count after which the mean IoU grows more slowly; None of fewer than three counts, and without one.
 
     It is the point farthest above the straight line from the first to the last.
 
@@ -83,7 +83,8 @@ def find_elbow(counts: Sequence[int], means: Sequence[float]) -> int | None:
         return None
     across = (np.asarray(counts) - counts[0]) / max(counts[-1] - counts[0], 1)
     up = (np.asarray(means) - means[0]) / (means[-1] - means[0] or math.inf)
-    return int(counts[int(np.argmax(up - across))])
+    bend = int(np.argmax(up - across))
+    return int(counts[bend]) if 0 < bend < len(counts) - 1 else None
 
 
 def _iou_centres(points: NDArray[np.float64], count: int, seed: int) -> NDArray[np.float64]:

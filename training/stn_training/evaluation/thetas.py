@@ -193,7 +193,8 @@ def _draw_classes(axes: Axes, values: NDArray[np.float64], data: LabelledImages,
 
 def _draw_truth(axes: Axes, one: Thetas, column: int) -> None:
     true = np.array([]) if one.true is None else one.true[:, column]
-    axes.scatter(true, one.found[:, column], s=3, alpha=0.3, linewidths=0)
+    few = min(1.0, 300 / max(len(true), 1))  # points are larger and darker where there are not many
+    axes.scatter(true, one.found[:, column], s=3 + 15 * few, alpha=0.3 + 0.5 * few, linewidths=0)
     ends = np.nanpercentile(true, (0.5, 99.5))
     axes.plot(ends, ends, color="C1", linewidth=1)
     axes.set(xlabel=f"true {QUANTITIES[column]}", ylabel="found")

@@ -24,6 +24,12 @@ def advice(findings: Findings) -> list[str]:
     return sentences or ["Nothing stands out. Try it with a camera: stn run 0 --model FILE.onnx"]
 
 
+def _only_guesses(findings: Findings) -> bool:
+    """Return whether the network may be no better than one that always says the most frequent class."""
+    rows = findings.report.confusion.sum(axis=1)
+    return bool(findings.interval[0] <= rows.max() / rows.sum())
+
+
 def counted(count: int, one: str, several: str = "") -> str:
     """Return a number with its noun or verb in the right form: ``1 epoch``, ``2 epochs``."""
     return f"{count:,} {one if count == 1 else several or one + 's'}"
@@ -93,6 +99,12 @@ def _on_training(findings: Findings) -> Iterator[str]:
             f"It is right on {trained:.0%} of what it learns from and on {accuracy:.0%} of what it does not: it "
             f"remembers pictures. More of them help most; else {', or '.join(remedies) or 'a smaller network'}."
         )
+    elif _only_guesses(findings):
+        yield (
+            "It is hardly better than one that always says the most frequent class. Train longer "
+            f"(--epochs {3 * done}), find a better rate with --find-lr, and see with 'stn sheet' whether the pictures "
+            "show what they should."
+        )
     elif accuracy < _LOW and done <= _SHORT:
         yield (
             f"Learning had not ended when training did ({accuracy:.0%} after {counted(done, 'epoch')}). Train longer "
@@ -104,6 +116,8 @@ def _on_transformer(findings: Findings) -> Iterator[str]:
     if findings.identity is None:
         yield "The network has no spatial transformer. If the thing moves about the picture, try one: stn models."
         return
+    if _only_guesses(findings):
+        return  # nothing that it does tells of the transformer
     if findings.report.accuracy - findings.identity.accuracy < _EARNED:
         yield (
             "Held at the identity, the transformer loses nothing worth speaking of: it does not earn its place. "

@@ -56,6 +56,6 @@ def _draw(axes: Axes, run: Run, columns: dict[str, str], factor: float = 1) -> N
             axes.plot(run.epochs.get("epoch", np.arange(len(values))), values, label=label, linewidth=1.6)
             if np.isfinite(values).sum() == 1:
                 axes.lines[-1].set_marker("o")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
