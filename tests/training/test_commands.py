@@ -190,6 +190,10 @@ def test_a_sheet_follows_from_its_seed(tmp_path: Path) -> None:
             ["train", "sklearn-digits", "--image-size", "32x48"],
             "32x48: network 'st-vgg' takes squares; give one side, or",
         ),
+        (
+            ["train", "sklearn-digits", "--find-lr", "--export", "a.onnx"],
+            "--find-lr trains nothing to export or report",
+        ),
         (["train", "house-plates", "--model", "st-vgg"], "house-plates: has texts, which network 'st-vgg' is not for"),
         (["train", "sklearn-digits", "--distort", "r", "--backgrounds", "nix"], "nix: no such folder"),
         (["evaluate", "nix.safetensors", "sklearn-digits"], "nix.safetensors: does not exist"),

@@ -246,8 +246,8 @@ def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:
     """
     spec = config.preprocess()
     _check_network(config, spec)
-    if config.data in NUMBERS and "positions" not in Architecture(config.model).complete():
-        raise InputError(_unfit(config, "texts", "--model speller"))
+    if config.data in NUMBERS:
+        _check_texts(config, True)
     source: PreprocessSpec | None = spec
     if config.data == "digits":
         source = None
@@ -346,7 +346,7 @@ def architecture_for(config: TrainConfig, spec: PreprocessSpec, data: ImageData)
         raise InputError(f"option 'classes' is {asked}, but the data have {from_data['classes']}; leave it out")
     named = Architecture(config.model)
     defaults = named.complete()
-    _check_texts(config, data.train, "positions" in defaults)
+    _check_texts(config, data.train.end is not None)
     usable = {
         key: value
         for key, value in from_data.items()
@@ -355,22 +355,19 @@ def architecture_for(config: TrainConfig, spec: PreprocessSpec, data: ImageData)
     return Architecture(config.model, {**usable, **config.options})
 
 
-def _check_texts(config: TrainConfig, data: LabelledImages, spells: bool) -> None:
+def _check_texts(config: TrainConfig, has_texts: bool) -> None:
     """Refuse a network or an option that does not fit to texts, or to single labels.
 
     Raises:
         InputError: It does not.
     """
-    if (data.end is not None) != spells:
+    spells = "positions" in Architecture(config.model).complete()
+    if has_texts != spells:
         what, remedy = ("one label an image", "another --model") if spells else ("texts", "--model speller")
-        raise InputError(_unfit(config, what, remedy))
+        raise InputError(f"{config.data}: has {what}, which network '{config.model}' is not for; take {remedy}")
     for name in ("mixup", "balance", "distort"):
         if spells and getattr(config, name):
             raise InputError(f"{name} is for single labels, and {config.data} has texts; leave it out")
-
-
-def _unfit(config: TrainConfig, what: str, remedy: str) -> str:
-    return f"{config.data}: has {what}, which network '{config.model}' is not for; take {remedy}"
 
 
 def new_trainer(

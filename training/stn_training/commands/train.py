@@ -140,38 +140,13 @@ def train(args: argparse.Namespace) -> int:
         raise InputError(f"--devices must be at least 1, got {args.devices}")
     if args.find_lr and (args.devices > 1 or is_launched()):
         raise InputError("--find-lr searches on one device; leave out --devices")
+    if args.find_lr and (args.export or args.report):
+        raise InputError("--find-lr trains nothing to export or report on; leave out --export and --report")
     if args.devices > 1 and not is_launched():
         return launch(["train", *args.words], args.devices)
     export = None if args.export is None else _exporter(args.export)  # a fault is told before the work, not after it
     page = None if args.report is None else checked(args.report)
-    if args.resume is not None:
-        config_file = args.resume / "config.json"
-        if not config_file.is_file():
-            raise InputError(f"{args.resume}: holds no training run (no config.json)")
-        given = {"recipe": args.recipe, "output": args.output, "find_lr": args.find_lr or None}
-        superfluous = [name for name, value in given.items() if value is not None] + sorted(_options_in(args))
-        if superfluous:
-            spelled = "the data" if superfluous[0] == "data" else f"--{superfluous[0].replace('_', '-')}"
-            raise InputError(f"--resume takes everything from {config_file}; leave out {spelled}")
-        config, folder = TrainConfig.from_mapping(read_options(config_file), str(config_file)), args.resume
-    else:
-        values = read_recipe(args.recipe) if args.recipe else {}
-        given = _options_in(args)
-        another = given.get("model", values.get("model")) != values.get("model")  # for which they do not hold
-        kept = {} if another else values.get("options", {})
-        values = {**values, **given, "options": {**kept, **given.get("options", {})}}
-        if args.weights is not None and is_checkpoint(args.weights):
-            network = network_of(args.weights)
-            if args.model is not None and args.model != network["model"]:
-                raise InputError(
-                    f"{args.weights}: brings its network, '{network['model']}'; leave out --model {args.model}"
-                )
-            values = {**network, **values, "options": {**network["options"], **values.get("options", {})}}
-        if "data" not in values:
-            raise InputError(f"no data given; name {DATA}")
-        _check_spelled(args, values.get("model", TrainConfig.model))
-        config = TrainConfig.from_mapping(values, str(args.recipe or "options"))
-        folder = args.output or Path("runs") / config.model
+    config, folder = _asked(args)
     if args.find_lr:
         rate = find_rate(config, folder / "lr.png")
         sys.stdout.write(
@@ -195,6 +170,41 @@ def train(args: argparse.Namespace) -> int:
         write_report(folder, page, None if status else args.export)
         sys.stdout.write(f"{page}\n")
     return status
+
+
+def _asked(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
+    """Return the settings that are asked for and the run's folder; those of a resumed run are its own.
+
+    Raises:
+        InputError: Settings are missing, unfit, or given beside ``--resume``.
+    """
+    if args.resume is not None:
+        config_file = args.resume / "config.json"
+        if not config_file.is_file():
+            raise InputError(f"{args.resume}: holds no training run (no config.json)")
+        given = {"recipe": args.recipe, "output": args.output, "find_lr": args.find_lr or None}
+        superfluous = [name for name, value in given.items() if value is not None] + sorted(_options_in(args))
+        if superfluous:
+            spelled = "the data" if superfluous[0] == "data" else f"--{superfluous[0].replace('_', '-')}"
+            raise InputError(f"--resume takes everything from {config_file}; leave out {spelled}")
+        return TrainConfig.from_mapping(read_options(config_file), str(config_file)), args.resume
+    values = read_recipe(args.recipe) if args.recipe else {}
+    given = _options_in(args)
+    another = given.get("model", values.get("model")) != values.get("model")  # for which they do not hold
+    kept = {} if another else values.get("options", {})
+    values = {**values, **given, "options": {**kept, **given.get("options", {})}}
+    if args.weights is not None and is_checkpoint(args.weights):
+        network = network_of(args.weights)
+        if args.model is not None and args.model != network["model"]:
+            raise InputError(
+                f"{args.weights}: brings its network, '{network['model']}'; leave out --model {args.model}"
+            )
+        values = {**network, **values, "options": {**network["options"], **values.get("options", {})}}
+    if "data" not in values:
+        raise InputError(f"no data given; name {DATA}")
+    _check_spelled(args, values.get("model", TrainConfig.model))
+    config = TrainConfig.from_mapping(values, str(args.recipe or "options"))
+    return config, args.output or Path("runs") / config.model
 
 
 def _exporter(path: Path) -> Callable[[Path, str], int]:

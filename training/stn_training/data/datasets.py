@@ -140,12 +140,10 @@ def load_backgrounds(folder: Path, most: int = 20_000) -> Tensor:
     """Return the photographs below a folder, their middle square in grey, (M, 64, 64) uint8; at most ``most``.
 
     Raises:
-        InputError: The folder holds no picture that can be read.
+        InputError: The folder is not there, or holds no picture that can be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --backgrounds takes one of photographs")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; photographs are read from one")
     chosen = _spaced(_pictures_below(folder), most)
     return _read_photographs(folder, chosen, PreprocessSpec(64, 64, 1, "crop"))[0][..., 0]
 
