@@ -29,7 +29,8 @@ from stn_training import TrainConfig
 from stn_training.data.data_module import ImageData, to_float
 from stn_training.data.distortions import distort
 from stn_training.data.labelled_images import LabelledImages
-from stn_training.fit import architecture_for, fastest_precision, load_data, new_module, new_trainer, training_device
+from stn_training.fit import architecture_for, fastest_precision, load_data, new_module, new_trainer
+from stn_training.optimisation.devices import training_device
 from stn_training.recipes import released_recipes
 
 RECIPES = ("fcn-rts", "st-fcn-affine-rts", "st-cnn-affine-rts")

@@ -32,7 +32,7 @@ from .digits.scenes import Scenery
 from .initial_weights import take_weights
 from .module import ClassifierTraining, classes_second
 from .open_settings import settled
-from .optimisation.devices import is_launched, joined, shared, world
+from .optimisation.devices import is_launched, joined, shared, training_device, world
 from .optimisation.precision import choose_precision
 from .optimisation.rate_finder import STEPS, RangeTest
 from .optimisation.schedule import draw_schedule
@@ -225,13 +225,6 @@ def fastest_precision(config: TrainConfig, architecture: Architecture, data: Ima
     return choose_precision(
         lambda model: functional.cross_entropy(classes_second(model(images)), labels), module.model, device
     )
-
-
-def training_device() -> torch.device:
-    """Return where this process trains: on its GPU, the first where there is one process, or the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def load_data(config: TrainConfig, folder: Path | None = None) -> ImageData:

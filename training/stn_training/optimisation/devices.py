@@ -38,6 +38,13 @@ def is_launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def training_device() -> torch.device:
+    """Return where this process trains: on its GPU, the first where there is one process, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
 def launch(words: Sequence[str], devices: int) -> int:
     """Run a command in a process for each device, and return its exit status.
 
