@@ -245,3 +245,12 @@ def test_a_class_without_a_picture_is_refused(parts: list[str], tmp_path: Path) 
         list_folder(tmp_path)
     picture(tmp_path / parts[-1] / "emu" / "0.png")
     assert list_folder(tmp_path).classes == ("cat", "dog", "emu")
+
+
+def test_a_class_that_holds_folders_only_is_said_since_they_may_be_the_classes(tmp_path: Path) -> None:
+    for name in ("first/cat", "first/dog", "second/images"):
+        picture(tmp_path / name / "0.png")
+    [remark] = list_folder(tmp_path).remarks
+    assert remark.startswith(f"{tmp_path / 'first'}: its pictures lie in 2 folders, one class here")
+    picture(tmp_path / "first" / "0.png")
+    assert list_folder(tmp_path).remarks == ()

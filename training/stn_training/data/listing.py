@@ -129,6 +129,7 @@ def list_folder(root: Path, options: FileOptions = AS_THEY_ARE) -> Listing:
     if filled and empty:
         folder = (train or root) / empty[0]
         raise InputError(f"{folder}: has no pictures of kinds that are read, and each folder is a class; take it away")
+    remarks += _with_folders(train or root, classes, given["train"])
     remarks += [] if all_files else _passed_over(root)
     return Listing(str(root), _named(classes, options, root), parts, tuple(remarks), _unread(root))
 
@@ -344,7 +345,8 @@ def _class_folders(folder: Path, all_files: bool) -> set[str]:
 def _class_names(folder: Path, all_files: bool) -> tuple[str, ...]:
     names = sorted(_class_folders(folder, all_files))
     if len(names) < 2:
-        raise InputError(f"{folder}: needs a folder per class, at least two; found {len(names)}")
+        found = f"1, '{names[0]}'" if names else "0"
+        raise InputError(f"{folder}: needs a folder per class, at least two; found {found}")
     return tuple(names)
 
 
@@ -360,6 +362,21 @@ def _class_files(folder: Path, classes: Sequence[str], all_files: bool) -> list[
         and (all_files or not is_below_foreign(path, folder / name))
         and path.is_file()
     ]
+
+
+def _with_folders(root: Path, classes: Sequence[str], files: Sequence[LabelledFile]) -> list[str]:
+    """Return the sentence on the first class whose pictures all lie in folders of their own, as classes would."""
+    depth = len(root.parts) + 1
+    inside: dict[int, set[str]] = {}
+    for file in files:
+        inside.setdefault(file.label, set()).add(file.path.parts[depth])
+    for label, names in inside.items():
+        folder = root / classes[label]
+        if len(names) > 1 and all((folder / name).is_dir() for name in names):
+            return [
+                f"{folder}: its pictures lie in {len(names)} folders, one class here; if each is a class, give {folder}"
+            ]
+    return []
 
 
 def _passed_over(root: Path) -> list[str]:
