@@ -276,7 +276,7 @@ def grouped(files: Sequence[LabelledFile], root: Path, pattern: str) -> tuple[li
             raise InputError(f"--group '{pattern}': matches nothing in {relative.as_posix()}; it must name the group")
         result.append(replace(file, group=name) if name else file)
     if not matched:
-        example = f", such as {files[0].path.name}" if files else ""
+        example = f", such as {relative.as_posix()}" if files else ""
         raise InputError(f"--group '{pattern}': matches no path below {root}{example}")
     count = len({file.group for file in result if file.group})
     return result, f"{matched} of {len(files)} pictures are in {count} groups; what is split here tears none apart"
@@ -314,9 +314,8 @@ def _named(classes: Sequence[str], options: FileOptions, source: Path) -> tuple[
     path = Path(options.class_names)
     names = names_in(path)
     if len(names) != len(classes):
-        raise InputError(
-            f"{path}: has {len(names)} names, but {source} has {len(classes)} classes, {classes[0]} the first"
-        )
+        these = f"names is {len(names)}, and that of the classes of {source} is {len(classes)}"
+        raise InputError(f"{path}: the number of {these}, '{classes[0]}' the first")
     log.info("classes by name: %s", ", ".join(f"{own} = {name}" for own, name in zip(classes, names, strict=True)))
     return tuple(names)
 
