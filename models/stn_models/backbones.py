@@ -97,7 +97,9 @@ def _body(network: str, size: tuple[int, int], channels: int, classes: int) -> n
     try:
         body = torchvision.models.get_model(network, **settings)
     except (ValueError, AssertionError) as error:  # of a transformer's patches, which must divide the picture
-        raise ValueError(f"{size[1]} x {size[0]} pixels do not fit the network's layers ({error})") from error
+        raise ValueError(
+            f"{size[0]} x {size[1]} pixels (height x width) do not fit the network's layers ({error})"
+        ) from error
     if channels != 3:
         name, first = _convolutions(body)[0]
         _replace(body, name, _like(first, in_channels=channels))

@@ -90,7 +90,7 @@ def test_grey_pictures_reach_a_first_convolution_of_one_channel() -> None:
 
 def test_a_transformer_of_patches_takes_the_size_that_they_divide() -> None:
     assert Architecture("vit_b_32", {"image_size": 64}).build_without_memory()
-    with pytest.raises(ValueError, match=r"^60 x 60 pixels do not fit the network's layers \("):
+    with pytest.raises(ValueError, match=r"^60 x 60 pixels \(height x width\) do not fit the network's layers \("):
         Architecture("vit_b_32", {"image_size": 60}).build_without_memory()
 
 
@@ -120,7 +120,7 @@ def test_complete_options_build_the_same_network() -> None:
         (
             "alexnet",
             {"image_size": 16, "transformer": ["affine@classifier"]},
-            "16 x 16 pixels do not fit the network's layers (",
+            "16 x 16 pixels (height x width) do not fit the network's layers (",
         ),
         ("resnet18", {"mean": [0.5, 0.5]}, "network 'resnet18': option 'mean' has 2 numbers for 3 channels"),
         ("timm/resnet18", {}, "network 'timm/resnet18' needs package 'timm', which is not installed"),

@@ -79,10 +79,16 @@ def test_a_checkpoint_is_measured_on_the_pictures_that_its_own_groups_kept_from_
             ["--model", "vgg", "--transformer", "affine", "--options", '{"output_size": 99}'],
             "output_size is 99, more than the 48 pixels of the picture",
         ),
-        (["--model", "st-vgg", "--transformer", "affine"], "network 'st-vgg': option 'transformer' is not known; "),
+        (
+            ["--model", "st-vgg", "--transformer", "affine"],
+            "--transformer: network 'st-vgg' has its own, or is defined without; take vgg",
+        ),
         (["--model", "resnet18", "--image-size", "9x"], "--image-size must be a side in pixels, such as 96, or "),
         (["--model", "resnet18", "--image-size", "32x48", "--distort", "r"], "makes square images, "),
-        (["--model", "vit_b_16", "--image-size", "33"], "'vit_b_16' cannot be built: 33 x 33 pixels do not fit "),
+        (
+            ["--model", "vit_b_16", "--image-size", "33"],
+            "'vit_b_16' cannot be built: 33 x 33 pixels (height x width) do not fit ",
+        ),
         (["--options", '{"channels": 2}'], "option 'channels' must be 1 for grey or 3 for colour pictures, got 2"),
         (["--model", "st-cnn", "--image-size", "9"], "'st-cnn' cannot be built: 9 x 9 pixels are too few "),
     ],

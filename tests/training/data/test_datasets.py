@@ -333,7 +333,8 @@ def test_images_that_are_too_many_for_memory_are_held_in_a_file_that_ends_with_t
     make_folder(tmp_path / "data", {"a": 20, "b": 20})
     caplog.set_level("INFO")
     in_memory = load(tmp_path / "data")
-    assert caplog.messages == [f"32 pictures of {SPEC.width} x {SPEC.height} x {SPEC.channels}: 0 MB"]
+    size = f"{SPEC.height} x {SPEC.width} x {SPEC.channels} (height x width x channels)"
+    assert caplog.messages == [f"32 pictures of {size}: 0 MB"]
     monkeypatch.setattr(files, "usable_memory", lambda: 1000)
     (tmp_path / "runs").mkdir()
     spilled = load_dataset(str(tmp_path / "data"), "train", SPEC, Path(), spill=tmp_path / "runs")

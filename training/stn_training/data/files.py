@@ -99,7 +99,8 @@ def _room(count: int, spec: PreprocessSpec, spill: Path | None) -> Tensor:
     """
     shape = (count, spec.height, spec.width, spec.channels)
     size = math.prod(shape)
-    text = f"{count} pictures of {spec.height} x {spec.width} x {spec.channels}: {size / 1e6:,.0f} MB"
+    size_of_one = f"{spec.height} x {spec.width} x {spec.channels}"
+    text = f"{count} pictures of {size_of_one} (height x width x channels): {size / 1e6:,.0f} MB"
     if size <= _MEMORY_SHARE * usable_memory():
         log.info("%s", text)
         return torch.empty(shape, dtype=torch.uint8)
