@@ -17,7 +17,7 @@ def check_folder(config: TrainConfig, folder: Path, resume: bool) -> None:
 
     Raises:
         InputError: It holds another run, lies among the classes of the data, or cannot be written to, or a resumed run
-            has lost its data or its best weights.
+            has lost its data.
     """
     if resume:
         if config.data not in BENCHMARKS and not Path(config.data).exists():
@@ -25,8 +25,6 @@ def check_folder(config: TrainConfig, folder: Path, resume: bool) -> None:
                 f"{folder}: its data, '{config.data}', are not there; put them back, run this in the folder in which "
                 f"it was trained, or write where they are into {folder / 'config.json'}"
             )
-        if (folder / LAST).exists() and not (folder / BEST).exists():
-            raise InputError(f"{folder}: cannot be resumed without its best weights, {BEST}; train anew")
     elif (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a training run; go on with --resume {folder}, or give another --output")
     if config.data not in BENCHMARKS and Path(config.data).is_dir():
@@ -40,7 +38,8 @@ def check_same_data(folder: Path, train: LabelledImages) -> None:
     """Refuse to go on with other data than those of a run.
 
     Raises:
-        InputError: The classes or the number of training pictures are others than those of its best weights.
+        InputError: The classes or the number of training pictures are others than those of its best weights, or these
+            are missing or damaged.
     """
     if not (folder / LAST).exists():
         return
